@@ -1,0 +1,1 @@
+"""How a policy is learned: one file per algorithm, a Config and its losses."""

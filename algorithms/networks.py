@@ -1,0 +1,201 @@
+"""Networks as functions with their weights in a list, every weight with leading axes: seeds first, then ensemble members.
+
+A network is called on tensors (..., batch, features). `with_weights` gives the same function with other weights, which is
+how a loss is differentiated with respect to exactly one network while everything else in it stays constant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+LOG_2 = math.log(2.0)
+HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
+
+
+class Initialiser:
+    """Draws the first weights of each seed from that seed's own generator, so that a seed is the same alone and in a group."""
+
+    def __init__(self, generators: Sequence[torch.Generator], dtype: torch.dtype, device: torch.device | str):
+        self.generators, self.dtype, self.device = list(generators), dtype, device
+
+    def draw(self, sample: Callable[[torch.Generator], Tensor]) -> Tensor:
+        """Stacks one draw per seed: (S, *shape). Drawn in float64, so that both precisions start from the same numbers."""
+        return torch.stack([sample(generator) for generator in self.generators]).to(self.device, self.dtype)
+
+    def uniform(self, shape: Sequence[int], bound: float) -> Tensor:
+        return self.draw(lambda g: (torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1) * bound)
+
+    def truncated_normal(self, shape: Sequence[int], std: float) -> Tensor:
+        """Normal(0, std) cut at two standard deviations, by the inverse distribution function."""
+        edge = math.erf(2 / math.sqrt(2))
+        return self.draw(
+            lambda g: (
+                torch.erfinv((torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1) * edge) * math.sqrt(2) * std
+            )
+        )
+
+    def constant(self, shape: Sequence[int], value: float) -> Tensor:
+        return self.draw(lambda _: torch.full(tuple(shape), value, dtype=torch.float64))
+
+
+class Network:
+    """Weights and the function they define. Subclasses take `weights` first in `__init__` and keep their shape facts beside."""
+
+    weights: list[Tensor]
+    optimiser: Any = None  # set on the networks that a learner trains
+
+    def with_weights(self, weights: list[Tensor]) -> Network:
+        raise NotImplementedError("a network says how it is rebuilt around other weights")
+
+    def copy(self) -> Network:
+        return self.with_weights([weight.clone() for weight in self.weights])
+
+
+class Scalar(Network):
+    """One number per seed, shape (S, 1): a log temperature, a Lagrange multiplier."""
+
+    def __init__(self, weights: list[Tensor]):
+        self.weights = weights
+
+    @classmethod
+    def create(cls, initialiser: Initialiser, value: float) -> Scalar:
+        return cls([initialiser.constant((1,), value)])
+
+    def with_weights(self, weights: list[Tensor]) -> Scalar:
+        return Scalar(weights)
+
+    def __call__(self) -> Tensor:
+        return self.weights[0]
+
+
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """inputs (*lead, B, in) @ weight (*lead, in, out) + bias (*lead, 1, out), as one batched product."""
+    lead, (size_in, size_out) = weight.shape[:-2], weight.shape[-2:]
+    batch = inputs.shape[-2]
+    count = math.prod(lead)
+    flat = inputs.expand(*lead, batch, size_in).reshape(count, batch, size_in)
+    if count == 1:
+        return torch.addmm(bias.view(1, size_out), flat[0], weight.view(size_in, size_out)).view(*lead, batch, size_out)
+    return torch.baddbmm(bias.view(count, 1, size_out), flat, weight.view(count, size_in, size_out)).view(
+        *lead, batch, size_out
+    )
+
+
+class MLP(Network):
+    """A stack of linear layers with ReLU between. weights: [W1, b1, W2, b2, ...], W (*lead, in, out), b (*lead, 1, out)."""
+
+    def __init__(self, weights: list[Tensor]):
+        self.weights = weights
+
+    @classmethod
+    def create(cls, initialiser: Initialiser, sizes: Sequence[int], ensemble: Sequence[int] = ()) -> MLP:
+        """`sizes` from input to output; weights and biases uniform in +-1/sqrt(fan in), PyTorch's own default."""
+        weights = []
+        for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+            bound = 1 / math.sqrt(size_in)
+            weights.append(initialiser.uniform((*ensemble, size_in, size_out), bound))
+            weights.append(initialiser.uniform((*ensemble, 1, size_out), bound))
+        return cls(weights)
+
+    def with_weights(self, weights: list[Tensor]) -> MLP:
+        return MLP(weights)
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        last = len(self.weights) - 2
+        for layer in range(0, last + 1, 2):
+            inputs = linear(inputs, self.weights[layer], self.weights[layer + 1])
+            if layer < last:
+                inputs = torch.relu(inputs)
+        return inputs
+
+
+class Critics(Network):
+    """E independent critics Q(s, a). Called on (S, B, obs + act), gives (S, E, B)."""
+
+    def __init__(self, weights: list[Tensor]):
+        self.weights = weights
+
+    @classmethod
+    def create(
+        cls, initialiser: Initialiser, observation_size: int, action_size: int, hidden: Sequence[int], count: int = 2
+    ) -> Critics:
+        return cls(MLP.create(initialiser, (observation_size + action_size, *hidden, 1), (count,)).weights)
+
+    def with_weights(self, weights: list[Tensor]) -> Critics:
+        return Critics(weights)
+
+    def __call__(self, observation_actions: Tensor) -> Tensor:
+        return MLP(self.weights)(observation_actions[:, None]).squeeze(-1)
+
+
+class DeterministicActor(Network):
+    """tanh(MLP(s)): (S, B, obs) to (S, B, act)."""
+
+    def __init__(self, weights: list[Tensor]):
+        self.weights = weights
+
+    @classmethod
+    def create(
+        cls, initialiser: Initialiser, observation_size: int, action_size: int, hidden: Sequence[int]
+    ) -> DeterministicActor:
+        return cls(MLP.create(initialiser, (observation_size, *hidden, action_size)).weights)
+
+    def with_weights(self, weights: list[Tensor]) -> DeterministicActor:
+        return DeterministicActor(weights)
+
+    def __call__(self, observations: Tensor) -> Tensor:
+        return torch.tanh(MLP(self.weights)(observations))
+
+
+class GaussianActor(Network):
+    """A tanh-squashed Gaussian policy: a = tanh(u), u ~ N(mu(s), sigma(s)^2), log sigma clipped to `log_std_range`."""
+
+    def __init__(self, weights: list[Tensor], log_std_range: tuple[float, float]):
+        self.weights, self.log_std_range = weights, log_std_range
+
+    @classmethod
+    def create(
+        cls,
+        initialiser: Initialiser,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int],
+        log_std_range: tuple[float, float],
+    ) -> GaussianActor:
+        return cls(MLP.create(initialiser, (observation_size, *hidden, 2 * action_size)).weights, log_std_range)
+
+    def with_weights(self, weights: list[Tensor]) -> GaussianActor:
+        return GaussianActor(weights, self.log_std_range)
+
+    def gaussian(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """mu and log sigma of the action before tanh, each (S, B, act)."""
+        mean, log_std = MLP(self.weights)(observations).chunk(2, dim=-1)
+        return mean, log_std.clamp(*self.log_std_range)
+
+    def mode(self, observations: Tensor) -> Tensor:
+        return torch.tanh(self.gaussian(observations)[0])
+
+    def __call__(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """A reparametrised sample from standard normal `noise` (S, B, act): actions (S, B, act), log-probabilities (S, B)."""
+        mean, log_std = self.gaussian(observations)
+        before = mean + log_std.exp() * noise
+        log_prob = -0.5 * noise.square() - log_std - HALF_LOG_2_PI - log_tanh_slope(before)
+        return torch.tanh(before), log_prob.sum(-1)
+
+    def log_prob(self, observations: Tensor, actions: Tensor, margin: float = 1e-6) -> Tensor:
+        """log pi(a | s), (S, B), of given actions; those at the edge of the box are moved inside by `margin`."""
+        mean, log_std = self.gaussian(observations)
+        before = torch.atanh(actions.clamp(-1 + margin, 1 - margin))
+        noise = (before - mean) * torch.exp(-log_std)
+        return (-0.5 * noise.square() - log_std - HALF_LOG_2_PI - log_tanh_slope(before)).sum(-1)
+
+
+def log_tanh_slope(before: Tensor) -> Tensor:
+    """log(1 - tanh(u)^2), without the cancellation at large |u|."""
+    return 2 * (LOG_2 - before - functional.softplus(-2 * before))

@@ -1,0 +1,72 @@
+"""Gradients of one network at a time, and Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from .networks import Network
+
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
+
+
+class Adam:
+    """Adam (Kingma and Ba, 2015) on one network's weights, in place; epsilon as in PyTorch and TensorFlow's default form."""
+
+    def __init__(self, weights: Sequence[Tensor], learning_rate: float, decays: Sequence[float] | None = None):
+        self.learning_rate = learning_rate
+        self.decays = list(decays) if decays is not None else [0.0] * len(weights)
+        self.first = [torch.zeros_like(weight) for weight in weights]
+        self.second = [torch.zeros_like(weight) for weight in weights]
+        # one count per network, of shape (1,): an in-place step on a 0-dim tensor is lost by the compiler
+        self.count = torch.zeros(1, dtype=weights[0].dtype, device=weights[0].device)
+
+    def step(self, weights: list[Tensor], gradients: Sequence[Tensor], beta1: float = 0.9, beta2: float = 0.999) -> None:
+        """One step; `decays` holds a factor per weight, added to its gradient as factor times weight (L2, not decoupled)."""
+        self.count += 1
+        if not torch.compiler.is_compiling():
+            for decay in sorted(set(self.decays)):  # one fused call per decay; nearly always one
+                chosen = [index for index, other in enumerate(self.decays) if other == decay]
+                torch._fused_adam_(
+                    [weights[i] for i in chosen],
+                    [gradients[i] for i in chosen],
+                    [self.first[i] for i in chosen],
+                    [self.second[i] for i in chosen],
+                    [],
+                    [self.count[0]] * len(chosen),
+                    lr=self.learning_rate,
+                    beta1=beta1,
+                    beta2=beta2,
+                    weight_decay=decay,
+                    eps=1e-8,
+                    amsgrad=False,
+                    maximize=False,
+                )
+            return
+        bias1, bias2 = 1 - beta1**self.count, (1 - beta2**self.count).sqrt()
+        for weight, gradient, first, second, decay in zip(
+            weights, gradients, self.first, self.second, self.decays, strict=True
+        ):
+            gradient = gradient + decay * weight if decay else gradient
+            first.lerp_(gradient, 1 - beta1)
+            second.lerp_(gradient.square(), 1 - beta2)
+            weight.sub_(self.learning_rate * (first / bias1) / (second.sqrt() / bias2 + 1e-8))
+
+
+def gradient(network: AnyNetwork, loss: Callable[[AnyNetwork], Any]) -> tuple[list[Tensor], Tensor, Any]:
+    """Gradients of `loss` with respect to this network's weights alone.
+
+    `loss` gives (S,), or a pair of (S,) and anything else; returned are the gradients, the losses (S,) and the other thing.
+    Seeds do not share weights, so the gradient of the sum over seeds is each seed's own.
+    """
+
+    def objective(weights: list[Tensor]) -> tuple[Tensor, tuple[Tensor, Any]]:
+        result = loss(network.with_weights(weights))
+        values, extra = result if isinstance(result, tuple) else (result, ())
+        return values.sum(), (values, extra)
+
+    gradients, (values, extra) = torch.func.grad(objective, has_aux=True)(network.weights)
+    return gradients, values, extra

@@ -1,0 +1,1 @@
+"""Who runs the algorithms, and what came of it."""

@@ -1,0 +1,179 @@
+"""Makes batches by D4RL's protocol: SAC trained online until it is as good as the batch should be.
+
+The run is a function of its seed alone: every episode draws its start and its exploration noise from streams named by its
+number, and a checkpoint is taken only between episodes, so that a run that was killed goes on to the same end.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..algorithms.replay import Layout, Ring
+from ..algorithms.sac import SAC
+from ..tasks.behaviour import BehaviourPolicy
+from ..tasks.environments import make_environment
+from ..tasks.errors import UserError
+from ..tasks.streams import derived_seed, numpy_stream
+from ..tasks.task import Task
+from .evaluation import Evaluator, reset_seeds
+from .machine import describe_machine, prepare_process
+from .stepping import StepStreams, updater
+
+CURVE = ("steps", "return_mean", "return_std", "episode_return_mean", "seconds")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """SAC online, as rlkit ran it for D4RL: one update per environment step after `random_steps` of uniform actions."""
+
+    task: Task
+    target_return: float  # training stops when 10 deterministic episodes average this
+    max_steps: int
+    seed: int = 0
+    random_steps: int = 1_000
+    evaluate_every: int = 5_000
+    evaluation_episodes: int = 10
+    compiled: bool = False
+
+    def run(self, folder: Path, report: Callable[[dict[str, Any]], None] = lambda row: None) -> BehaviourPolicy:
+        """Trains, or goes on training, in `folder`; leaves `policy.npz` and `curve.csv` there and returns the policy."""
+        prepare_process()
+        trainer = OnlineTrainer(self)
+        checkpoint = folder / "checkpoint.pt"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from None
+        if checkpoint.exists():
+            trainer.load(torch.load(checkpoint, weights_only=True))
+        while not trainer.reached(self.target_return) and trainer.steps < self.max_steps:
+            trainer.episode()
+            if trainer.steps - trainer.evaluated_at >= self.evaluate_every:
+                report(trainer.evaluate())
+                save_atomically(trainer.state(), checkpoint)
+                write_curve(trainer.curve, folder / "curve.csv")
+        policy = trainer.policy()
+        policy.save(folder / "policy.npz")
+        return policy
+
+
+class OnlineTrainer:
+    """SAC, its replay buffer and where it stands in the environment; always between two episodes when seen from outside."""
+
+    def __init__(self, plan: Collection):
+        self.plan, task = plan, plan.task
+        self.learner = SAC(task.problem, SAC.Config(), [plan.seed])
+        self.layout = Layout(task.observation_size, task.action_size)
+        self.buffer = Ring(1, plan.max_steps + task.max_episode_steps, self.layout.width, torch.float32, "cpu")
+        self.environment = make_environment(task.environment, **task.parameters)
+        self.evaluator = Evaluator(task)
+        self.streams = StepStreams(self.learner)
+        self.update = updater(self.learner, plan.compiled)
+        self.steps = self.episodes = self.evaluated_at = 0
+        self.curve: list[dict[str, Any]] = []
+        self.recent_returns: list[float] = []
+        self.started, self.seconds_before = time.monotonic(), 0.0
+
+    def episode(self) -> None:
+        """One episode of exploration, with one update after each of its steps once the random steps are over."""
+        plan, task, box = self.plan, self.plan.task, self.plan.task.action_box
+        stream = numpy_stream(plan.seed, task.environment, "exploration", self.episodes)
+        noise = stream.standard_normal((task.max_episode_steps, 1, 1, task.action_size)).astype(np.float32)
+        uniform = stream.uniform(-1, 1, (task.max_episode_steps, task.action_size)).astype(np.float32)
+        observation, _ = self.environment.reset(seed=derived_seed(plan.seed, "exploration", self.episodes) % 2**31)
+        total = 0.0
+        for step in range(task.max_episode_steps):
+            if self.steps < plan.random_steps:
+                action = uniform[step]
+            else:
+                seen = torch.as_tensor(observation, dtype=torch.float32).view(1, 1, -1)
+                action = self.learner.act(seen, torch.as_tensor(noise[step]))[0, 0].numpy()
+            successor, reward, terminated, _, _ = self.environment.step(box.from_unit(action))
+            row = np.concatenate((observation, action, [reward, not terminated], successor)).astype(np.float32)
+            self.buffer.write(0, torch.as_tensor(row)[None])
+            observation, self.steps, total = successor, self.steps + 1, total + float(reward)
+            if self.steps > plan.random_steps:
+                uniform_rows, update_noise = self.streams.at(self.steps)
+                self.update(self.layout.batch(self.buffer.draw(uniform_rows)), update_noise, None)
+            if terminated:
+                break
+        self.episodes += 1
+        self.recent_returns.append(total)
+
+    def evaluate(self) -> dict[str, Any]:
+        """Deterministic episodes; adds a row to the curve."""
+        plan = self.plan
+        seeds = [reset_seeds(plan.seed, self.steps, plan.evaluation_episodes)]
+        returns = self.evaluator.returns(lambda seen: self.learner.act(torch.as_tensor(seen)).numpy(), seeds)[0]
+        row = {
+            "steps": self.steps,
+            "return_mean": float(returns.mean()),
+            "return_std": float(returns.std(ddof=1)),
+            "episode_return_mean": float(np.mean(self.recent_returns)),
+            "seconds": round(self.seconds_before + time.monotonic() - self.started, 1),
+        }
+        self.curve.append(row)
+        self.evaluated_at, self.recent_returns = self.steps, []
+        return row
+
+    def reached(self, target: float) -> bool:
+        return bool(self.curve) and self.curve[-1]["return_mean"] >= target
+
+    def policy(self) -> BehaviourPolicy:
+        plan = self.plan
+        last = self.curve[-1] if self.curve else {"return_mean": None, "return_std": None}
+        about = {
+            "policy": f"SAC trained online for {self.steps} steps",
+            "task": plan.task.name,
+            "seed": plan.seed,
+            "steps": self.steps,
+            "return_mean": last["return_mean"],
+            "return_std": last["return_std"],
+            "evaluation_episodes": plan.evaluation_episodes,
+            "target_return": plan.target_return,
+            "compiled": plan.compiled,
+            "machine": describe_machine(),
+        }
+        return BehaviourPolicy([weight[0].numpy().copy() for weight in self.learner.actor.weights], about)
+
+    def state(self) -> dict[str, Any]:
+        size = self.buffer.size[0]
+        return {
+            "learner": self.learner.state(0),
+            "rows": self.buffer.rows[0, :size].clone(),
+            "steps": self.steps,
+            "episodes": self.episodes,
+            "curve": self.curve,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.learner.load_states([state["learner"]])
+        self.buffer.write(0, state["rows"])
+        self.steps, self.episodes, self.curve = state["steps"], state["episodes"], state["curve"]
+        self.evaluated_at = self.curve[-1]["steps"]
+        self.seconds_before = self.curve[-1]["seconds"]
+
+
+def save_atomically(state: Any, path: Path) -> None:
+    """A killed process leaves the old file or the new one, never half of one."""
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def write_curve(curve: list[dict[str, Any]], path: Path) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, CURVE)
+        writer.writeheader()
+        writer.writerows(curve)
+    os.replace(temporary, path)

@@ -1,0 +1,1 @@
+"""What is to be solved: tasks, batches, environments, and the rules a learner may know."""

@@ -1,0 +1,85 @@
+"""Termination and reward functions on batches of (s, a, s'): what a learner may know of a task besides its batch.
+
+Every function takes `observations` (..., obs), `actions` (..., act) and `next_observations` (..., obs), torch tensors
+of any leading axes with the features last, and returns one number or truth value per leading index (...), on the same
+device. Whether a transition is terminal follows from its next state alone, as in the authors' code of MOPO
+(arXiv 2005.13239), from which the thresholds are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from .point_angle import CONTROL_WEIGHT, DIRECTION, SIDEWAYS_LIMIT
+
+Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
+Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def never(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """No state is terminal: halfcheetah, halfcheetah-jump, pendulum."""
+    return torch.zeros(next_observations.shape[:-1], dtype=torch.bool, device=next_observations.device)
+
+
+def hopper(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """Healthy: all finite, |obs[1:]| < 100, height obs[0] > 0.7 m and |angle obs[1]| < 0.2 rad."""
+    return _hopper(next_observations, next_observations[..., 1:].abs())
+
+
+def hopper_released(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """`hopper` with the misplaced abs of the authors' code, which bounds obs[1:] from above only."""
+    return _hopper(next_observations, next_observations[..., 1:])
+
+
+def _hopper(next_observations: Tensor, bounded: Tensor) -> Tensor:
+    height, angle = next_observations[..., 0], next_observations[..., 1]
+    healthy = next_observations.isfinite().all(-1) & (bounded < 100.0).all(-1) & (height > 0.7) & (angle.abs() < 0.2)
+    return ~healthy
+
+
+def walker2d(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """Healthy: 0.8 m < height obs[0] < 2 m and -1 rad < angle obs[1] < 1 rad; the other features are not looked at."""
+    height, angle = next_observations[..., 0], next_observations[..., 1]
+    # "Not healthy" and never "beyond a limit": comparisons with NaN are false.
+    return ~((height > 0.8) & (height < 2.0) & (angle > -1.0) & (angle < 1.0))
+
+
+def ant(healthy_z_range: tuple[float, float] | None = (0.2, 1.0)) -> Termination:
+    """The ant's termination. Healthy: all finite and the torso's height obs[0] within the range, its ends included.
+
+    Args:
+        healthy_z_range: lowest and highest healthy height in metres; None: no height is unhealthy.
+    """
+    low, high = healthy_z_range or (-float("inf"), float("inf"))
+    return partial(_ant, low=low, high=high)
+
+
+def _ant(observations: Tensor, actions: Tensor, next_observations: Tensor, *, low: float, high: float) -> Tensor:
+    height = next_observations[..., 0]
+    return ~(next_observations.isfinite().all(-1) & (height >= low) & (height <= high))
+
+
+def point_angle(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """Ends where |vy'| > 1.4, or vy' is not a number."""
+    return ~(next_observations[..., 1].abs() <= SIDEWAYS_LIMIT)
+
+
+def point_angle_reward(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """r = v' . (cos 30°, sin 30°) - 0.1 |(ax, ay)|^2 - (trim - 0.8 cos(1.5 vx))^2 for actions within [-1, 1]."""
+    progress = DIRECTION[0] * next_observations[..., 0] + DIRECTION[1] * next_observations[..., 1]
+    trim_error = actions[..., 2] - 0.8 * torch.cos(1.5 * observations[..., 0])
+    return progress - CONTROL_WEIGHT * actions[..., :2].square().sum(-1) - trim_error.square()
+
+
+TERMINATIONS: dict[str, Termination] = {
+    "never": never,
+    "hopper": hopper,
+    "hopper-released": hopper_released,
+    "walker2d": walker2d,
+    "ant": ant(),
+    "point-angle": point_angle,
+}

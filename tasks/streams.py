@@ -1,0 +1,22 @@
+"""Randomness is derived, never saved: each stream of numbers has a name, and its generator is seeded by that name."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+
+
+def derived_seed(seed: int, *name: str | int) -> int:
+    """A 63-bit seed for the stream `name` of run `seed`: the same on every machine, independent between names."""
+    text = "/".join(str(part) for part in (seed, *name))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def torch_stream(seed: int, *name: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    return torch.Generator(device).manual_seed(derived_seed(seed, *name))
+
+
+def numpy_stream(seed: int, *name: str | int) -> np.random.Generator:
+    return np.random.default_rng(derived_seed(seed, *name))

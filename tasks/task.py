@@ -1,0 +1,174 @@
+"""Task: one frozen record of everything a task is; its registry; OfflineProblem, what a learner may see of it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from .dataset import OfflineDataset
+from .errors import UserError
+from .rules import never
+
+Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
+Regenerate = Callable[["Task", int, int], OfflineDataset]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The rules of a task: all that an algorithm may know of it beside data.
+
+    Actions are in [-1, 1] whatever the environment's box. `termination(s, a, s')` works on batches of tensors, (..., obs),
+    (..., act), (..., obs) to booleans (...). `discount` is per step, `max_episode_steps` where the environment stops.
+    """
+
+    observation_size: int
+    action_size: int
+    termination: Termination
+    discount: float
+    max_episode_steps: int
+
+
+@dataclass(frozen=True)
+class OfflineProblem(Problem):
+    """The rules and the batch, never an environment."""
+
+    batch: OfflineDataset
+
+
+@dataclass(frozen=True)
+class ActionBox:
+    """The environment's action box, mapped to [-1, 1] for everything that learns."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @property
+    def is_unit(self) -> bool:
+        return set(self.low) == {-1.0} and set(self.high) == {1.0}
+
+    def to_unit(self, actions: np.ndarray) -> np.ndarray:
+        if self.is_unit:
+            return actions
+        low, high = np.asarray(self.low, actions.dtype), np.asarray(self.high, actions.dtype)
+        return np.clip(2 * (actions - low) / (high - low) - 1, -1, 1)
+
+    def from_unit(self, actions: np.ndarray) -> np.ndarray:
+        if self.is_unit:
+            return actions
+        low, high = np.asarray(self.low, actions.dtype), np.asarray(self.high, actions.dtype)
+        return low + (actions + 1) / 2 * (high - low)
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of D4RL: where it is and what it must be."""
+
+    version: str  # v0 is the paper's
+    url: str
+    bytes: int
+    sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.url.rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a task is. Variants are `parameters`, keyword arguments of the environment and part of a run's identity.
+
+    reference_returns: (min, max) of the normalised score, 100 (R - min) / (max - min); None where the field has none.
+    files: D4RL's files by version. regenerate: makes a batch of about that many rows from what the package bundles,
+    `(task, rows, seed)`. paper_table: the table of the paper in which this task stands, numbers in `results/paper/`.
+    """
+
+    name: str
+    environment: str  # Gymnasium id
+    observation_size: int
+    action_size: int
+    termination: Termination = never
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    action_low: float = -1.0
+    action_high: float = 1.0
+    max_episode_steps: int = 1000
+    discount: float = 0.99
+    reference_returns: tuple[float, float] | None = None
+    files: tuple[DataFile, ...] = ()
+    regenerate: Regenerate | None = None
+    regenerated_rows: int = 100_000
+    regenerated_from: str = ""  # whose policy: shown in tables
+    paper_table: str = ""
+    steps: int = 1_000_000  # gradient steps of the paper's budget
+    evaluate_every: int = 1_000
+    evaluation_episodes: int = 10
+    origin: str = "mopo_bench"
+
+    @property
+    def action_box(self) -> ActionBox:
+        return ActionBox((self.action_low,) * self.action_size, (self.action_high,) * self.action_size)
+
+    def score(self, episode_return: float) -> float | None:
+        """The normalised score of a mean return; a standard deviation scales by 1 / (max - min) alone, see `score_std`."""
+        if self.reference_returns is None:
+            return None
+        low, high = self.reference_returns
+        return 100 * (episode_return - low) / (high - low)
+
+    def score_std(self, std: float) -> float | None:
+        if self.reference_returns is None:
+            return None
+        low, high = self.reference_returns
+        return 100 * std / (high - low)
+
+    def with_parameters(self, **parameters: Any) -> Task:
+        return replace(self, parameters={**self.parameters, **parameters})
+
+    def identity(self) -> dict[str, Any]:
+        """What of a task decides the numbers of a run beside its data."""
+        return {
+            "task": self.name,
+            "environment": self.environment,
+            "parameters": dict(self.parameters),
+            "termination": getattr(self.termination, "__name__", repr(self.termination)),
+            "max_episode_steps": self.max_episode_steps,
+            "discount": self.discount,
+        }
+
+    @property
+    def problem(self) -> Problem:
+        return Problem(
+            self.observation_size, self.action_size, self.termination, self.discount, self.max_episode_steps
+        )
+
+    def offline_problem(self, batch: OfflineDataset) -> OfflineProblem:
+        """The learner's view, with the batch's actions mapped to [-1, 1]."""
+        if not self.action_box.is_unit:
+            batch = replace(batch, actions=self.action_box.to_unit(batch.actions))
+        return OfflineProblem(**vars(self.problem), batch=batch)
+
+
+TASKS: dict[str, Task] = {}
+
+
+def register_task(task: Task) -> Task:
+    """Adds a task, or replaces the one of its name; from then on every command knows it."""
+    TASKS[task.name] = task
+    return task
+
+
+def get_task(name: str) -> Task:
+    if name not in TASKS:
+        raise unknown("task", name, TASKS, "mopo-bench list tasks")
+    return TASKS[name]
+
+
+def unknown(kind: str, name: str, known: Iterable[str], command: str) -> UserError:
+    """The error for a name nobody registered: the nearest one, and the command that lists them all."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return UserError(f"unknown {kind} {name!r}: {hint}`{command}` shows all")

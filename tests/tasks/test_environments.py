@@ -1,0 +1,319 @@
+import math
+import pickle
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+from mopo_bench.tasks import environments
+from mopo_bench.tasks.environments import AntAngle, HalfCheetahJump, PointAngle
+from mopo_bench.tasks.errors import UserError
+from mopo_bench.tasks.point_angle import point_angle_batch, point_angle_step
+from mopo_bench.tasks.rules import TERMINATIONS, point_angle_reward
+
+IDS = ["mopo_bench/HalfCheetahJump-v0", "mopo_bench/AntAngle-v0", "mopo_bench/PointAngle-v0"]
+
+
+def moving(environment, seed=3, **velocities):
+    """Puts a reset environment into a state of its own making, with joint velocities given by index ("v0")."""
+    environment.reset(seed=seed)
+    qpos = environment.init_qpos + np.random.default_rng(seed).uniform(-0.1, 0.1, environment.model.nq)
+    qvel = np.random.default_rng(seed + 1).normal(0.0, 0.3, environment.model.nv)
+    for name, velocity in velocities.items():
+        qvel[int(name[1:])] = velocity
+    environment.set_state(qpos, qvel)
+    return environment
+
+
+def transition(environment, action):
+    """x and y velocity by hand, and what `step` returned."""
+    before = environment.data.qpos[:2].copy()
+    result = environment.step(action)
+    return (environment.data.qpos[:2] - before) / 0.05, result
+
+
+# halfcheetah-jump
+
+
+@pytest.mark.parametrize("forward, capped", [(0.5, False), (9.0, True)])
+def test_halfcheetah_jump_rewards(forward, capped):
+    environment = moving(HalfCheetahJump(), v0=forward)
+    z_init = environment._z_init
+    action = np.array([0.3, -0.2, 0.9, 0.0, -1.0, 0.5])
+    velocity, (_, reward, terminated, truncated, info) = transition(environment, action)
+    assert (velocity[0] > 3.0) == capped
+    behaviour = min(velocity[0], 3.0) - 0.1 * (0.09 + 0.04 + 0.81 + 1.0 + 0.25)
+    task = behaviour + 15.0 * (0.7 + environment.data.qpos[1] - z_init)
+    assert abs(task - behaviour) > 0.1
+    assert reward == pytest.approx(task, abs=1e-9)
+    assert info["reward_task"] == pytest.approx(task, abs=1e-9)
+    assert info["reward_behaviour"] == pytest.approx(behaviour, abs=1e-9)
+    assert info["x_velocity"] == pytest.approx(velocity[0], abs=1e-9)
+    assert info["z"] == pytest.approx(0.7 + environment.data.qpos[1], abs=1e-9)
+    assert info["z_init"] == z_init
+    assert not terminated and not truncated
+
+
+def test_halfcheetah_jump_parameters():
+    action = np.full(6, 0.5)
+    _, reward, _, _, info = moving(HalfCheetahJump(reward="behaviour")).step(action)
+    assert reward == info["reward_behaviour"] != info["reward_task"]
+    _, weighted, _, _, info = moving(HalfCheetahJump(height_weight=2.0)).step(action)
+    assert weighted == pytest.approx(reward + 2.0 * (info["z"] - info["z_init"]), abs=1e-9)
+
+
+def test_float32_actions_cost_what_their_values_say():
+    action = np.full(6, 0.3, np.float32)
+    _, _, _, _, info = moving(HalfCheetahJump(), v0=0.0).step(action)
+    assert info["reward_behaviour"] == pytest.approx(info["x_velocity"] - 0.6 * float(action[0]) ** 2, abs=1e-12)
+
+
+def test_z_is_the_torso_height_and_references_differ():
+    by_reset, by_nominal = HalfCheetahJump(), HalfCheetahJump(z_reference="nominal")
+    starts = set()
+    for seed in range(3):
+        by_reset.reset(seed=seed)
+        by_nominal.reset(seed=seed)
+        z_init = by_reset.data.body("torso").xpos[2]  # right after a reset, kinematics are up to date
+        assert abs(z_init - 0.7) > 1e-4
+        _, first, _, _, info = by_reset.step(np.zeros(6))
+        _, second, _, _, nominal_info = by_nominal.step(np.zeros(6))
+        assert info["z_init"] == pytest.approx(z_init, abs=1e-12)
+        assert nominal_info["z_init"] == info["z_init"]
+        assert first == pytest.approx(info["reward_behaviour"] + 15.0 * (info["z"] - z_init), abs=1e-9)
+        assert second == pytest.approx(info["reward_behaviour"] + 15.0 * (info["z"] - 0.7), abs=1e-9)
+        starts.add(info["z_init"])
+    assert len(starts) == 3  # each episode's own
+
+
+def test_halfcheetah_jump_observations():
+    torso, plain = moving(HalfCheetahJump()), moving(HalfCheetahJump(observation="plain"))
+    assert torso.observation_space.shape == (18,) and plain.observation_space.shape == (17,)
+    assert torso.reset(seed=0)[0].shape == (18,)
+    for environment in (torso, plain):
+        moving(environment)
+        observation = environment.step(np.full(6, 0.2))[0]
+        position, velocity = environment.data.qpos, environment.data.qvel
+        z = [0.7 + position[1]] if environment is torso else []
+        np.testing.assert_allclose(observation, np.concatenate([position[1:], z, velocity]), atol=1e-12)
+
+
+# ant-angle
+
+
+@pytest.mark.parametrize("angle", [30.0, 45.0])
+def test_ant_angle_rewards(angle):
+    environment = moving(AntAngle(angle=angle), v0=1.5, v1=-0.8)
+    action = np.linspace(-1.0, 1.0, 8)
+    for _ in range(10):  # until it touches the ground
+        velocity, (_, reward, _, _, info) = transition(environment, action)
+    contact = 0.5e-3 * sum(min(max(force, -1.0), 1.0) ** 2 for force in environment.data.cfrc_ext.ravel())
+    assert contact > 1e-5
+    rest = 1.0 - 0.5 * sum(a * a for a in action) - contact
+    along = velocity[0] * math.cos(math.pi * angle / 180) + velocity[1] * math.sin(math.pi * angle / 180)
+    assert abs(velocity[1]) > 0.05
+    assert reward == info["reward_task"] == pytest.approx(along + rest, abs=1e-9)
+    assert info["reward_behaviour"] == pytest.approx(velocity[0] + rest, abs=1e-9)
+    np.testing.assert_allclose([info["x_velocity"], info["y_velocity"]], velocity, atol=1e-9)
+
+
+def test_ant_angle_parameters():
+    _, reward, _, _, info = moving(AntAngle(reward="behaviour")).step(np.zeros(8))
+    assert reward == info["reward_behaviour"] != info["reward_task"]
+    _, without, _, _, _ = moving(AntAngle(reward="behaviour", survive_bonus=0.0)).step(np.zeros(8))
+    assert reward - without == pytest.approx(1.0, abs=1e-12)
+
+
+def test_ant_angle_observation():
+    environment = moving(AntAngle())
+    observation = environment.step(np.full(8, 0.2))[0]
+    assert environment.observation_space.shape == observation.shape == (27,)
+    np.testing.assert_array_equal(observation, np.concatenate([environment.data.qpos[2:], environment.data.qvel]))
+
+
+@pytest.mark.parametrize(
+    "height, limits, expected",
+    [(0.75, (0.2, 1.0), False), (1.5, (0.2, 1.0), True), (0.75, (0.8, 1.0), True), (1.5, None, False)],
+)
+def test_ant_angle_ends_by_height_and_still_pays_the_bonus(height, limits, expected):
+    environment = AntAngle(healthy_z_range=limits)
+    environment.reset(seed=0)
+    qpos = environment.init_qpos.copy()
+    qpos[2] = height
+    environment.set_state(qpos, np.zeros(14))
+    observation, _, terminated, _, info = environment.step(np.zeros(8))
+    assert terminated is expected
+    assert info["reward_behaviour"] - info["x_velocity"] == pytest.approx(1.0 - environment.contact_cost, abs=1e-9)
+    if limits == (0.2, 1.0):
+        state = torch.as_tensor(observation)
+        assert TERMINATIONS["ant"](state, state, state).item() is expected
+
+
+@pytest.mark.parametrize("limits", [(0.2, 1.0), None])
+def test_ant_angle_ends_when_not_finite(limits):
+    environment = AntAngle(healthy_z_range=limits)
+    environment.reset(seed=0)
+    environment.data.qvel[5] = np.nan
+    environment.do_simulation = lambda action, steps: None  # MuJoCo would reset the state
+    assert environment.step(np.zeros(8))[2]
+
+
+# point-angle
+
+
+def scalar_step(vx, vy, ax, ay, trim, noise_x, noise_y):
+    """The design, a number at a time."""
+    sigma = 0.35 if vy < -0.25 else 0.02
+    next_vx = vx + 0.3 * (2 * ax - vx) + sigma * noise_x
+    next_vy = vy + 0.3 * (2 * ay - vy) + sigma * noise_y
+    progress = next_vx * math.cos(math.pi / 6) + next_vy * 0.5
+    reward = progress - 0.1 * (ax * ax + ay * ay) - (trim - 0.8 * math.cos(1.5 * vx)) ** 2
+    return next_vx, next_vy, reward, abs(next_vy) > 1.4
+
+
+def test_point_angle_dynamics_agree_with_a_scalar_implementation():
+    generator = np.random.default_rng(0)
+    velocity, action = generator.normal(0.0, 1.0, (500, 2)), generator.uniform(-1.0, 1.0, (500, 3))
+    noise = generator.standard_normal((500, 2))
+    expected = [scalar_step(*numbers) for numbers in np.concatenate([velocity, action, noise], axis=1).tolist()]
+    next_velocity, reward, ended = point_angle_step(velocity, action, noise)
+    assert next_velocity.dtype == np.float32
+    np.testing.assert_allclose(next_velocity, [row[:2] for row in expected], atol=1e-6)
+    np.testing.assert_allclose(reward, [row[2] for row in expected], atol=1e-6)
+    np.testing.assert_array_equal(ended, [row[3] for row in expected])
+    assert 0 < ended.sum() < 500
+
+
+def test_point_angle_environment_follows_the_step_and_the_rules():
+    environment = gymnasium.make(IDS[2])
+    environment.action_space.seed(1)
+    observation, _ = environment.reset(seed=1)
+    assert observation.dtype == np.float32 and observation.shape == (2,) and np.abs(observation).max() < 0.3
+    lengths, length = [], 0
+    for _ in range(1000):
+        action = environment.action_space.sample()
+        following, reward, terminated, truncated, _ = environment.step(action)
+        deviation = following - (observation + 0.3 * (2.0 * action[:2] - observation))
+        assert np.abs(deviation).max() < (0.35 if observation[1] < -0.25 else 0.02) * 5
+        tensors = [torch.as_tensor(array) for array in (observation, action, following)]
+        assert reward == pytest.approx(point_angle_reward(*tensors).item(), abs=1e-5)
+        assert terminated == TERMINATIONS["point-angle"](*tensors).item()
+        observation, length = following, length + 1
+        if terminated or truncated:
+            assert terminated or length == 100
+            lengths.append(length)
+            observation, length = environment.reset()[0], 0
+    assert 100 in lengths and min(lengths) < 100
+
+
+def test_actions_outside_the_box_are_clipped():
+    inside = point_angle_step(np.zeros(2), np.array([1.0, -1.0, 1.0]), np.zeros(2))
+    outside = point_angle_step(np.zeros(2), np.array([7.0, -2.0, 1.5]), np.zeros(2))
+    for first, second in zip(inside, outside, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_point_angle_batch():
+    batch = point_angle_batch(2)  # has an episode that terminates at its hundredth step
+    rows = len(batch["rewards"])
+    shapes = {"observations": (rows, 2), "actions": (rows, 3), "rewards": (rows,), "next_observations": (rows, 2)}
+    assert {name: batch[name].shape for name in shapes} == shapes
+    assert all(batch[name].dtype == np.float32 for name in shapes)
+    assert batch["terminals"].dtype == batch["timeouts"].dtype == bool
+    assert 7500 < rows < 9500
+    assert np.abs(batch["actions"]).max() == 1.0
+
+    ends = np.flatnonzero(batch["terminals"] | batch["timeouts"])
+    lengths = np.diff(np.concatenate([[-1], ends]))
+    assert len(ends) == 100 and ends[-1] == rows - 1 and lengths.max() == 100
+    assert not (batch["terminals"] & batch["timeouts"]).any()
+    np.testing.assert_array_equal(lengths[batch["timeouts"][ends]], 100)
+    assert (batch["terminals"][ends] & (lengths == 100)).any()
+    inner = np.delete(np.arange(rows), ends)
+    np.testing.assert_array_equal(batch["next_observations"][inner], batch["observations"][inner + 1])
+
+    tensors = [torch.as_tensor(batch[name]) for name in ("observations", "actions", "next_observations")]
+    np.testing.assert_array_equal(TERMINATIONS["point-angle"](*tensors), batch["terminals"])
+    np.testing.assert_allclose(point_angle_reward(*tensors), batch["rewards"], atol=1e-5)
+
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    returns = np.add.reduceat(batch["rewards"], starts)
+    assert 145 < returns.max() < 195
+    assert returns[80:].mean() > returns[:20].mean() + 50  # skill grows along the batch
+
+
+def test_point_angle_batch_is_its_seed():
+    first, again, other = point_angle_batch(5), point_angle_batch(5), point_angle_batch(6)
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+    assert not np.array_equal(first["observations"][:50], other["observations"][:50])
+
+
+# all three
+
+
+@pytest.mark.parametrize("environment_id", IDS)
+def test_gymnasium_accepts(environment_id):
+    environment = gymnasium.make(environment_id)
+    assert environment.spec.max_episode_steps == (100 if "Point" in environment_id else 1000)
+    check_env(environment.unwrapped, skip_render_check=True)
+
+
+@pytest.mark.parametrize("environment_id", IDS)
+def test_a_seed_is_an_episode(environment_id):
+    def episode(seed):
+        environment = gymnasium.make(environment_id)
+        environment.action_space.seed(0)
+        rows = [environment.reset(seed=seed)[0]]
+        for _ in range(30):
+            observation, reward, *_ = environment.step(environment.action_space.sample())
+            rows += [observation, [reward]]
+        return np.concatenate(rows)
+
+    np.testing.assert_array_equal(episode(7), episode(7))
+    assert not np.array_equal(episode(7), episode(8))
+
+
+@pytest.mark.parametrize("environment_id", IDS)
+def test_made_quietly(environment_id, capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gymnasium.make(environment_id)
+    assert capfd.readouterr() == ("", "")
+    assert not list(tmp_path.iterdir())  # MuJoCo logs its warnings to a file
+
+
+def test_parameters_reach_the_class_through_make_and_pickle():
+    environment = gymnasium.make(IDS[1], angle=60.0, survive_bonus=0.0, reward="behaviour").unwrapped
+    copy = pickle.loads(pickle.dumps(environment))
+    assert type(copy) is AntAngle
+    assert copy._direction == environment._direction == pytest.approx((0.5, math.sqrt(0.75)))
+    assert (copy._survive_bonus, copy._reward) == (0.0, "behaviour")
+    cheetah = pickle.loads(pickle.dumps(HalfCheetahJump(observation="plain", z_reference="nominal")))
+    assert cheetah.observation_space.shape == (17,) and cheetah._z_reference == "nominal"
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: HalfCheetahJump(reward="behavior"), "did you mean 'behaviour'"),
+        (lambda: HalfCheetahJump(observation="full"), "observation='full' is none of torso, plain"),
+        (lambda: HalfCheetahJump(z_reference="resets"), "did you mean 'reset'"),
+        (lambda: AntAngle(reward="tusk"), "did you mean 'task'"),
+    ],
+)
+def test_unknown_names_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make()
+
+
+def test_registering_again_does_no_harm():
+    before = {name: gymnasium.registry[name] for name in IDS}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        environments.register()
+    assert all(gymnasium.registry[name] is spec for name, spec in before.items())
+    assert isinstance(gymnasium.make(IDS[2]).unwrapped, PointAngle)
