@@ -117,6 +117,21 @@ class Learner:
     def networks(self) -> dict[str, Network]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Network)}
 
+    acting: ClassVar[tuple[str, ...]] = ("actor",)  # the networks that `act` reads
+
+    def acting_states(self) -> list[dict[str, list[Tensor]]]:
+        """Copies of what `act` reads, one per seed: enough to act as now later on."""
+        return [
+            {name: [weight[index].clone() for weight in getattr(self, name).weights] for name in self.acting}
+            for index in range(len(self.seeds))
+        ]
+
+    def load_acting_states(self, states: Sequence[Mapping[str, Sequence[Tensor]]]) -> None:
+        for index, state in enumerate(states):
+            for name in self.acting:
+                for weight, saved in zip(getattr(self, name).weights, state[name], strict=True):
+                    weight[index] = saved
+
     def state(self, index: int) -> dict[str, Any]:
         """All that seed number `index` of the group has learned: tensors and counts, ready to be saved."""
         state: dict[str, Any] = {}
@@ -141,6 +156,36 @@ class Learner:
                         for moment, saved in zip(moments, state[name][key], strict=True):
                             moment[index] = saved
                     optimiser.count.copy_(state[name]["count"])
+
+
+class Stage:
+    """A model fitted once on the data and shared by every algorithm that names it with the same settings.
+
+    A subclass gives `fit`, for one seed, and is built from the states of a group's seeds: `Dynamics(problem, config, states)`.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        pass
+
+    version: ClassVar[int] = 1
+
+    def __init__(self, problem: OfflineProblem, config: Any, states: Sequence[Mapping[str, Any]]):
+        raise NotImplementedError
+
+    @classmethod
+    def fit(
+        cls,
+        problem: OfflineProblem,
+        config: Any,
+        seed: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        report: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The fitted state of one seed (tensors and numbers, saved as they are) and a JSON-able record of the fit."""
+        raise NotImplementedError
 
 
 class Experience:

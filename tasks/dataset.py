@@ -238,7 +238,8 @@ def write_hdf5(dataset: OfflineDataset, path: str | os.PathLike[str], *, compres
         with h5py.File(partial, "w") as file:
             for name, array in ({name: getattr(dataset, name) for name in _ARRAYS} | dataset.extras).items():
                 file.create_dataset(name, data=array, compression=compression, shuffle=True)
-            file["metadata/provenance"] = provenance
+            # A string of fixed length: HDF5 can hang on a damaged one of variable length.
+            file["metadata/provenance"] = np.bytes_(provenance)
         with partial.open("rb+") as written:
             os.fsync(written.fileno())
         os.replace(partial, path)
@@ -296,9 +297,7 @@ def _keys(path: Path, file: h5py.File) -> list[str]:
     infos = _member(path, file, "infos") if "infos" in found else {}
     if isinstance(infos, h5py.Dataset):
         _fail(path, "infos is a dataset where a group is expected; store it as infos/<name>")
-    # Without stored next observations they are derived, and their validity with them.
-    ignored = set() if "next_observations" in found else {"valid_next"}
-    return [key for key in _ARRAYS if key in found and key not in ignored] + [f"infos/{key}" for key in infos]
+    return [key for key in _ARRAYS if key in found] + [f"infos/{key}" for key in infos]
 
 
 def _member(path: Path, file: h5py.File, key: str) -> Any:
@@ -359,11 +358,11 @@ def _provenance(path: Path, file: h5py.File) -> dict[str, Any]:
         return {"source": "file", "file": path.name}
     node = _member(path, metadata, "provenance")
     try:
-        if isinstance(node, h5py.Dataset) and node.shape == ():  # one string, never a large array
+        if isinstance(node, h5py.Dataset) and node.dtype.kind == "S" and node.shape == ():
             return dict(json.loads(node[()]))
     except (ValueError, TypeError):
         pass
-    _fail(path, "metadata/provenance is not a JSON object; correct or remove it")
+    _fail(path, "metadata/provenance is not a JSON object in a fixed-length string; correct or remove it")
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -285,7 +285,7 @@ def put(key, value):
 
 
 def poke(key, row, value):
-    """The same arrays in float64 or integers, with one value changed."""
+    """The same array in float64, with the values at `row` changed."""
 
     def edit(file):
         array = file[key][()].astype(np.float64)
@@ -353,9 +353,11 @@ BAD = {
     "link for provenance": (put("metadata/provenance", h5py.SoftLink("/rewards")), "provenance is a soft or external"),
     "virtual dataset": (virtual, "keeps its values in another file"),
     "external storage": (external_storage, "keeps its values in another file"),
-    "provenance not JSON": (put("metadata/provenance", "{"), "not a JSON object"),
+    "provenance not JSON": (put("metadata/provenance", np.bytes_("{")), "not a JSON object"),
     "provenance a number": (put("metadata/provenance", 3), "not a JSON object"),
-    "provenance an array": (put("metadata/provenance", ["{}", "{}"]), "not a JSON object"),
+    "provenance an array": (put("metadata/provenance", [b"{}", b"{}"]), "not a JSON object"),
+    "provenance a JSON list": (put("metadata/provenance", np.bytes_("[3]")), "not a JSON object"),
+    "provenance of variable length": (put("metadata/provenance", "{}"), "in a fixed-length string"),
     "provenance a group": (lambda file: file.create_group("metadata/provenance"), "not a JSON object"),
 }
 
@@ -373,7 +375,8 @@ def test_bad_file_is_refused_in_one_line(v0, edit, words):
     read_hdf5(v0, observation_size=OBSERVATION_SIZE, action_size=ACTION_SIZE)  # it is good before the edit
     with h5py.File(v0, "r+") as file:
         edit(file)
-    assert words in refusal(v0)
+    message = refusal(v0)
+    assert words in message and "damaged" not in message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,262 @@
+"""The probabilistic ensemble T_i(r, s' | s, a) = N(mu_i, Sigma_i): fitted on the batch, sampled in rollouts.
+
+Settings are those of the authors' code (MOPO, arXiv 2005.13239, which takes them from MBPO, arXiv 1906.08253): inputs are
+z-scored, targets are (reward, s' - s) in raw units, each network has its own bootstrap sample and its own best weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..tasks.streams import torch_stream
+from ..tasks.task import OfflineProblem
+from .learner import Stage
+from .networks import Initialiser, Network, linear
+from .optimisation import Adam, gradient
+
+
+class EnsembleNetwork(Network):
+    """E networks with swish layers, a mean head and a log-variance head.
+
+    weights: [W1, b1, ..., W_mean, b_mean, W_log_variance, b_log_variance, max_log_variance, min_log_variance]; the bounds,
+    (S, 1, 1, targets), are learned and shared by the E networks.
+    """
+
+    def __init__(self, weights: list[Tensor]):
+        self.weights = weights
+
+    @classmethod
+    def create(
+        cls, initialiser: Initialiser, size_in: int, size_out: int, hidden: Sequence[int], networks: int
+    ) -> EnsembleNetwork:
+        weights, layers = [], [*zip((size_in, *hidden[:-1]), hidden, strict=True), *[(hidden[-1], size_out)] * 2]
+        for fan_in, fan_out in layers:
+            weights.append(initialiser.truncated_normal((networks, fan_in, fan_out), 1 / (2 * math.sqrt(fan_in))))
+            weights.append(initialiser.constant((networks, 1, fan_out), 0.0))
+        weights += [initialiser.constant((1, 1, size_out), bound) for bound in (0.5, -10.0)]
+        return cls(weights)
+
+    def with_weights(self, weights: list[Tensor]) -> EnsembleNetwork:
+        return EnsembleNetwork(weights)
+
+    def member(self, seed: int, network: int) -> EnsembleNetwork:
+        """One network of one seed: the same function with S = E = 1."""
+        layers = [weight[seed : seed + 1, network : network + 1] for weight in self.weights[:-2]]
+        return EnsembleNetwork(layers + [bound[seed : seed + 1] for bound in self.weights[-2:]])
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """inputs (S, E, B, in) or (S, 1, B, in) to means and log variances, each (S, E, B, targets)."""
+        *layers, maximum, minimum = self.weights
+        for index in range(0, len(layers) - 4, 2):
+            inputs = functional.silu(linear(inputs, layers[index], layers[index + 1]))
+        mean = linear(inputs, *layers[-4:-2])
+        log_variance = linear(inputs, *layers[-2:])
+        log_variance = maximum - functional.softplus(maximum - log_variance)
+        log_variance = minimum + functional.softplus(log_variance - minimum)
+        return mean, log_variance
+
+    def decays(self, by_layer: Sequence[float], variance_head: float) -> list[float]:
+        """Weight decay per weight: none on biases and bounds."""
+        factors = (*by_layer, variance_head)
+        return [factor for decay in factors for factor in (decay, 0.0)] + [0.0, 0.0]
+
+
+def likelihood_loss(network: EnsembleNetwork, inputs: Tensor, targets: Tensor) -> Tensor:
+    """(S,): sum over networks of mean(error^2 exp(-logvar) + logvar), plus 0.01 (sum max - sum min) of the bounds.
+
+    Twice the Gaussian negative log-likelihood, less its constant. inputs (S, E, B, in), targets (S, E, B, targets).
+    """
+    mean, log_variance = network(inputs)
+    fit = (mean - targets).square() * torch.exp(-log_variance) + log_variance
+    bounds = network.weights[-2].flatten(1).sum(1) - network.weights[-1].flatten(1).sum(1)
+    return fit.mean((2, 3)).sum(1) + 0.01 * bounds
+
+
+class Prediction(NamedTuple):
+    """One sampled model step of n states per seed. means and stds are those of (reward, s') under all E networks, raw
+    units, (S, E, n, 1 + obs); None where only the chosen network was asked."""
+
+    rewards: Tensor  # (S, n), sampled
+    next_observations: Tensor  # (S, n, obs), sampled
+    terminals: Tensor  # (S, n) bool, of the sampled next state
+    mean_rewards: Tensor  # (S, n), the chosen network's mean
+    means: Tensor | None
+    stds: Tensor | None
+
+
+class Dynamics(Stage):
+    """The fitted ensemble of each seed of a group, stacked."""
+
+    @dataclass(frozen=True)
+    class Config:
+        networks: int = 7
+        elites: int = 5
+        hidden: tuple[int, ...] = (200, 200, 200, 200)
+        learning_rate: float = 1e-3
+        batch_size: int = 256
+        weight_decays: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # by layer, the mean head last
+        variance_weight_decay: float = 1e-4
+        holdout_fraction: float = 0.2
+        holdout_rows: int = 1000  # at most
+        improvement: float = 0.01  # a network's holdout error must fall by this fraction to count
+        patience: int = 5  # epochs without any network improving
+        max_epochs: int | None = None
+
+        def __post_init__(self) -> None:
+            if len(self.weight_decays) != len(self.hidden) + 1:
+                wanted = f"{len(self.hidden) + 1} numbers, one per layer and one for the mean head"
+                raise ValueError(f"weight_decays has {len(self.weight_decays)} numbers, expected {wanted}")
+            if not 1 <= self.elites <= self.networks:
+                raise ValueError(f"elites={self.elites} must be between 1 and networks={self.networks}")
+
+    version = 1
+
+    def __init__(self, problem: OfflineProblem, config: Config, states: Sequence[Mapping[str, Any]]):
+        self.problem, self.config = problem, config
+        stacked = [torch.stack(tensors) for tensors in zip(*(state["weights"] for state in states), strict=True)]
+        self.network = EnsembleNetwork(stacked)
+        self.input_mean = torch.stack([state["input_mean"] for state in states])[:, None]  # (S, 1, in)
+        self.input_std = torch.stack([state["input_std"] for state in states])[:, None]
+        self.elites = torch.stack([state["elites"] for state in states])  # (S, elites)
+
+    @classmethod
+    def fit(
+        cls,
+        problem: OfflineProblem,
+        config: Config,
+        seed: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        report: Callable[[dict[str, Any]], None] = lambda row: None,
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Maximum likelihood on the batch's valid rows; gives the state of one seed and what is to be recorded of the fit.
+
+        Holdout: min(holdout_fraction, holdout_rows) rows. Training stops when for more than `patience` epochs no network
+        improved its own best holdout error (mean squared error of the mean) by more than `improvement`; each network returns
+        to its own best weights, and the `elites` best of them are the ones rollouts sample. The bounds are not restored.
+        """
+        started = time.monotonic()
+        inputs, targets = regression_data(problem, dtype, device)
+        order = torch.randperm(len(inputs), generator=torch_stream(seed, "dynamics", "holdout")).to(inputs.device)
+        holdout = min(int(len(inputs) * config.holdout_fraction), config.holdout_rows)
+        held, train = order[:holdout], order[holdout:]
+        mean, std = inputs[train].mean(0), inputs[train].std(0, correction=0)
+        std = torch.where(std < 1e-12, torch.ones_like(std), std)
+        rows = torch.cat(((inputs - mean) / std, targets), -1)
+        train_rows, held_rows = rows[train], rows[held]
+        size_in = inputs.shape[1]
+        initialiser = Initialiser([torch_stream(seed, "dynamics", "weights")], dtype, device)
+        network = EnsembleNetwork.create(initialiser, size_in, targets.shape[1], config.hidden, config.networks)
+        optimiser = Adam(
+            network.weights, config.learning_rate, network.decays(config.weight_decays, config.variance_weight_decay)
+        )
+        bootstrap = torch.randint(
+            len(train_rows), (config.networks, len(train_rows)), generator=torch_stream(seed, "dynamics", "bootstrap")
+        ).to(rows.device)
+
+        def holdout_error() -> Tensor:
+            predicted, _ = network(held_rows[None, None, :, :size_in])
+            return (predicted[0] - held_rows[:, size_in:]).square().mean((1, 2))
+
+        best_error = torch.full((config.networks,), math.inf, dtype=dtype, device=rows.device)
+        best = network.copy().weights
+        epoch = since_improvement = 0
+        while since_improvement <= config.patience and (config.max_epochs is None or epoch < config.max_epochs):
+            stream = torch_stream(seed, "dynamics", "epoch", epoch)
+            shuffle = torch.rand(bootstrap.shape, generator=stream).argsort(1).to(rows.device)
+            for indices in bootstrap.gather(1, shuffle).split(config.batch_size, dim=1):
+                batch = train_rows[indices][None]
+                x, y = batch[..., :size_in], batch[..., size_in:]
+                gradients, _, _ = gradient(network, lambda trained, x=x, y=y: likelihood_loss(trained, x, y))
+                optimiser.step(network.weights, gradients)
+            error = holdout_error()
+            improved = (best_error - error) / best_error > config.improvement
+            improved |= best_error.isinf() & error.isfinite()
+            best_error = torch.where(improved, error, best_error)
+            for kept, weight in zip(best[:-2], network.weights[:-2], strict=True):
+                kept[0, improved] = weight[0, improved]
+            since_improvement = 0 if bool(improved.any()) else since_improvement + 1
+            epoch += 1
+            report({"epoch": epoch, "holdout_error": float(best_error.mean())})
+        network.weights[:-2] = best[:-2]
+        error = holdout_error()
+        elites = error.argsort()[: config.elites]
+        predicted, _ = network(held_rows[None, None, :, :size_in])
+        record = {
+            "epochs": epoch,
+            "rows": len(train_rows),
+            "holdout_rows": holdout,
+            "holdout_error": [float(value) for value in error],
+            "elites": elites.tolist(),
+            "holdout_reward_r2": r_squared(predicted[0, elites, :, 0].mean(0), held_rows[:, size_in]),
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        weights = [weight[0] for weight in network.weights]
+        return {"weights": weights, "input_mean": mean, "input_std": std, "elites": elites}, record
+
+    def predict(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of (reward, s') under every network: (S, E, n, 1 + obs) each, raw units."""
+        mean, log_variance = self.network(self._inputs(observations, actions)[:, None])
+        mean = torch.cat((mean[..., :1], mean[..., 1:] + observations[:, None]), -1)
+        return mean, (0.5 * log_variance).exp()
+
+    def sample(
+        self, observations: Tensor, actions: Tensor, uniform: Tensor, noise: Tensor, all_networks: bool = True
+    ) -> Prediction:
+        """One step of n states per seed: an elite per state by `uniform` (S, n), its Gaussian by `noise` (S, n, 1 + obs).
+
+        Without `all_networks` only the chosen elite of each state is computed: a seventh of the arithmetic, the same sample.
+        """
+        choice = self.elites.gather(1, (uniform * self.elites.shape[1]).long())
+        means = stds = None
+        if all_networks:
+            means, stds = self.predict(observations, actions)
+            index = choice[:, None, :, None].expand(-1, 1, -1, means.shape[-1])
+            mean, std = means.gather(1, index)[:, 0], stds.gather(1, index)[:, 0]
+        else:
+            mean, std = self._predict_chosen(observations, actions, choice)
+        drawn = mean + std * noise
+        rewards, successors = drawn[..., 0], drawn[..., 1:]
+        terminals = self.problem.termination(observations, actions, successors)
+        return Prediction(rewards, successors, terminals, mean[..., 0], means, stds)
+
+    def _inputs(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return (torch.cat((observations, actions), -1) - self.input_mean) / self.input_std
+
+    def _predict_chosen(self, observations: Tensor, actions: Tensor, choice: Tensor) -> tuple[Tensor, Tensor]:
+        inputs = self._inputs(observations, actions)
+        mean = torch.empty(*choice.shape, observations.shape[-1] + 1, dtype=inputs.dtype, device=inputs.device)
+        std = torch.empty_like(mean)
+        for seed, elites in enumerate(self.elites.tolist()):
+            for network in elites:
+                rows = (choice[seed] == network).nonzero()[:, 0]
+                part, log_variance = self.network.member(seed, network)(inputs[seed, rows][None, None])
+                mean[seed, rows], std[seed, rows] = part[0, 0], (0.5 * log_variance[0, 0]).exp()
+        mean[..., 1:] += observations
+        return mean, std
+
+
+def regression_data(problem: OfflineProblem, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Inputs (s, a) and targets (r, s' - s) of the rows whose next observation is the true successor."""
+    batch, keep = problem.batch, problem.batch.dynamics_rows
+
+    def tensor(array: Any) -> Tensor:
+        return torch.as_tensor(array[keep]).to(device, dtype)
+
+    observations, successors = tensor(batch.observations), tensor(batch.next_observations)
+    inputs = torch.cat((observations, tensor(batch.actions)), -1)
+    return inputs, torch.cat((tensor(batch.rewards)[:, None], successors - observations), -1)
+
+
+def r_squared(predicted: Tensor, target: Tensor) -> float:
+    """Share of the target's variance that is predicted."""
+    return float(1 - (predicted - target).square().mean() / target.var(correction=0))

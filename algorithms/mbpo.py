@@ -1,0 +1,150 @@
+"""MBPO offline: SAC on short model rollouts that branch from batch states (Janner et al. 2019, arXiv 1906.08253)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..tasks.streams import torch_stream
+from .dynamics import Dynamics, Prediction
+from .learner import Experience, Learner
+from .replay import Batch, Ring
+
+CHUNK = 2_000  # states that go through all steps of a rollout together: their activations stay in cache
+
+
+class ModelRollouts(Experience):
+    """Batches of which a small part is real and the rest comes from a ring of model rollouts."""
+
+    @dataclass(frozen=True)
+    class Config:
+        rollout_length: int = 5
+        rollout_states: int = 50_000  # batch states from which rollouts start, each time
+        rollout_every: int = 1_000  # gradient steps
+        retained_rollouts: int = 5  # the ring holds this many full refreshes: more where rollouts end early
+        real_fraction: float = 0.05  # int(0.05 * 256) = 12 of 256 rows
+
+    version = 1
+    stages = {"dynamics": Dynamics}  # noqa: RUF012 - a class-level declaration
+    all_networks = False
+
+    def build(self) -> None:
+        config = self.config
+        self.dynamics: Dynamics = self.fitted["dynamics"]
+        capacity = config.retained_rollouts * config.rollout_length * config.rollout_states
+        self.ring = Ring(len(self.seeds), capacity, self.layout.width, self.dtype, self.device)
+        self.history: list[dict[str, Any]] = []  # refreshes with rows still in the ring: enough to replay them
+
+    def label(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
+        """Rewards and terminals, each (S, n), with which a model step enters the ring."""
+        return prediction.rewards, prediction.terminals
+
+    def refresh(self, step: int, learner: Learner) -> None:
+        if step % self.config.rollout_every:
+            return
+        before = list(self.ring.position)
+        written = self.roll_out(step, learner, [True] * len(self.seeds))
+        self.history.append({"step": step, "position": before, "rows": written, "policy": learner.acting_states()})
+        while all(
+            sum(entry["rows"][seed] for entry in self.history[1:]) >= self.ring.capacity
+            for seed in range(len(self.seeds))
+        ):
+            del self.history[0]
+
+    def roll_out(self, step: int, learner: Learner, write: Sequence[bool]) -> list[int]:
+        """Rolls the policy out in the model and writes each live step to the ring of the seeds in `write`; rows per seed.
+
+        Random numbers come from (seed, step), so a rollout can be made again. Rows that have ended are dropped from the
+        arithmetic as soon as they have ended in every seed's order.
+        """
+        config, count = self.config, len(self.seeds)
+        streams = [torch_stream(seed, "rollouts", step) for seed in self.seeds]
+        written, lengths, label_sum = [0] * count, 0.0, torch.zeros(count, dtype=self.dtype, device=self.device)
+        for first in range(0, config.rollout_states, CHUNK):
+            states = min(CHUNK, config.rollout_states - first)
+            starts = self._stack(streams, lambda g, n=states: torch.rand(n, generator=g, dtype=torch.float64))
+            observations = self.draw_real(starts)[..., : self.layout.observation_size]
+            alive = torch.ones(count, states, dtype=torch.bool, device=self.device)
+            order = torch.arange(states, device=self.device).expand(count, -1)  # which state a row stands for
+            for _ in range(config.rollout_length):
+                uniform, noise = self._draw_noise(streams, states)
+                uniform = uniform.gather(1, order)
+                noise = noise.gather(1, order[..., None].expand(-1, -1, noise.shape[-1]))
+                actions = learner.act(observations, noise[..., : self.layout.action_size])
+                prediction = self.dynamics.sample(
+                    observations, actions, uniform, noise[..., self.layout.action_size :], self.all_networks
+                )
+                rewards, terminals = self.label(prediction)
+                rows = self.layout.pack(
+                    observations, actions, rewards, (~terminals).to(self.dtype), prediction.next_observations
+                )
+                for seed in range(count):
+                    if write[seed]:
+                        live = rows[seed] if bool(alive[seed].all()) else rows[seed][alive[seed]]
+                        self.ring.write(seed, live)
+                        written[seed] += len(live)
+                label_sum += (rewards * alive).sum(1)
+                alive = alive & ~terminals
+                observations = prediction.next_observations
+                keep = int(alive.sum(1).max())
+                if keep == 0:
+                    break
+                if keep < alive.shape[1]:  # the live rows first, then cut
+                    index = alive.to(torch.int8).argsort(dim=1, descending=True, stable=True)[:, :keep]
+                    alive, order = alive.gather(1, index), order.gather(1, index)
+                    observations = observations.gather(1, index[..., None].expand(-1, -1, observations.shape[-1]))
+        rows_made = torch.tensor(written, dtype=self.dtype, device=self.device)
+        self.vitals = {
+            "rollout_length": rows_made / config.rollout_states,
+            "model_reward": label_sum / rows_made.clamp(min=1),
+        }
+        return written
+
+    def _draw_noise(self, streams: list[torch.Generator], states: int) -> tuple[Tensor, Tensor]:
+        """For every state, alive or not, so that what one draws does not depend on the others' ends."""
+        width = self.layout.action_size + 1 + self.layout.observation_size
+        uniform = self._stack(streams, lambda g: torch.rand(states, generator=g, dtype=torch.float64))
+        noise = self._stack(streams, lambda g: torch.randn(states, width, generator=g))
+        return uniform, noise.to(self.dtype)
+
+    def _stack(self, streams: list[torch.Generator], draw: Any) -> Tensor:
+        return torch.stack([draw(stream) for stream in streams]).to(self.device)
+
+    def draw(self, uniform: Tensor) -> Batch:
+        real = int(self.config.real_fraction * uniform.shape[1])
+        rows = torch.cat((self.draw_real(uniform[:, :real]), self.ring.draw(uniform[:, real:])), 1)
+        return self.layout.batch(rows)
+
+    def state(self, index: int) -> dict[str, Any]:
+        """The policies of the retained refreshes, 300 kB each, instead of the ring, 210 MB: it is rolled out again."""
+        entries = [
+            {
+                "step": entry["step"],
+                "position": entry["position"][index],
+                "rows": entry["rows"][index],
+                "policy": entry["policy"][index],
+            }
+            for entry in self.history
+        ]
+        return {"history": entries}
+
+    def load_states(self, states: Sequence[Mapping[str, Any]], learner: Learner) -> None:
+        present = learner.acting_states()
+        by_step = [{entry["step"]: entry for entry in state["history"]} for state in states]
+        self.history = []
+        started = [False] * len(states)
+        for step in sorted(set().union(*by_step)):
+            entries = [history.get(step) for history in by_step]
+            for seed, entry in enumerate(entries):
+                if entry is not None and not started[seed]:
+                    self.ring.position[seed], started[seed] = entry["position"], True
+            before = list(self.ring.position)
+            policies = [entry["policy"] if entry else present[seed] for seed, entry in enumerate(entries)]
+            learner.load_acting_states(policies)
+            written = self.roll_out(step, learner, [entry is not None for entry in entries])
+            self.history.append({"step": step, "position": before, "rows": written, "policy": policies})
+        learner.load_acting_states(present)

@@ -1,0 +1,36 @@
+"""MOPO: MBPO whose model rewards are penalised by the model's uncertainty (Yu et al. 2020, arXiv 2005.13239, eq. 8 ff.).
+
+    r~(s, a) = r(s, a) - lambda * u(s, a)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .dynamics import Prediction
+from .mbpo import ModelRollouts
+from .penalties import PENALTIES
+
+
+class Penalised(ModelRollouts):
+    @dataclass(frozen=True)
+    class Config(ModelRollouts.Config):
+        penalty: str = "max_std"  # see `penalties.py`; the code's standard deviation, not the formula's covariance
+        penalty_coefficient: float = 1.0  # lambda
+        penalised_reward: str = "sampled"  # the code's; "mean" is the paper's
+
+        def __post_init__(self) -> None:
+            if self.penalty not in PENALTIES:
+                raise ValueError(f"penalty={self.penalty!r} is none of {', '.join(PENALTIES)}")
+            if self.penalised_reward not in ("sampled", "mean"):
+                raise ValueError(f"penalised_reward={self.penalised_reward!r} is none of sampled, mean")
+
+    version = 1
+    all_networks = True
+
+    def label(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
+        rewards = prediction.rewards if self.config.penalised_reward == "sampled" else prediction.mean_rewards
+        penalty = PENALTIES[self.config.penalty](prediction)
+        return rewards - self.config.penalty_coefficient * penalty, prediction.terminals

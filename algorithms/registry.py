@@ -1,0 +1,170 @@
+"""The registered algorithms, and how a configuration is put together: defaults, then the task's settings, then the user's."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from ..tasks.errors import UserError
+from ..tasks.task import unknown
+from .learner import Experience, Learner
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A learner and where its batches come from; `settings` are those in which it differs from their defaults.
+
+    Its configuration is flat: the fields of the learner and of the experience by name, those of a stage as "stage.field".
+    """
+
+    name: str
+    learner: type[Learner]
+    experience: type[Experience] = Experience
+    settings: Settings = field(default_factory=dict)
+    origin: str = ""
+
+    @property
+    def parts(self) -> dict[str, type]:
+        """Config classes by prefix: "" twice over (learner, experience), then each stage."""
+        stages = {f"{name}.": stage.Config for name, stage in self.experience.stages.items()}
+        return {"learner": self.learner.Config, "experience": self.experience.Config, **stages}
+
+    @property
+    def versions(self) -> dict[str, int]:
+        stages = {name: stage.version for name, stage in self.experience.stages.items()}
+        return {"learner": self.learner.version, "experience": self.experience.version, **stages}
+
+    def defaults(self) -> dict[str, Any]:
+        """Every key with the default of its Config class, before `settings`."""
+        return {key: getattr(part(), name) for key, (part, name) in self._fields().items()}
+
+    def configure(self, *layers: Settings) -> dict[str, Any]:
+        """The full configuration; later layers win. A key or a value that does not fit raises UserError."""
+        fields, values = self._fields(), self.defaults()
+        for layer in (self.settings, *layers):
+            for key, value in layer.items():
+                if key not in fields:
+                    raise unknown(f"setting of {self.name}", key, fields, "mopo-bench list algorithms")
+                part, name = fields[key]
+                values[key] = converted(value, get_type_hints(part)[name], f"{self.name}.{key}")
+        self.build_configs(values)
+        return values
+
+    def build_configs(self, values: Settings) -> dict[str, Any]:
+        """The Config objects by part ("learner", "experience", each stage's name) from a full configuration."""
+        configs = {}
+        for prefix, part in self.parts.items():
+            stage = prefix if prefix.endswith(".") else ""
+            chosen = {each.name: values[stage + each.name] for each in dataclasses.fields(part)}
+            try:
+                configs[prefix.removesuffix(".")] = part(**chosen)
+            except ValueError as error:
+                raise UserError(f"{self.name}: {error}") from None
+        return configs
+
+    def changed(self, values: Settings) -> dict[str, Any]:
+        """The settings that differ from the Config defaults: what enters a run's identity."""
+        defaults = self.defaults()
+        return {key: value for key, value in values.items() if value != defaults[key]}
+
+    def _fields(self) -> dict[str, tuple[type, str]]:
+        fields: dict[str, tuple[type, str]] = {}
+        for prefix, part in self.parts.items():
+            stage = prefix if prefix.endswith(".") else ""
+            for each in dataclasses.fields(part):
+                if stage + each.name in fields:
+                    raise TypeError(f"{self.name}: learner and experience both have a setting {each.name!r}")
+                fields[stage + each.name] = (part, each.name)
+        return fields
+
+
+ALGORITHMS: dict[str, Algorithm] = {}
+
+
+def register_algorithm(
+    name: str, learner: type[Learner], experience: type[Experience] = Experience, **settings: Any
+) -> Algorithm:
+    """Adds an algorithm under `name`; from then on every command knows it. `settings` differ from the Config defaults."""
+    origin = sys._getframe(1).f_globals.get("__name__", "")
+    algorithm = Algorithm(name, learner, experience, settings, origin)
+    algorithm.configure()
+    ALGORITHMS[name] = algorithm
+    return algorithm
+
+
+def get_algorithm(name: str) -> Algorithm:
+    if name not in ALGORITHMS:
+        raise unknown("algorithm", name, ALGORITHMS, "mopo-bench list algorithms")
+    return ALGORITHMS[name]
+
+
+@cache
+def hyperparameters() -> dict[str, dict[str, Any]]:
+    """`hyperparameters.toml`: by task, then by algorithm ("*": every algorithm that has the key)."""
+    return tomllib.loads((resources.files(__package__) / "hyperparameters.toml").read_text())
+
+
+def task_settings(algorithm: Algorithm, task: str) -> dict[str, Any]:
+    """What the task changes for this algorithm, from `hyperparameters.toml`."""
+    table, known = hyperparameters().get(task, {}), algorithm.defaults()
+    shared = {key: value for key, value in flattened(table.get("*", {})).items() if key in known}
+    return shared | flattened(table.get(algorithm.name, {}))
+
+
+def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"dynamics": {"hidden": [64]}} to {"dynamics.hidden": [64]}; "source" is prose."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{key}.")
+        elif key != "source":
+            flat[prefix + key] = value
+    return flat
+
+
+def converted(value: Any, kind: Any, where: str) -> Any:
+    """`value`, perhaps written on a command line or in TOML, as the annotated type `kind` of its field."""
+    refusal = UserError(f"{where}={value!r}: expected {name_of(kind)}")
+    if get_origin(kind) in (Union, UnionType):
+        options = [option for option in get_args(kind) if option is not type(None)]
+        if value is None or (isinstance(value, str) and value.lower() == "none" and len(options) < len(get_args(kind))):
+            return None
+        return converted(value, options[0], where)
+    if get_origin(kind) is tuple:
+        items = value.strip("()[] ").split(",") if isinstance(value, str) else value
+        if not isinstance(items, Iterable):
+            raise refusal
+        item_kinds = get_args(kind)
+        items = [item for item in items if item != ""]
+        if len(item_kinds) == 2 and item_kinds[1] is Ellipsis:
+            return tuple(converted(item, item_kinds[0], where) for item in items)
+        if len(items) != len(item_kinds):
+            raise refusal
+        return tuple(converted(item, each, where) for item, each in zip(items, item_kinds, strict=True))
+    if kind is bool:
+        spelled = {"true": True, "false": False, "1": True, "0": False}
+        if str(value).lower() in spelled:
+            return spelled[str(value).lower()]
+        raise refusal
+    try:
+        number = kind(value)
+    except (TypeError, ValueError):
+        raise refusal from None
+    if kind is int and isinstance(value, float) and value != number:
+        raise refusal
+    if isinstance(number, float | int) and (number != number or abs(number) == float("inf")):
+        raise refusal
+    return number
+
+
+def name_of(kind: Any) -> str:
+    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}.get(kind, str(kind))
