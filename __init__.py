@@ -1,1 +1,15 @@
 """mopo-bench: regenerates Tables 1 and 2 of MOPO (Yu et al., NeurIPS 2020), and takes your algorithm beside them."""
+
+from typing import Any
+
+__all__ = ["register_algorithm", "register_task", "run", "table"]
+_WHERE = {"run": "harness.api", "table": "harness.api", "register_algorithm": "algorithms.registry"}
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, imported when first asked for: torch takes seconds, `mopo-bench --help` should not."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_WHERE.get(name, 'tasks.task')}", __name__), name)

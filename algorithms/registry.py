@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from ..tasks.errors import UserError
+from ..tasks.plugins import load_plugins
 from ..tasks.task import unknown
 from .learner import Experience, Learner
 
@@ -87,7 +88,7 @@ class Algorithm:
         return fields
 
 
-ALGORITHMS: dict[str, Algorithm] = {}
+_ALGORITHMS: dict[str, Algorithm] = {}
 
 
 def register_algorithm(
@@ -97,14 +98,21 @@ def register_algorithm(
     origin = sys._getframe(1).f_globals.get("__name__", "")
     algorithm = Algorithm(name, learner, experience, settings, origin)
     algorithm.configure()
-    ALGORITHMS[name] = algorithm
+    _ALGORITHMS[name] = algorithm
     return algorithm
 
 
+def all_algorithms() -> dict[str, Algorithm]:
+    """Every registered algorithm by name, those of plug-ins and those registered by hand included."""
+    load_plugins()
+    return _ALGORITHMS
+
+
 def get_algorithm(name: str) -> Algorithm:
-    if name not in ALGORITHMS:
-        raise unknown("algorithm", name, ALGORITHMS, "mopo-bench list algorithms")
-    return ALGORITHMS[name]
+    algorithms = all_algorithms()
+    if name not in algorithms:
+        raise unknown("algorithm", name, algorithms, "mopo-bench list algorithms")
+    return algorithms[name]
 
 
 @cache

@@ -66,6 +66,13 @@ class Collection:
         return policy
 
 
+def medium_return(task: Task) -> float:
+    """A third of the expert's return, where D4RL stopped its *medium* policies."""
+    if task.reference_returns is None:
+        raise UserError(f"{task.name} has no expert to be a third of: say where to stop with --target")
+    return task.reference_returns[1] / 3
+
+
 class OnlineTrainer:
     """SAC, its replay buffer and where it stands in the environment; always between two episodes when seen from outside."""
 

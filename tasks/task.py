@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .dataset import OfflineDataset
 from .errors import UserError
+from .plugins import load_plugins
 from .rules import never
 
 Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -152,19 +153,28 @@ class Task:
         return OfflineProblem(**vars(self.problem), batch=batch)
 
 
-TASKS: dict[str, Task] = {}
+_TASKS: dict[str, Task] = {}
 
 
 def register_task(task: Task) -> Task:
     """Adds a task, or replaces the one of its name; from then on every command knows it."""
-    TASKS[task.name] = task
+    _TASKS[task.name] = task
     return task
 
 
+def all_tasks() -> dict[str, Task]:
+    """Every registered task by name: the catalogue, those of plug-ins, those registered by hand."""
+    from . import catalog  # noqa: F401 - registers; imported here, since it imports this file
+
+    load_plugins()
+    return _TASKS
+
+
 def get_task(name: str) -> Task:
-    if name not in TASKS:
-        raise unknown("task", name, TASKS, "mopo-bench list tasks")
-    return TASKS[name]
+    tasks = all_tasks()
+    if name not in tasks:
+        raise unknown("task", name, tasks, "mopo-bench list tasks")
+    return tasks[name]
 
 
 def unknown(kind: str, name: str, known: Iterable[str], command: str) -> UserError:

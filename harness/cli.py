@@ -1,0 +1,402 @@
+"""The command line: every command is a thin layer over a function of this package."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+import traceback
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..tasks.errors import UserError
+
+app = typer.Typer(
+    name="mopo-bench",
+    help="Regenerates Tables 1 and 2 of MOPO (Yu et al., NeurIPS 2020), and takes your algorithm beside them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Batches: where each comes from, and what is in it.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+console = Console(soft_wrap=not sys.stdout.isatty())
+
+Results = Annotated[Path, typer.Option(help="Folder of run records.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_RESULTS = Path("runs")
+
+
+class Kind(str, Enum):
+    algorithms = "algorithms"
+    tasks = "tasks"
+    suites = "suites"
+
+
+class Format(str, Enum):
+    text = "text"
+    markdown = "markdown"
+    latex = "latex"
+    csv = "csv"
+    html = "html"
+    json = "json"
+
+
+class Metric(str, Enum):
+    last = "last"
+    mean10 = "mean10"
+    best = "best"
+
+
+class TableName(str, Enum):
+    table1 = "table1"
+    table2 = "table2"
+    scores = "scores"
+
+
+def names(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def parse_seeds(text: str) -> list[int]:
+    """"6": 0 to 5; "0,1,5": these; "21-23": 21, 22, 23; a trailing comma makes a list of one."""
+    try:
+        if "," not in text and "-" not in text:
+            count = int(text)
+            if count < 1:
+                raise UserError(f"--seeds {text}: ask for at least 1 seed")
+            return list(range(count))
+        seeds: list[int] = []
+        for part in names(text):
+            first, dash, last = part.partition("-")
+            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+    except ValueError:
+        raise UserError(f"--seeds {text}: expected a count (6), a list (0,1,5) or a range (21-23)") from None
+    if not seeds:
+        raise UserError(f"--seeds {text}: no seeds named")
+    return seeds
+
+
+def parse_settings(settings: list[str]) -> dict[str, str]:
+    parsed = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or "." not in key:
+            raise UserError(f"--set {setting}: expected algorithm.key=value, such as mopo.penalty_coefficient=5")
+        parsed[key.strip()] = value.strip()
+    return parsed
+
+
+@app.command("list")
+def list_command(kind: Kind, as_json: Json = False) -> None:
+    """What is registered, plug-ins included, with where it came from.
+
+    Example: mopo-bench list tasks --json
+    """
+    from .listing import listing
+
+    rows = listing(kind.value)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(*[column for column in rows[0] if column != "settings"], box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*[_text(value) for column, value in row.items() if column != "settings"])
+    console.print(table)
+
+
+@app.command()
+def run(
+    suite: Annotated[str | None, typer.Option(help="table1, table2, demo, ci: see `list suites`.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Tasks, separated by commas.")] = None,
+    algorithms: Annotated[str | None, typer.Option(help="Algorithms, separated by commas.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="A count (6), a list (0,1,5) or a range (21-23).")] = None,
+    steps: Annotated[int | None, typer.Option(help="Gradient steps; the suite's or the task's own by default.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Worker processes of one thread each; all cores by default.")] = None,
+    group: Annotated[int, typer.Option(help="Seeds of a cell trained together; pays on a GPU only.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    data: Annotated[str, typer.Option(help="auto, d4rl or regenerated.")] = "auto",
+    window: Annotated[str, typer.Option(help="all, last_1m or first_1m rows of the batch.")] = "all",
+    rows: Annotated[int | None, typer.Option(help="Rows of a regenerated batch.")] = None,
+    batch: Annotated[Path | None, typer.Option(help="Your own HDF5 file in D4RL's layout, for one task.")] = None,
+    clip_actions: Annotated[bool, typer.Option(help="Accept actions outside the box, clipped.")] = False,
+    results: Results = DEFAULT_RESULTS,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="algorithm.key=value; all.key=value.")] = None,
+    compile_: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the step (needs a C compiler).")] = False,
+    evaluate_every: Annotated[int | None, typer.Option(help="Gradient steps between evaluations.")] = None,
+    episodes: Annotated[int | None, typer.Option(help="Episodes per evaluation.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and their state; run nothing.")] = False,
+) -> None:
+    """Runs what is missing of the grid and leaves what is done.
+
+    Example: mopo-bench run --tasks hopper-medium --algorithms mopo,sac --seeds 3 --steps 50000
+    """
+    from .api import plan_run
+    from .runner import default_jobs, execute
+
+    plan = plan_run(
+        suite=suite,
+        tasks=names(tasks),
+        algorithms=names(algorithms),
+        seeds=parse_seeds(seeds) if seeds is not None else None,
+        steps=steps,
+        data=data,
+        window=window,
+        rows=rows,
+        batch=batch,
+        clip_actions=clip_actions,
+        results=results,
+        settings=parse_settings(set_ or []),
+        device=device,
+        compiled=compile_,
+        evaluate_every=evaluate_every,
+        evaluation_episodes=episodes,
+    )
+    if dry_run:
+        _print_plan(plan)
+        return
+    jobs = default_jobs() if jobs is None else jobs
+    for option, number in (("--jobs", jobs), ("--group", group)):
+        if number < 1:
+            raise UserError(f"{option} {number}: ask for at least 1")
+    outcome = execute(plan, jobs, group, console)
+    _report(outcome, plan)
+    if outcome.get("failed"):
+        raise typer.Exit(3)
+
+
+@app.command()
+def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
+    """How far the grid is: done, running (begun, not finished), failed, diverged, missing.
+
+    Example: mopo-bench status --results runs
+    """
+    from .runner import status as status_rows
+    from .store import STATES
+
+    if not results.is_dir():
+        raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
+    rows = status_rows(results)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table("task", "algorithm", *STATES, "steps", box=None, header_style="bold")
+    for task, algorithm in dict.fromkeys((row["task"], row["algorithm"]) for row in rows):
+        chosen = [row for row in rows if (row["task"], row["algorithm"]) == (task, algorithm)]
+        counts = [str(sum(row["state"] == state for row in chosen) or "") for state in STATES]
+        done, wanted = sum(row["steps"] for row in chosen), sum(max(row["of"], row["steps"]) for row in chosen)
+        table.add_row(task, algorithm, *counts, f"{done:,} of {wanted:,}")
+    console.print(table)
+    for row in rows:
+        if row["state"] == "failed":
+            console.print(f"failed: {row['task']}/{row['algorithm']}/seed-{row['seed']}: {row.get('message', '')}")
+
+
+@app.command()
+def table(
+    name: TableName,
+    results: Results = DEFAULT_RESULTS,
+    format_: Annotated[Format, typer.Option("--format")] = Format.text,
+    metric: Annotated[Metric, typer.Option(help="last is the paper's.")] = Metric.last,
+    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+) -> None:
+    """A table from run records, beside the paper's.
+
+    Example: mopo-bench table table1 --results runs --format markdown
+    """
+    from .api import make_table
+
+    if name is not TableName.scores and not results.is_dir():
+        raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
+    text = make_table(name.value, results, format_.value, metric.value)
+    if out is None:
+        if isinstance(text, str):
+            print(text)
+        else:
+            console.print(*text, sep="\n")
+        return
+    if not isinstance(text, str):
+        raise UserError(f"--out {out}: name a --format to write (markdown, latex, csv, html, json)")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; choose another file with --out") from None
+
+
+@app.command()
+def demo(
+    results: Results = Path("runs/demo"),
+    jobs: Annotated[int | None, typer.Option(help="Worker processes; all cores by default.")] = None,
+) -> None:
+    """The main job in small, from nothing to a printed table: about ten minutes on two cores.
+
+    Example: mopo-bench demo
+    """
+    from .api import make_table, plan_run
+    from .runner import default_jobs, execute
+
+    console.print("Regenerating two batches, fitting a dynamics model to each, training BC, SAC, MBPO and MOPO on two seeds.")
+    plan = plan_run(suite="demo", results=results)
+    outcome = execute(plan, jobs or default_jobs(), console=console)
+    console.print(*make_table("scores", results, "text", "last"), sep="\n")
+    _report(outcome, plan)
+    if outcome.get("failed"):
+        raise typer.Exit(3)
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """Every task: where its batch comes from and whether it is here.
+
+    Example: mopo-bench data list
+    """
+    from .listing import data_listing
+
+    rows = data_listing()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    columns = Table(*rows[0], box=None, header_style="bold")
+    for row in rows:
+        columns.add_row(*[_text(value) for value in row.values()])
+    console.print(columns)
+
+
+@data_app.command("inspect")
+def data_inspect(
+    task_or_file: Annotated[str, typer.Argument(help="A task, or an HDF5 file in D4RL's layout.")],
+    data: Annotated[str, typer.Option(help="auto, d4rl or regenerated.")] = "auto",
+    rows: Annotated[int | None, typer.Option(help="Rows of a regenerated batch.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What is in a batch: rows, episodes, returns, terminals, what had to be repaired or dropped.
+
+    Example: mopo-bench data inspect hopper-medium
+    """
+    from .listing import inspect_batch
+
+    facts = inspect_batch(task_or_file, data, rows)
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for key, value in facts.items():
+        console.print(f"{key:>16}  {_text(value)}")
+
+
+@data_app.command("collect")
+def data_collect(
+    task: Annotated[str, typer.Argument(help="A *-medium task, or any task with --target.")],
+    out: Annotated[Path, typer.Option(help="Folder for the policy, its training curve, the batch and the checkpoint.")],
+    target: Annotated[float | None, typer.Option(help="Stop at this return; a third of the expert's by default.")] = None,
+    steps: Annotated[int, typer.Option(help="Stop after this many environment steps at the latest.")] = 400_000,
+    rows: Annotated[int, typer.Option(help="Rows of the batch rolled out from the policy.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Seed of training and rollout.")] = 0,
+    compile_: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the step (needs a C compiler).")] = False,
+) -> None:
+    """Trains SAC online by D4RL's protocol and writes a batch of its stochastic policy; goes on where it was stopped.
+
+    Example: mopo-bench data collect hopper-medium --out collected/hopper-medium
+    """
+    from ..tasks.behaviour import roll_out
+    from ..tasks.dataset import write_hdf5
+    from ..tasks.task import get_task
+    from .collect import Collection, medium_return
+
+    chosen = get_task(task)
+    for option, number in (("--steps", steps), ("--rows", rows)):
+        if number < 1:
+            raise UserError(f"{option} {number}: ask for at least 1")
+    collection = Collection(
+        chosen, medium_return(chosen) if target is None else target, steps, seed=seed, compiled=compile_
+    )
+    policy = collection.run(out, _print_curve)
+    write_hdf5(roll_out(chosen, policy, rows, seed), out / "batch.hdf5")
+    console.print(f"{policy.about['policy']}, return {policy.about['return_mean']:.0f}; {rows:,} rows in {out / 'batch.hdf5'}")
+    if policy.about["return_mean"] is None or policy.about["return_mean"] < collection.target_return:
+        console.print(f"the target return of {collection.target_return:.0f} was not reached: go on with a larger --steps")
+
+
+def _print_curve(row: dict[str, Any]) -> None:
+    console.print(
+        f"{row['steps']:>8,} steps  return {row['return_mean']:8.1f} ± {row['return_std']:.1f}  {row['seconds']:.0f} s"
+    )
+
+
+def _print_plan(plan: Any) -> None:
+    from .runner import state_of
+    from .store import Store
+
+    store = Store(plan.results)
+    grid = Table("task", "data", "algorithm", "seed", "steps", "state", box=None, header_style="bold")
+    for cell, seed in plan.seeds():
+        state = state_of(cell, seed, store.read_record(cell.seed_folder(seed)))
+        grid.add_row(cell.task.name, cell.data["label"], cell.algorithm.name, str(seed), f"{cell.steps:,}", state)
+    console.print(grid)
+
+
+def _report(outcome: dict[str, list[str]], plan: Any) -> None:
+    if not outcome:
+        console.print("Everything was done already.")
+    for state, runs in sorted(outcome.items()):
+        console.print(f"{state}: {len(runs)}" + (f" ({', '.join(runs)})" if state != "done" else ""))
+    console.print(f"Run records are in {plan.results}; `mopo-bench table scores --results {plan.results}` prints them.")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(_text(each) for each in value)
+    return "" if value is None else str(value)
+
+
+def main() -> None:
+    """Entry point: 0 all well, 2 wrong input (one line), 3 some runs failed, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        code = app(arguments, standalone_mode=False)
+    except UserError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(str(error))
+        code = 2
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        _complain("stopped; the next run goes on from the last checkpoint")
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # click's own: a wrong option or argument
+            raise
+        _complain(_usage(error))
+        code = 2
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: Any) -> str:
+    message = error.format_message().replace("\n", " ")
+    if error.__class__.__name__ == "NoSuchCommand" or "No such command" in message:
+        commands = [command.name or "" for command in app.registered_commands] + ["data"]
+        near = difflib.get_close_matches(message.split("'")[1], commands, n=1)
+        message += f" Did you mean {near[0]}?" if near and "Did you mean" not in message else ""
+    return message
+
+
+def _complain(message: str) -> None:
+    print(f"mopo-bench: {' '.join(message.split())}", file=sys.stderr)

@@ -1,0 +1,313 @@
+"""Many cells through joblib: what is planned, what of it is missing, and the workers that do it."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+from joblib.externals.loky import get_reusable_executor
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..algorithms.registry import Algorithm, get_algorithm, task_settings
+from ..tasks.batches import BatchRequest, load_batch
+from ..tasks.errors import UserError
+from ..tasks.task import Task, get_task, unknown
+from .store import Run, Store, write_json
+from .suite import Suite
+from .trial import Cell, describe_batch, empty_record, fit_stage, run_cell
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grid: one cell per task and algorithm, each with all its seeds."""
+
+    cells: tuple[Cell, ...]
+    results: Path
+
+    def seeds(self) -> Iterator[tuple[Cell, int]]:
+        for cell in self.cells:
+            for seed in cell.seeds:
+                yield cell, seed
+
+
+def make_plan(
+    *,
+    tasks: Sequence[Task | str],
+    algorithms: Sequence[Algorithm | str],
+    seeds: Sequence[int],
+    results: Path,
+    suite: Suite | None = None,
+    steps: int | None = None,
+    batch: BatchRequest = BatchRequest(),  # noqa: B008 - immutable
+    settings: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    compiled: bool = False,
+    evaluate_every: int | None = None,
+    evaluation_episodes: int | None = None,
+) -> Plan:
+    """Resolves and checks everything before any training: names, settings, seeds, batches. Raises UserError.
+
+    settings: "algorithm.key" or "all.key" to value, which win over the task's and the suite's.
+    """
+    chosen_tasks = [task if isinstance(task, Task) else get_task(task) for task in tasks]
+    chosen = [each if isinstance(each, Algorithm) else get_algorithm(each) for each in algorithms]
+    by_algorithm = split_settings(settings or {}, chosen)
+    for name, number in (("steps", steps), ("--evaluate-every", evaluate_every), ("--episodes", evaluation_episodes)):
+        if number is not None and number < 1:
+            raise UserError(f"{name}={number}: ask for at least 1")
+    if not seeds:
+        raise UserError("no seeds: --seeds takes a count of at least 1, or a list such as 0,1,5 or 21-23")
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise UserError(f"seeds {', '.join(map(str, seeds))}: each must be named once and be 0 or more")
+    if batch.file is not None and len(chosen_tasks) != 1:
+        raise UserError(f"--batch {batch.file} belongs to one task: name it with --tasks")
+    device = resolve_device(device)
+    configs = {
+        (task.name, each.name): configure(each, task, suite, by_algorithm[each.name])
+        for task in chosen_tasks
+        for each in chosen
+    }
+    cells = []
+    for task in chosen_tasks:
+        rows = batch.rows if batch.rows is not None or suite is None else suite.rows.get(task.name)
+        request = BatchRequest(batch.source, rows, batch.window, batch.file, batch.seed, batch.clip_actions)
+        data = load_batch(task, request)
+        if not data.dynamics_rows.any() or not data.critic_rows.any():
+            raise UserError(f"the batch of {task.name} has no transition to learn from: it needs at least two rows")
+        described = describe_batch(data)
+        for each in chosen:
+            config, overrides = configs[task.name, each.name]
+            budget = steps or (suite.steps.get(task.name) if suite else None) or task.steps
+            cells.append(
+                Cell(
+                    task=task,
+                    algorithm=each,
+                    config=config,
+                    overrides=overrides,
+                    batch=request,
+                    digest=described["digest"],
+                    steps=budget,
+                    seeds=tuple(seeds),
+                    results=Path(results),
+                    device=device,
+                    compiled=compiled,
+                    evaluate_every=evaluate_every,
+                    evaluation_episodes=evaluation_episodes,
+                    data=described,
+                )
+            )
+    return Plan(tuple(cells), Path(results))
+
+
+def configure(
+    algorithm: Algorithm, task: Task, suite: Suite | None, user: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The full configuration of a cell, and which settings of it were chosen beyond the task's own."""
+    known = algorithm.defaults()
+    of_suite = {k: v for k, v in (suite.settings.get(task.name, {}) if suite else {}).items() if k in known}
+    usual = algorithm.configure(task_settings(algorithm, task.name))
+    config = algorithm.configure(task_settings(algorithm, task.name), of_suite, user)
+    return config, {key: value for key, value in config.items() if value != usual[key]}
+
+
+def split_settings(settings: Mapping[str, Any], algorithms: Sequence[Algorithm]) -> dict[str, dict[str, Any]]:
+    """"mopo.key" settings by algorithm; "all.key" goes to every algorithm that has the key."""
+    split: dict[str, dict[str, Any]] = {each.name: {} for each in algorithms}
+    for name, value in settings.items():
+        prefix, _, key = name.partition(".")
+        if prefix == "all" and key:
+            takers = [each.name for each in algorithms if key in each.defaults()]
+            if not takers:
+                known = {each_key for each in algorithms for each_key in each.defaults()}
+                raise unknown("setting", key, known, "mopo-bench list algorithms")
+            for taker in takers:
+                split[taker][key] = value
+        elif prefix in split and key:
+            split[prefix][key] = value
+        else:
+            get_algorithm(prefix)
+            raise UserError(f"--set {name}: {prefix} is not among the algorithms of this run ({', '.join(split)})")
+    return split
+
+
+def resolve_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"unknown device {device!r}: choose auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no CUDA device here; use --device cpu, or install torch's CUDA build")
+    return device
+
+
+def state_of(cell: Cell, seed: int, record: dict[str, Any] | None) -> str:
+    """missing, running (begun, not finished), failed, diverged or done, at the cell's number of steps."""
+    if record is None:
+        return "missing"
+    if record["state"] == "done" and record["steps"] < cell.steps:
+        return "running"
+    return record["state"]
+
+
+def pending(plan: Plan) -> list[tuple[Cell, int, int]]:
+    """The (cell, seed, steps done) still to be run; a divergence is a result, a failure is tried again."""
+    store, todo = Store(plan.results), []
+    for cell, seed in plan.seeds():
+        record = store.read_record(cell.seed_folder(seed))
+        if state_of(cell, seed, record) not in ("done", "diverged"):
+            todo.append((cell, seed, record["steps"] if record else 0))
+    return todo
+
+
+def execute(plan: Plan, jobs: int, group: int = 1, console: Console | None = None) -> dict[str, list[str]]:
+    """Runs what is missing of the plan; gives the names of the runs by the state they ended in.
+
+    Fits that several cells share come first, so that no worker waits for one. jobs: worker processes, one thread each; with
+    one job the work is done in this process. group: seeds of a cell trained together.
+    """
+    store = Store(plan.results)
+    store.prepare()
+    for cell in plan.cells:
+        store.write_cell(cell.folder, cell.describe())
+    remember(plan)
+    todo = pending(plan)
+    for cell, seed, _ in todo:  # a failure that is tried again is not a failure any more
+        record = store.read_record(cell.seed_folder(seed))
+        if record is not None and record["state"] == "failed":
+            store.write_record(cell.seed_folder(seed), record | {"state": "running", "traceback": None})
+    fits = {
+        store.stage_path(stage, cell.stage_identity(stage), seed): (cell, stage, seed)
+        for cell, seed, _ in todo
+        for stage in cell.algorithm.experience.stages
+    }
+    tasks = [joblib.delayed(_fit)(*fits[path]) for path in fits if not path.exists()]
+    tasks += [joblib.delayed(run_cell)(cell) for cell in groups(todo, group)]
+    outcome: dict[str, list[str]] = {}
+    with progress(plan, todo, console), workers(jobs):
+        for _ in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)(tasks):
+            pass
+    for cell, seed, _ in todo:
+        state = state_of(cell, seed, store.read_record(cell.seed_folder(seed)))
+        outcome.setdefault(state, []).append(f"{cell.task.name}/{cell.algorithm.name}/seed-{seed}")
+    return outcome
+
+
+def _fit(cell: Cell, stage: str, seed: int) -> None:
+    """A fit that fails is left to the runs that want it: they fail the same way, and say so in their records."""
+    try:
+        fit_stage(cell, stage, seed)
+    except Exception:
+        return
+
+
+def groups(todo: Sequence[tuple[Cell, int, int]], group: int) -> list[Cell]:
+    """Cells of at most `group` seeds that stand at the same step, the longest work first."""
+    waiting: dict[tuple[int, int], list[int]] = {}
+    cells = {id(cell): cell for cell, _, _ in todo}
+    for cell, seed, done in todo:
+        waiting.setdefault((id(cell), _checkpoint_step(cell, seed, done)), []).append(seed)
+    made = [
+        (cells[key].with_seeds(*seeds[first : first + group]), done)
+        for (key, done), seeds in waiting.items()
+        for first in range(0, len(seeds), group)
+    ]
+    # rollouts cost about as much again as the steps they feed
+    weight = {id(cell): (cell.steps - done) * (1 + bool(cell.algorithm.experience.stages)) for cell, done in made}
+    return sorted((cell for cell, _ in made), key=lambda cell: -weight[id(cell)])
+
+
+def _checkpoint_step(cell: Cell, seed: int, done: int) -> int:
+    # the record may be a moment behind its checkpoint; groups are formed from what will be loaded
+    if done == 0 and not (cell.seed_folder(seed) / "checkpoint.pt").exists():
+        return 0
+    checkpoint = Store(cell.results).load_checkpoint(cell.seed_folder(seed))
+    return int(checkpoint["step"]) if checkpoint else 0
+
+
+@contextmanager
+def workers(jobs: int) -> Iterator[None]:
+    """joblib's processes with one thread each, BLAS included; killed when the user interrupts."""
+    context = joblib.parallel_config(backend="loky", inner_max_num_threads=1) if jobs > 1 else nullcontext()
+    try:
+        with context:
+            yield
+    except KeyboardInterrupt:
+        if jobs > 1:
+            get_reusable_executor().shutdown(wait=False, kill_workers=True)
+        raise
+
+
+@contextmanager
+def progress(plan: Plan, todo: Sequence[tuple[Cell, int, int]], console: Console | None) -> Iterator[None]:
+    """A bar over gradient steps with the time left, read from the run records; quiet where output is no terminal."""
+    if console is None or not console.is_terminal or not todo:
+        yield
+        return
+    store, done = Store(plan.results), threading.Event()
+    total = sum(cell.steps - steps for cell, _, steps in todo)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
+        line = bar.add_task(f"{len(todo)} runs", total=total)
+
+        def watch() -> None:
+            while not done.wait(1.0):
+                steps = finished = 0
+                for cell, seed, before in todo:
+                    record = store.read_record(cell.seed_folder(seed)) or empty_record(seed)
+                    steps += max(record["steps"] - before, 0)
+                    finished += state_of(cell, seed, record) in ("done", "diverged", "failed")
+                bar.update(line, completed=steps, description=f"{finished}/{len(todo)} runs")
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            done.set()
+            watcher.join()
+            bar.update(line, completed=total)
+
+
+def remember(plan: Plan) -> None:
+    """Adds the plan to `plan.json`, so that `status` can tell what is missing."""
+    path = plan.results / "plan.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    for cell, seed in plan.seeds():
+        key = str(cell.seed_folder(seed).relative_to(plan.results))
+        entry = known.setdefault(key, {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": 0})
+        entry["steps"] = max(entry["steps"], cell.steps)
+    write_json(path, known)
+
+
+def status(results: Path) -> list[dict[str, Any]]:
+    """One row per planned or recorded run: task, algorithm, seed, state, steps, of (steps asked for), seconds, message."""
+    path = results / "plan.json"
+    planned = json.loads(path.read_text()) if path.exists() else {}
+    rows = {key: {**entry, "of": entry["steps"], "steps": 0, "state": "missing"} for key, entry in planned.items()}
+    for run in Store(results).runs():
+        key = f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed}"
+        row = rows.setdefault(key, {"task": run.task, "algorithm": run.algorithm, "seed": run.seed, "of": run.steps})
+        unfinished = run.state == "done" and run.steps < row["of"]
+        row |= {"steps": run.steps, "state": "running" if unfinished else run.state}
+        row["data"] = run.cell["data"]["label"]
+        row["seconds"] = run.record.get("seconds")
+        if run.record.get("traceback"):
+            row["message"] = run.record["traceback"].strip().splitlines()[-1]
+    return list(rows.values())
+
+
+def load_runs(results: Path) -> list[Run]:
+    return list(Store(results).runs())
+
+
+def default_jobs() -> int:
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)

@@ -1,0 +1,288 @@
+"""One cell: a task, an algorithm and a group of seeds, trained in blocks of steps, evaluated, and kept on disk as it goes."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..algorithms.registry import Algorithm
+from ..tasks.batches import BatchRequest, load_batch
+from ..tasks.dataset import OfflineDataset
+from ..tasks.task import OfflineProblem, Task
+from .evaluation import Evaluator, reset_seeds
+from .machine import describe_machine, matmul_precision, prepare_process
+from .stepping import StepStreams, updater
+from .store import Store, identity_hash, plain, replace_file
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is run: everything a worker needs, and the identity under which it is kept.
+
+    config: the full configuration. overrides: the settings among it that the user or a suite chose. digest: of the batch.
+    """
+
+    task: Task
+    algorithm: Algorithm
+    config: dict[str, Any]
+    overrides: dict[str, Any]
+    batch: BatchRequest
+    digest: str
+    steps: int
+    seeds: tuple[int, ...]
+    results: Path
+    device: str = "cpu"
+    compiled: bool = False
+    evaluate_every: int | None = None
+    evaluation_episodes: int | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> str:
+        """Of everything that decides the numbers but the seed and how far it is run."""
+        return identity_hash(
+            {
+                **self.task.identity(),
+                "digest": self.digest,
+                "algorithm": self.algorithm.name,
+                "versions": self.algorithm.versions,
+                "settings": plain(self.algorithm.changed(self.config)),
+            }
+        )
+
+    def stage_identity(self, stage: str) -> str:
+        """Of a stage's fit: the data and its own settings, whichever algorithm asks for it."""
+        kind = self.algorithm.experience.stages[stage]
+        settings = {k: v for k, v in self.algorithm.changed(self.config).items() if k.startswith(f"{stage}.")}
+        return identity_hash(
+            {"stage": stage, "version": kind.version, "settings": plain(settings), "digest": self.digest}
+        )
+
+    @property
+    def folder(self) -> Path:
+        return Store(self.results).cell_folder(self.task.name, self.algorithm.name, self.identity)
+
+    def seed_folder(self, seed: int) -> Path:
+        return self.folder / f"seed-{seed}"
+
+    def with_seeds(self, *seeds: int) -> Cell:
+        return replace(self, seeds=seeds)
+
+    def describe(self) -> dict[str, Any]:
+        """`cell.json`."""
+        return {
+            "task": self.task.name,
+            "algorithm": self.algorithm.name,
+            "identity": self.identity,
+            "config": self.config,
+            "overrides": self.overrides,
+            "data": self.data,
+            "rules": self.task.identity(),
+            "versions": self.algorithm.versions,
+            "package": describe_machine()["versions"]["mopo-bench"],
+        }
+
+
+def describe_batch(batch: OfflineDataset) -> dict[str, Any]:
+    """What a run record says of its data."""
+    facts = batch.describe()
+    notes = batch.provenance
+    return {
+        "label": notes.get("label"),
+        "source": notes.get("source"),
+        "from": notes.get("from"),
+        "rows": facts["rows"],
+        "episodes": facts["episodes"],
+        "window": notes.get("window", "all"),
+        "digest": batch.digest(),
+        "return_mean": facts["return_mean"],
+        "return_max": facts["return_max"],
+        "critic_rows": facts["critic_rows"],
+        "dynamics_rows": facts["valid_next"],
+        "provenance": notes,
+    }
+
+
+def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
+    """The fitted stage of one seed, from disk or fitted now; two processes that want the same one at once fit it once."""
+    path = Store(cell.results).stage_path(stage, cell.stage_identity(stage), seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            prepare_process()
+            state, record = cell.algorithm.experience.stages[stage].fit(
+                load_problem(cell), cell.algorithm.build_configs(cell.config)[stage], seed, device=cell.device
+            )
+            saved = {"state": state, "record": {**record, "machine": describe_machine()}}
+            replace_file(path, lambda temporary: torch.save(saved, temporary))
+    return torch.load(path, weights_only=True, map_location=cell.device)
+
+
+def load_problem(cell: Cell) -> OfflineProblem:
+    batch = load_batch(cell.task, cell.batch)
+    if batch.digest() != cell.digest:
+        raise RuntimeError(f"the batch of {cell.task.name} changed while it was being used: run again")
+    return cell.task.offline_problem(batch)
+
+
+def run_cell(cell: Cell) -> dict[int, str]:
+    """Trains the cell's seeds to `cell.steps`, going on from their checkpoints; gives each seed's state.
+
+    An exception in training is a failure: recorded with its traceback, to be tried again by the next run.
+    """
+    store, started = Store(cell.results), time.monotonic()
+    try:
+        return Trial(cell).run()
+    except Exception:
+        for seed in cell.seeds:
+            record = store.read_record(cell.seed_folder(seed)) or empty_record(seed)
+            record |= {"state": "failed", "traceback": traceback.format_exc()}
+            record["seconds"] = round(time.monotonic() - started, 1)
+            store.write_record(cell.seed_folder(seed), record)
+        return dict.fromkeys(cell.seeds, "failed")
+
+
+def empty_record(seed: int) -> dict[str, Any]:
+    return {"seed": seed, "state": "running", "steps": 0, "evaluations": [], "segments": [], "stages": {}}
+
+
+class Trial:
+    """A group of seeds in training. All of a group stand at the same step."""
+
+    def __init__(self, cell: Cell):
+        prepare_process()
+        self.cell, self.store = cell, Store(cell.results)
+        self.store.write_cell(cell.folder, cell.describe())
+        checkpoints = [self.store.load_checkpoint(cell.seed_folder(seed)) for seed in cell.seeds]
+        steps = {checkpoint["step"] if checkpoint else 0 for checkpoint in checkpoints}
+        if len(steps) > 1:
+            raise ValueError(f"seeds of one group stand at different steps {sorted(steps)}")
+        self.step = self.first_step = steps.pop()
+        self.records = [
+            {**empty_record(seed), **(checkpoint["record"] if checkpoint else {})}
+            for seed, checkpoint in zip(cell.seeds, checkpoints, strict=True)
+        ]
+        problem, configs = load_problem(cell), cell.algorithm.build_configs(cell.config)
+        stages = self._stages(problem, configs)
+        common = {"device": cell.device, "stages": stages}
+        self.learner = cell.algorithm.learner(problem, configs["learner"], cell.seeds, **common)
+        self.experience = cell.algorithm.experience(problem, configs["experience"], cell.seeds, **common)
+        if self.step:
+            self.learner.load_states([checkpoint["learner"] for checkpoint in checkpoints if checkpoint])
+            self.experience.load_states([c["experience"] for c in checkpoints if c], self.learner)
+        self.streams = StepStreams(self.learner)
+        self.update = updater(self.learner, cell.compiled)
+        self.evaluator = Evaluator(cell.task)
+        self.started = time.monotonic()
+        self.seconds_before = [record.get("seconds", 0.0) for record in self.records]
+
+    def _stages(self, problem: OfflineProblem, configs: dict[str, Any]) -> dict[str, Any]:
+        fitted = {}
+        for name, kind in self.cell.algorithm.experience.stages.items():
+            saved = [fit_stage(self.cell, name, seed) for seed in self.cell.seeds]
+            fitted[name] = kind(problem, configs[name], [each["state"] for each in saved])
+            for record, each in zip(self.records, saved, strict=True):
+                record["stages"] = {**record["stages"], name: self.cell.stage_identity(name)}
+                record["stage_records"] = {**record.get("stage_records", {}), name: each["record"]}
+        return fitted
+
+    def run(self) -> dict[int, str]:
+        cell = self.cell
+        every = cell.evaluate_every or cell.task.evaluate_every
+        self._begin_segment()
+        self._start_interval()
+        while self.step < cell.steps and any(record["state"] == "running" for record in self.records):
+            self.experience.refresh(self.step, self.learner)
+            uniform, noise = self.streams.at(self.step)
+            metrics = self.update(self.experience.draw(uniform), noise, self.learner.phase(self.step))
+            self._note(metrics)
+            self.step += 1
+            if self.step % every == 0 or self.step == cell.steps:
+                self._evaluate()
+        return {record["seed"]: record["state"] for record in self.records}
+
+    def _begin_segment(self) -> None:
+        cell = self.cell
+        segment = {
+            **describe_machine(),
+            "from_step": self.step,
+            "device": cell.device,
+            "group": list(cell.seeds),
+            "compiled": cell.compiled,
+            "matmul": matmul_precision(),
+        }
+        for record in self.records:
+            record["segments"] = [*record["segments"], segment]
+            record |= {"state": "running", "traceback": None}
+            self.store.write_record(cell.seed_folder(record["seed"]), record)
+
+    def _start_interval(self) -> None:
+        count, device = len(self.cell.seeds), self.learner.device
+        self.metric_names: list[str] = []
+        self.metric_sum: Tensor | float = 0.0
+        self.interval_steps = 0
+        # the first step whose metrics were not finite, by seed; found on the device, read once an interval
+        self.first_bad = torch.full((count,), -1, dtype=torch.long, device=device)
+
+    def _note(self, metrics: dict[str, Tensor]) -> None:
+        values = torch.stack(list(metrics.values()))
+        self.metric_names = list(metrics)
+        self.metric_sum = self.metric_sum + values
+        self.interval_steps += 1
+        bad = ~values.isfinite().all(0) & (self.first_bad < 0)
+        self.first_bad.masked_fill_(bad, self.step)
+
+    def _evaluate(self) -> None:
+        """Evaluates, and writes the checkpoint and then the record of every seed that is still running."""
+        cell = self.cell
+        episodes = cell.evaluation_episodes or cell.task.evaluation_episodes
+        starts = [reset_seeds(seed, self.step, episodes) for seed in cell.seeds]
+        first_bad = self.first_bad.tolist()
+        returns = self.evaluator.returns(self._act, starts)
+        means = (self.metric_sum / self.interval_steps).tolist() if self.metric_names else []
+        vitals = getattr(self.experience, "vitals", {})
+        for index, record in enumerate(self.records):
+            if record["state"] != "running":
+                continue
+            record["steps"] = self.step
+            record["seconds"] = round(self.seconds_before[index] + time.monotonic() - self.started, 1)
+            if first_bad[index] >= 0:
+                record |= {"state": "diverged", "diverged_at": first_bad[index]}
+            else:
+                row = {
+                    "step": self.step,
+                    "return_mean": float(returns[index].mean()),
+                    "return_std": float(returns[index].std(ddof=1)) if episodes > 1 else None,
+                    "returns": [float(value) for value in returns[index]],
+                    **{name: values[index] for name, values in zip(self.metric_names, means, strict=True)},
+                    **{name: float(values[index]) for name, values in vitals.items()},
+                }
+                record["evaluations"] = [*record["evaluations"], row]
+                if self.step >= cell.steps:
+                    record["state"] = "done"
+            self._save(index, record)
+        self._start_interval()
+
+    def _save(self, index: int, record: dict[str, Any]) -> None:
+        folder = self.cell.seed_folder(record["seed"])
+        checkpoint = {
+            "step": self.step,
+            "learner": self.learner.state(index),
+            "experience": self.experience.state(index),
+            "record": record,
+        }
+        self.store.save_checkpoint(folder, checkpoint)
+        self.store.write_record(folder, record)
+
+    def _act(self, observations: np.ndarray) -> np.ndarray:
+        seen = torch.as_tensor(observations).to(self.learner.device, self.learner.dtype)
+        actions = self.learner.act(seen).float().cpu().numpy()
+        return np.nan_to_num(actions)  # of a seed that diverged; the simulator would complain, and its returns are not kept

@@ -1,0 +1,42 @@
+"""Fixtures of the algorithms' tests. The modules beside this file (support, contract, golden) import as top-level names."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+# under --import-mode=importlib this folder is not on the path; golden.py run as a script finds its neighbours the same way
+sys.path.insert(0, str(Path(__file__).parent))
+pytest.register_assert_rewrite("contract")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """These tensors are too small to share, and sums then have one order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def problem():
+    from support import small_problem
+
+    return small_problem()
+
+
+@pytest.fixture(scope="session")
+def point_angle():
+    """The point-angle batch as a learner sees it."""
+    from mopo_bench.tasks import catalog
+    from mopo_bench.tasks.task import get_task
+
+    task = get_task("point-angle")
+    return task.offline_problem(catalog.point_angle_regenerated(task, task.regenerated_rows, 0))
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)

@@ -1,0 +1,105 @@
+"""A tiny offline problem, small settings, and a group of seeds stepped as the harness steps it; everything in float64."""
+
+from functools import cache
+
+import numpy as np
+import torch
+from mopo_bench.algorithms.registry import Algorithm
+from mopo_bench.harness.stepping import StepStreams, updater
+from mopo_bench.tasks.dataset import OfflineDataset
+from mopo_bench.tasks.task import OfflineProblem
+
+OBSERVATION_SIZE, ACTION_SIZE = 3, 2
+SMALL = {
+    "batch_size": 40,  # of which int(0.05 * 40) = 2 are real
+    "hidden": (16, 16),
+    "rollout_length": 3,
+    "rollout_states": 30,
+    "rollout_every": 4,
+    "retained_rollouts": 2,
+    "dynamics.networks": 4,
+    "dynamics.elites": 2,
+    "dynamics.hidden": (16, 16),
+    "dynamics.weight_decays": (2.5e-5, 5e-5, 1e-4),
+    "dynamics.batch_size": 64,
+    "dynamics.max_epochs": 3,
+}
+
+
+def leaves_the_interval(observations, actions, next_observations):
+    """Terminal where the first feature exceeds 0.5 in size, or is not a number."""
+    return ~(next_observations[..., 0].abs() <= 0.5)
+
+
+def small_problem(rows=320, seed=0):
+    """A noisy linear system with terminals and with timeouts whose successor is unknown."""
+    draw = np.random.default_rng(seed)
+    into_state, into_reward = np.array([[0.3, 0.0, 0.1], [0.0, -0.2, 0.1]]), np.array([1.0, -0.5, 0.2])
+    columns = {name: [] for name in ("observations", "actions", "rewards", "next_observations", "terminals")}
+    timeouts, state, age = [], draw.normal(0, 0.2, OBSERVATION_SIZE), 0
+    for _ in range(rows):
+        action = draw.uniform(-1, 1, ACTION_SIZE)
+        successor = (0.8 * state + action @ into_state + draw.normal(0, 0.05, OBSERVATION_SIZE)).astype(np.float32)
+        reward = successor @ into_reward - 0.1 * action @ action + draw.normal(0, 0.1)
+        terminal, age = bool(abs(successor[0]) > 0.5), age + 1
+        for column, value in zip(columns.values(), (state, action, reward, successor, terminal), strict=True):
+            column.append(value)
+        timeouts.append(age == 20 and not terminal)
+        state = successor
+        if terminal or timeouts[-1]:
+            state, age = draw.normal(0, 0.2, OBSERVATION_SIZE), 0
+    arrays = {name: np.array(values, bool if name == "terminals" else np.float32) for name, values in columns.items()}
+    timeouts = np.array(timeouts)
+    batch = OfflineDataset(**arrays, timeouts=timeouts, valid_next=~timeouts)
+    return OfflineProblem(OBSERVATION_SIZE, ACTION_SIZE, leaves_the_interval, 0.99, 20, batch)
+
+
+def settings_for(algorithm: Algorithm, **changes):
+    """SMALL as far as the algorithm knows its keys, then `changes`."""
+    known = algorithm.defaults()
+    return algorithm.configure({key: value for key, value in SMALL.items() if key in known}, changes)
+
+
+@cache
+def fitted(stage, problem, config, seed):
+    """A stage's state, fitted once for all the tests that ask for the same."""
+    return stage.fit(problem, config, seed, dtype=torch.float64)[0]
+
+
+class Group:
+    """A learner, where its batches come from, and its streams."""
+
+    def __init__(self, algorithm: Algorithm, problem: OfflineProblem, seeds, compiled=False, **changes):
+        configs = algorithm.build_configs(settings_for(algorithm, **changes))
+        stages = {
+            name: stage(problem, configs[name], [fitted(stage, problem, configs[name], seed) for seed in seeds])
+            for name, stage in algorithm.experience.stages.items()
+        }
+        common = {"dtype": torch.float64, "stages": stages}
+        self.learner = algorithm.learner(problem, configs["learner"], seeds, **common)
+        self.experience = algorithm.experience(problem, configs["experience"], seeds, **common)
+        self.streams, self.update = StepStreams(self.learner), updater(self.learner, compiled)
+        self.step = 0
+
+    def advance(self, steps):
+        """Returns the metrics of the last step."""
+        for _ in range(steps):
+            self.experience.refresh(self.step, self.learner)
+            uniform, noise = self.streams.at(self.step)
+            batch = self.experience.draw(uniform)
+            metrics = self.update(batch, noise, self.learner.phase(self.step))
+            self.step += 1
+        return metrics
+
+    def states(self):
+        """What a checkpoint holds of each seed."""
+        return [
+            {"learner": self.learner.state(index), "experience": self.experience.state(index)}
+            for index in range(len(self.learner.seeds))
+        ]
+
+    def load(self, states, step):
+        self.learner.load_states([state["learner"] for state in states])
+        self.experience.load_states([state["experience"] for state in states], self.learner)
+        self.step = step
+        return self
