@@ -1,7 +1,7 @@
 """Behaviour cloning, as D4RL ran it (the BC of the BRAC code): maximum likelihood with an entropy term.
 
-    policy = mean -log pi(a | s) + alpha * log pi(a~ | s),  (s, a) from the batch, a~ ~ pi(. | s)
-    alpha  = mean -log alpha * (log pi(a~ | s) + target entropy)
+policy = mean -log pi(a | s) + alpha * log pi(a~ | s),  (s, a) from the batch, a~ ~ pi(. | s)
+alpha  = mean -log alpha * (log pi(a~ | s) + target entropy)
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -30,9 +31,6 @@ class EnsembleNetwork(Network):
     (S, 1, 1, targets), are learned and shared by the E networks.
     """
 
-    def __init__(self, weights: list[Tensor]):
-        self.weights = weights
-
     @classmethod
     def create(
         cls, initialiser: Initialiser, size_in: int, size_out: int, hidden: Sequence[int], networks: int
@@ -43,9 +41,6 @@ class EnsembleNetwork(Network):
             weights.append(initialiser.constant((networks, 1, fan_out), 0.0))
         weights += [initialiser.constant((1, 1, size_out), bound) for bound in (0.5, -10.0)]
         return cls(weights)
-
-    def with_weights(self, weights: list[Tensor]) -> EnsembleNetwork:
-        return EnsembleNetwork(weights)
 
     def member(self, seed: int, network: int) -> EnsembleNetwork:
         """One network of one seed: the same function with S = E = 1."""
@@ -176,7 +171,7 @@ class Dynamics(Stage):
             for indices in bootstrap.gather(1, shuffle).split(config.batch_size, dim=1):
                 batch = train_rows[indices][None]
                 x, y = batch[..., :size_in], batch[..., size_in:]
-                gradients, _, _ = gradient(network, lambda trained, x=x, y=y: likelihood_loss(trained, x, y))
+                gradients, _, _ = gradient(network, partial(likelihood_loss, inputs=x, targets=y))
                 optimiser.step(network.weights, gradients)
             error = holdout_error()
             improved = (best_error - error) / best_error > config.improvement

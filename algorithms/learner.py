@@ -90,7 +90,7 @@ class Learner:
 
     def slow_copy(self, network: AnyNetwork) -> AnyNetwork:
         """A target network: starts equal, then moves by `follow`."""
-        return network.copy()  # type: ignore[return-value]
+        return network.copy()
 
     def minimise(
         self,

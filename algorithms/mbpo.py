@@ -50,8 +50,7 @@ class ModelRollouts(Experience):
         written = self.roll_out(step, learner, [True] * len(self.seeds))
         self.history.append({"step": step, "position": before, "rows": written, "policy": learner.acting_states()})
         while all(
-            sum(entry["rows"][seed] for entry in self.history[1:]) >= self.ring.capacity
-            for seed in range(len(self.seeds))
+            sum(entry["rows"][seed] for entry in self.history[1:]) >= self.ring.capacity for seed in range(len(self.seeds))
         ):
             del self.history[0]
 
@@ -63,7 +62,7 @@ class ModelRollouts(Experience):
         """
         config, count = self.config, len(self.seeds)
         streams = [torch_stream(seed, "rollouts", step) for seed in self.seeds]
-        written, lengths, label_sum = [0] * count, 0.0, torch.zeros(count, dtype=self.dtype, device=self.device)
+        written, label_sum = [0] * count, torch.zeros(count, dtype=self.dtype, device=self.device)
         for first in range(0, config.rollout_states, CHUNK):
             states = min(CHUNK, config.rollout_states - first)
             starts = self._stack(streams, lambda g, n=states: torch.rand(n, generator=g, dtype=torch.float64))

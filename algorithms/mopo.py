@@ -1,6 +1,6 @@
 """MOPO: MBPO whose model rewards are penalised by the model's uncertainty (Yu et al. 2020, arXiv 2005.13239, eq. 8 ff.).
 
-    r~(s, a) = r(s, a) - lambda * u(s, a)
+r~(s, a) = r(s, a) - lambda * u(s, a)
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -35,9 +35,7 @@ class Initialiser:
         """Normal(0, std) cut at two standard deviations, by the inverse distribution function."""
         edge = math.erf(2 / math.sqrt(2))
         return self.draw(
-            lambda g: (
-                torch.erfinv((torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1) * edge) * math.sqrt(2) * std
-            )
+            lambda g: torch.erfinv((torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1) * edge) * math.sqrt(2) * std
         )
 
     def constant(self, shape: Sequence[int], value: float) -> Tensor:
@@ -47,28 +45,25 @@ class Initialiser:
 class Network:
     """Weights and the function they define. Subclasses take `weights` first in `__init__` and keep their shape facts beside."""
 
-    weights: list[Tensor]
     optimiser: Any = None  # set on the networks that a learner trains
 
-    def with_weights(self, weights: list[Tensor]) -> Network:
-        raise NotImplementedError("a network says how it is rebuilt around other weights")
+    def __init__(self, weights: list[Tensor]):
+        self.weights = weights
 
-    def copy(self) -> Network:
+    def with_weights(self, weights: list[Tensor]) -> Self:
+        """The same function with other weights; a subclass with more than weights says how it is rebuilt."""
+        return type(self)(weights)
+
+    def copy(self) -> Self:
         return self.with_weights([weight.clone() for weight in self.weights])
 
 
 class Scalar(Network):
     """One number per seed, shape (S, 1): a log temperature, a Lagrange multiplier."""
 
-    def __init__(self, weights: list[Tensor]):
-        self.weights = weights
-
     @classmethod
     def create(cls, initialiser: Initialiser, value: float) -> Scalar:
         return cls([initialiser.constant((1,), value)])
-
-    def with_weights(self, weights: list[Tensor]) -> Scalar:
-        return Scalar(weights)
 
     def __call__(self) -> Tensor:
         return self.weights[0]
@@ -90,9 +85,6 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 class MLP(Network):
     """A stack of linear layers with ReLU between. weights: [W1, b1, W2, b2, ...], W (*lead, in, out), b (*lead, 1, out)."""
 
-    def __init__(self, weights: list[Tensor]):
-        self.weights = weights
-
     @classmethod
     def create(cls, initialiser: Initialiser, sizes: Sequence[int], ensemble: Sequence[int] = ()) -> MLP:
         """`sizes` from input to output; weights and biases uniform in +-1/sqrt(fan in), PyTorch's own default."""
@@ -102,9 +94,6 @@ class MLP(Network):
             weights.append(initialiser.uniform((*ensemble, size_in, size_out), bound))
             weights.append(initialiser.uniform((*ensemble, 1, size_out), bound))
         return cls(weights)
-
-    def with_weights(self, weights: list[Tensor]) -> MLP:
-        return MLP(weights)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         last = len(self.weights) - 2
@@ -118,17 +107,11 @@ class MLP(Network):
 class Critics(Network):
     """E independent critics Q(s, a). Called on (S, B, obs + act), gives (S, E, B)."""
 
-    def __init__(self, weights: list[Tensor]):
-        self.weights = weights
-
     @classmethod
     def create(
         cls, initialiser: Initialiser, observation_size: int, action_size: int, hidden: Sequence[int], count: int = 2
     ) -> Critics:
         return cls(MLP.create(initialiser, (observation_size + action_size, *hidden, 1), (count,)).weights)
-
-    def with_weights(self, weights: list[Tensor]) -> Critics:
-        return Critics(weights)
 
     def __call__(self, observation_actions: Tensor) -> Tensor:
         return MLP(self.weights)(observation_actions[:, None]).squeeze(-1)
@@ -137,17 +120,11 @@ class Critics(Network):
 class DeterministicActor(Network):
     """tanh(MLP(s)): (S, B, obs) to (S, B, act)."""
 
-    def __init__(self, weights: list[Tensor]):
-        self.weights = weights
-
     @classmethod
     def create(
         cls, initialiser: Initialiser, observation_size: int, action_size: int, hidden: Sequence[int]
     ) -> DeterministicActor:
         return cls(MLP.create(initialiser, (observation_size, *hidden, action_size)).weights)
-
-    def with_weights(self, weights: list[Tensor]) -> DeterministicActor:
-        return DeterministicActor(weights)
 
     def __call__(self, observations: Tensor) -> Tensor:
         return torch.tanh(MLP(self.weights)(observations))
@@ -170,8 +147,8 @@ class GaussianActor(Network):
     ) -> GaussianActor:
         return cls(MLP.create(initialiser, (observation_size, *hidden, 2 * action_size)).weights, log_std_range)
 
-    def with_weights(self, weights: list[Tensor]) -> GaussianActor:
-        return GaussianActor(weights, self.log_std_range)
+    def with_weights(self, weights: list[Tensor]) -> Self:
+        return type(self)(weights, self.log_std_range)
 
     def gaussian(self, observations: Tensor) -> tuple[Tensor, Tensor]:
         """mu and log sigma of the action before tanh, each (S, B, act)."""

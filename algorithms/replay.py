@@ -29,9 +29,7 @@ class Layout(NamedTuple):
     def width(self) -> int:
         return 2 * self.observation_size + self.action_size + 2
 
-    def pack(
-        self, observations: Tensor, actions: Tensor, rewards: Tensor, alive: Tensor, next_observations: Tensor
-    ) -> Tensor:
+    def pack(self, observations: Tensor, actions: Tensor, rewards: Tensor, alive: Tensor, next_observations: Tensor) -> Tensor:
         """(..., obs), (..., act), (...), (...), (..., obs) to rows (..., width)."""
         return torch.cat((observations, actions, rewards[..., None], alive[..., None], next_observations), dim=-1)
 

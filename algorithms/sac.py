@@ -1,9 +1,9 @@
 """Soft actor-critic: Haarnoja et al. 2018, arXiv 1801.01290 and 1812.05905, with twin critics and automatic temperature.
 
-    y      = r + gamma * alive * (min_e Qbar_e(s', a') - alpha * log pi(a' | s')),  a' ~ pi(. | s')
-    critic = mean 1/2 (Q_e(s, a) - y)^2
-    actor  = mean alpha * log pi(a | s) - min_e Q_e(s, a),                           a ~ pi(. | s)
-    alpha  = mean -log alpha * (log pi(a | s) + target entropy)
+y      = r + gamma * alive * (min_e Qbar_e(s', a') - alpha * log pi(a' | s')),  a' ~ pi(. | s')
+critic = mean 1/2 (Q_e(s, a) - y)^2
+actor  = mean alpha * log pi(a | s) - min_e Q_e(s, a),                           a ~ pi(. | s)
+alpha  = mean -log alpha * (log pi(a | s) + target entropy)
 """
 
 from __future__ import annotations
@@ -37,9 +37,7 @@ class SAC(Learner):
         config, sizes = self.config, (self.problem.observation_size, self.problem.action_size)
         actor = GaussianActor.create(self.initialise, *sizes, config.hidden, config.log_std_range)
         self.actor = self.trainable(actor, config.actor_learning_rate)
-        self.critic = self.trainable(
-            Critics.create(self.initialise, *sizes, config.hidden), config.critic_learning_rate
-        )
+        self.critic = self.trainable(Critics.create(self.initialise, *sizes, config.hidden), config.critic_learning_rate)
         self.target = self.slow_copy(self.critic)
         log_temperature = Scalar.create(self.initialise, math.log(config.initial_temperature))
         self.log_temperature = self.trainable(log_temperature, config.temperature_learning_rate)

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import traceback
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,13 +34,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_RESULTS = Path("runs")
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     algorithms = "algorithms"
     tasks = "tasks"
     suites = "suites"
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     text = "text"
     markdown = "markdown"
     latex = "latex"
@@ -49,13 +49,13 @@ class Format(str, Enum):
     json = "json"
 
 
-class Metric(str, Enum):
+class Metric(StrEnum):
     last = "last"
     mean10 = "mean10"
     best = "best"
 
 
-class TableName(str, Enum):
+class TableName(StrEnum):
     table1 = "table1"
     table2 = "table2"
     scores = "scores"
@@ -66,7 +66,7 @@ def names(text: str | None) -> list[str]:
 
 
 def parse_seeds(text: str) -> list[int]:
-    """"6": 0 to 5; "0,1,5": these; "21-23": 21, 22, 23; a trailing comma makes a list of one."""
+    """ "6": 0 to 5; "0,1,5": these; "21-23": 21, 22, 23; a trailing comma makes a list of one."""
     try:
         if "," not in text and "-" not in text:
             count = int(text)
@@ -314,9 +314,7 @@ def data_collect(
     for option, number in (("--steps", steps), ("--rows", rows)):
         if number < 1:
             raise UserError(f"{option} {number}: ask for at least 1")
-    collection = Collection(
-        chosen, medium_return(chosen) if target is None else target, steps, seed=seed, compiled=compile_
-    )
+    collection = Collection(chosen, medium_return(chosen) if target is None else target, steps, seed=seed, compiled=compile_)
     policy = collection.run(out, _print_curve)
     write_hdf5(roll_out(chosen, policy, rows, seed), out / "batch.hdf5")
     console.print(f"{policy.about['policy']}, return {policy.about['return_mean']:.0f}; {rows:,} rows in {out / 'batch.hdf5'}")

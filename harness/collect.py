@@ -6,11 +6,10 @@ number, and a checkpoint is taken only between episodes, so that a run that was 
 
 from __future__ import annotations
 
-import csv
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from ..algorithms.replay import Layout, Ring
 from ..algorithms.sac import SAC
 from ..tasks.behaviour import BehaviourPolicy
+from ..tasks.dataset import OfflineDataset, write_hdf5
 from ..tasks.environments import make_environment
 from ..tasks.errors import UserError
 from ..tasks.streams import derived_seed, numpy_stream
@@ -27,8 +27,7 @@ from ..tasks.task import Task
 from .evaluation import Evaluator, reset_seeds
 from .machine import describe_machine, prepare_process
 from .stepping import StepStreams, updater
-
-CURVE = ("steps", "return_mean", "return_std", "episode_return_mean", "seconds")
+from .store import csv_text, replace_file, write_text
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,10 @@ class Collection:
     compiled: bool = False
 
     def run(self, folder: Path, report: Callable[[dict[str, Any]], None] = lambda row: None) -> BehaviourPolicy:
-        """Trains, or goes on training, in `folder`; leaves `policy.npz` and `curve.csv` there and returns the policy."""
+        """Trains, or goes on training, in `folder`; returns the policy.
+
+        In the folder stay `policy.npz`, `curve.csv` and `replay.hdf5`, the replay buffer: D4RL's *mixed* of that policy.
+        """
         prepare_process()
         trainer = OnlineTrainer(self)
         checkpoint = folder / "checkpoint.pt"
@@ -59,10 +61,12 @@ class Collection:
             trainer.episode()
             if trainer.steps - trainer.evaluated_at >= self.evaluate_every:
                 report(trainer.evaluate())
-                save_atomically(trainer.state(), checkpoint)
-                write_curve(trainer.curve, folder / "curve.csv")
+                state = trainer.state()
+                replace_file(checkpoint, partial(torch.save, state))
+                write_text(folder / "curve.csv", csv_text(trainer.curve))
         policy = trainer.policy()
         policy.save(folder / "policy.npz")
+        write_hdf5(trainer.replay(), folder / "replay.hdf5")
         return policy
 
 
@@ -85,7 +89,8 @@ class OnlineTrainer:
         self.evaluator = Evaluator(task)
         self.streams = StepStreams(self.learner)
         self.update = updater(self.learner, plan.compiled)
-        self.steps = self.episodes = self.evaluated_at = 0
+        self.steps = self.evaluated_at = 0
+        self.episode_ends: list[int] = []  # row after each episode's last
         self.curve: list[dict[str, Any]] = []
         self.recent_returns: list[float] = []
         self.started, self.seconds_before = time.monotonic(), 0.0
@@ -93,10 +98,10 @@ class OnlineTrainer:
     def episode(self) -> None:
         """One episode of exploration, with one update after each of its steps once the random steps are over."""
         plan, task, box = self.plan, self.plan.task, self.plan.task.action_box
-        stream = numpy_stream(plan.seed, task.environment, "exploration", self.episodes)
+        stream = numpy_stream(plan.seed, task.environment, "exploration", len(self.episode_ends))
         noise = stream.standard_normal((task.max_episode_steps, 1, 1, task.action_size)).astype(np.float32)
         uniform = stream.uniform(-1, 1, (task.max_episode_steps, task.action_size)).astype(np.float32)
-        observation, _ = self.environment.reset(seed=derived_seed(plan.seed, "exploration", self.episodes) % 2**31)
+        observation, _ = self.environment.reset(seed=derived_seed(plan.seed, "exploration", len(self.episode_ends)) % 2**31)
         total = 0.0
         for step in range(task.max_episode_steps):
             if self.steps < plan.random_steps:
@@ -105,7 +110,7 @@ class OnlineTrainer:
                 seen = torch.as_tensor(observation, dtype=torch.float32).view(1, 1, -1)
                 action = self.learner.act(seen, torch.as_tensor(noise[step]))[0, 0].numpy()
             successor, reward, terminated, _, _ = self.environment.step(box.from_unit(action))
-            row = np.concatenate((observation, action, [reward, not terminated], successor)).astype(np.float32)
+            row = np.concatenate((observation, action, [float(reward), not terminated], successor)).astype(np.float32)
             self.buffer.write(0, torch.as_tensor(row)[None])
             observation, self.steps, total = successor, self.steps + 1, total + float(reward)
             if self.steps > plan.random_steps:
@@ -113,7 +118,7 @@ class OnlineTrainer:
                 self.update(self.layout.batch(self.buffer.draw(uniform_rows)), update_noise, None)
             if terminated:
                 break
-        self.episodes += 1
+        self.episode_ends.append(self.steps)
         self.recent_returns.append(total)
 
     def evaluate(self) -> dict[str, Any]:
@@ -152,35 +157,37 @@ class OnlineTrainer:
         }
         return BehaviourPolicy([weight[0].numpy().copy() for weight in self.learner.actor.weights], about)
 
+    def replay(self) -> OfflineDataset:
+        """Every transition so far, in order, with the environment's own actions."""
+        size, box = self.buffer.size[0], self.plan.task.action_box
+        rows = self.layout.batch(self.buffer.rows[:, :size])
+        terminals = rows.alive[0].numpy() == 0
+        timeouts = np.zeros(size, bool)
+        timeouts[np.array(self.episode_ends) - 1] = True
+        return OfflineDataset(
+            observations=rows.observations[0].numpy().copy(),
+            actions=box.from_unit(rows.actions[0].numpy().copy()),
+            rewards=rows.rewards[0].numpy().copy(),
+            next_observations=rows.next_observations[0].numpy().copy(),
+            terminals=terminals,
+            timeouts=timeouts & ~terminals,
+            valid_next=np.ones(size, bool),
+            provenance={"source": "regenerated", "policy": {**self.policy().about, "policy": "SAC's replay buffer"}},
+        )
+
     def state(self) -> dict[str, Any]:
         size = self.buffer.size[0]
         return {
             "learner": self.learner.state(0),
             "rows": self.buffer.rows[0, :size].clone(),
             "steps": self.steps,
-            "episodes": self.episodes,
+            "episode_ends": self.episode_ends,
             "curve": self.curve,
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.learner.load_states([state["learner"]])
         self.buffer.write(0, state["rows"])
-        self.steps, self.episodes, self.curve = state["steps"], state["episodes"], state["curve"]
+        self.steps, self.episode_ends, self.curve = state["steps"], state["episode_ends"], state["curve"]
         self.evaluated_at = self.curve[-1]["steps"]
         self.seconds_before = self.curve[-1]["seconds"]
-
-
-def save_atomically(state: Any, path: Path) -> None:
-    """A killed process leaves the old file or the new one, never half of one."""
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
-
-
-def write_curve(curve: list[dict[str, Any]], path: Path) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.part")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, CURVE)
-        writer.writeheader()
-        writer.writerows(curve)
-    os.replace(temporary, path)

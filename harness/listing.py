@@ -36,7 +36,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
                 "actions": task.action_size,
                 "steps": task.steps,
                 "references": list(task.reference_returns or []),
-                "termination": getattr(task.termination, "__name__", None) or task.termination.func.__name__.strip("_"),
+                "termination": task.identity()["termination"],
                 "paper": task.paper_table,
                 "from": task.origin,
             }

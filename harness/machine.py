@@ -23,7 +23,7 @@ def prepare_process(threads: int = 1) -> None:
 
 @cache
 def matmul_precision() -> str:
-    """"medium" where it stays float32, else "highest".
+    """ "medium" where it stays float32, else "highest".
 
     On a CPU "medium" routes products to oneDNN, up to twice as fast as the default; with AMX it means bfloat16 instead. So
     it is tried: products of 256 x 256 matrices, plain and batched, against float64.

@@ -120,7 +120,7 @@ def configure(
 
 
 def split_settings(settings: Mapping[str, Any], algorithms: Sequence[Algorithm]) -> dict[str, dict[str, Any]]:
-    """"mopo.key" settings by algorithm; "all.key" goes to every algorithm that has the key."""
+    """ "mopo.key" settings by algorithm; "all.key" goes to every algorithm that has the key."""
     split: dict[str, dict[str, Any]] = {each.name: {} for each in algorithms}
     for name, value in settings.items():
         prefix, _, key = name.partition(".")

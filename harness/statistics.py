@@ -1,23 +1,42 @@
-"""Means, spreads and intervals over seeds, and which number stands for a run's evaluations."""
+"""Statistics over seeds: which number stands for a run, which runs may be averaged, and means, spreads and intervals.
+
+A group holds the seeds of one identity, never more: `grouped` makes them, `labelled` gives each a name to stand under.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import t as student
 
 from ..tasks.errors import UserError
+from ..tasks.task import TASKS
+from .store import Run
 
 Interval = tuple[float, float]
+SOURCES = ("v0", "v2", "regenerated", "file")  # of a batch; the paper's data first
 
-METRICS: dict[str, Callable[[np.ndarray], float]] = {
-    "last": lambda returns: returns[-1],
-    "mean10": lambda returns: returns[-10:].mean(),
-    "best": lambda returns: returns.max(),
+
+class Metric(NamedTuple):
+    meaning: str
+    pick: Callable[[np.ndarray], float]  # from the mean returns of a run's evaluations, in order
+
+
+METRICS = {
+    "last": Metric("the last evaluation, as in the paper", lambda returns: returns[-1]),
+    "mean10": Metric("the mean of the last 10 evaluations, the authors' plot script", lambda returns: returns[-10:].mean()),
+    "best": Metric("the best evaluation, chosen with hindsight", lambda returns: returns.max()),
 }
+
+
+def get_metric(name: str) -> Metric:
+    if name not in METRICS:
+        raise UserError(f"unknown metric {name!r}: --metric is one of {', '.join(METRICS)}")
+    return METRICS[name]
 
 
 def aggregate(evaluations: Sequence[Mapping[str, Any]], metric: str = "last") -> float:
@@ -26,11 +45,10 @@ def aggregate(evaluations: Sequence[Mapping[str, Any]], metric: str = "last") ->
     `last`: the last one, as in the paper. `mean10`: the mean of the last 10 (of all where there are fewer), as in the
     authors' plot script. `best`: the highest. Raises UserError for another metric, ValueError without evaluations.
     """
-    if metric not in METRICS:
-        raise UserError(f"unknown metric {metric!r}: --metric is one of {', '.join(METRICS)}")
+    pick = get_metric(metric).pick
     if not evaluations:
         raise ValueError("a run without evaluations has no return")
-    return float(METRICS[metric](np.array([row["return_mean"] for row in evaluations], float)))
+    return float(pick(np.array([row["return_mean"] for row in evaluations], float)))
 
 
 def mean(values: Sequence[float]) -> float:
@@ -62,3 +80,95 @@ def difference_interval(a: Sequence[float], b: Sequence[float], level: float = 0
 def _around(centre: float, squared_error: float, freedom: float, level: float) -> Interval:
     reach = float(student.ppf((1 + level) / 2, freedom)) * math.sqrt(squared_error)
     return centre - reach, centre + reach
+
+
+def counts(run: Run) -> bool:
+    """Whether a run gives a number: done, or still running with something evaluated."""
+    return run.state in ("done", "running") and bool(run.evaluations)
+
+
+def last_step(run: Run) -> int:
+    return run.evaluations[-1]["step"] if run.evaluations else 0
+
+
+def batch(run: Run) -> tuple[str, ...]:
+    """The task and everything that tells its batches apart."""
+    return (run.task, *(str(run.cell["data"].get(key)) for key in ("source", "label", "rows", "window", "digest")))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The seeds of one identity: same task, data, algorithm and configuration. `label` names its column."""
+
+    runs: tuple[Run, ...]
+    label: str = ""
+
+    @property
+    def task(self) -> str:
+        return self.runs[0].task
+
+    @property
+    def algorithm(self) -> str:
+        return self.runs[0].algorithm
+
+    @property
+    def cell(self) -> Mapping[str, Any]:
+        return self.runs[0].cell
+
+    @property
+    def batch(self) -> tuple[str, ...]:
+        return batch(self.runs[0])
+
+    @property
+    def overrides(self) -> list[str]:
+        return [f"{key}={value}" for key, value in sorted(self.cell.get("overrides", {}).items())]
+
+    @property
+    def counted(self) -> list[Run]:
+        return [run for run in self.runs if counts(run)]
+
+    def in_state(self, state: str) -> list[Run]:
+        return [run for run in self.runs if run.state == state]
+
+
+def grouped(runs: Iterable[Run]) -> list[Group]:
+    """Runs by task, data, algorithm and identity, in the order of tasks and then `SOURCES`."""
+    kept: dict[tuple[Any, ...], list[Run]] = {}
+    for run in runs:
+        place = (index_in(list(TASKS), run.task), index_in(SOURCES, run.cell["data"]["source"]))
+        kept.setdefault((*place, batch(run), run.algorithm, run.identity), []).append(run)
+    return [Group(tuple(kept[key])) for key in sorted(kept)]
+
+
+def labelled(groups: Sequence[Group]) -> list[Group]:
+    """Groups with their column's name: the algorithm and, in brackets, the overrides that not all of its groups share.
+
+    Where that leaves two of one task and data with one name, the highest version (then the most seeds) keeps it.
+    """
+    overrides: dict[str, list[set[str]]] = {}
+    for group in groups:
+        overrides.setdefault(group.algorithm, []).append(set(group.overrides))
+    shared = {algorithm: set.intersection(*each) for algorithm, each in overrides.items()}
+
+    def newest(group: Group) -> tuple[Any, ...]:
+        return sorted(group.cell["versions"].items()), len(group.in_state("done"))
+
+    labels: dict[tuple[Any, ...], Group] = {}
+    for group in sorted(groups, key=newest, reverse=True):
+        parts = [each for each in group.overrides if each not in shared[group.algorithm]]
+        if holder := labels.get((group.batch, _label(group.algorithm, parts))):
+            versions, newer = group.cell["versions"], holder.cell["versions"]
+            parts += [f"{part} version {number}" for part, number in versions.items() if newer.get(part) != number]
+            if (group.batch, _label(group.algorithm, parts)) in labels:
+                parts.append(group.identity)
+        label = _label(group.algorithm, parts)
+        labels[group.batch, label] = replace(group, label=label)
+    return [next(each for each in labels.values() if each.runs is group.runs) for group in groups]
+
+
+def _label(algorithm: str, parts: Sequence[str]) -> str:
+    return f"{algorithm} [{', '.join(parts)}]" if parts else algorithm
+
+
+def index_in(order: Sequence[str], name: str) -> int:
+    return order.index(name) if name in order else len(order)

@@ -32,7 +32,8 @@ class StepStreams:
         learner = self.learner
         shapes = learner.noise()
         size = (BLOCK, learner.config.batch_size)
-        uniform, noise = [], {name: [] for name in shapes}
+        uniform: list[Tensor] = []
+        noise: dict[str, list[Tensor]] = {name: [] for name in shapes}
         for seed in learner.seeds:
             stream = torch_stream(seed, "batches", block)
             uniform.append(torch.rand(*size, generator=stream, dtype=torch.float64))

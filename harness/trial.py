@@ -62,9 +62,7 @@ class Cell:
         """Of a stage's fit: the data and its own settings, whichever algorithm asks for it."""
         kind = self.algorithm.experience.stages[stage]
         settings = {k: v for k, v in self.algorithm.changed(self.config).items() if k.startswith(f"{stage}.")}
-        return identity_hash(
-            {"stage": stage, "version": kind.version, "settings": plain(settings), "digest": self.digest}
-        )
+        return identity_hash({"stage": stage, "version": kind.version, "settings": plain(settings), "digest": self.digest})
 
     @property
     def folder(self) -> Path:
@@ -172,7 +170,7 @@ class Trial:
         ]
         problem, configs = load_problem(cell), cell.algorithm.build_configs(cell.config)
         stages = self._stages(problem, configs)
-        common = {"device": cell.device, "stages": stages}
+        common: dict[str, Any] = {"device": cell.device, "stages": stages}
         self.learner = cell.algorithm.learner(problem, configs["learner"], cell.seeds, **common)
         self.experience = cell.algorithm.experience(problem, configs["experience"], cell.seeds, **common)
         if self.step:
@@ -227,7 +225,7 @@ class Trial:
     def _start_interval(self) -> None:
         count, device = len(self.cell.seeds), self.learner.device
         self.metric_names: list[str] = []
-        self.metric_sum: Tensor | float = 0.0
+        self.metric_sum = torch.zeros((), device=device)
         self.interval_steps = 0
         # the first step whose metrics were not finite, by seed; found on the device, read once an interval
         self.first_bad = torch.full((count,), -1, dtype=torch.long, device=device)

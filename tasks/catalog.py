@@ -12,7 +12,7 @@ from . import rules
 from .behaviour import from_actor, from_random_policy
 from .dataset import OfflineDataset
 from .point_angle import HORIZON, point_angle_batch
-from .task import DataFile, Task, register_task
+from .task import DataFile, Regenerate, Task, register_task
 
 D4RL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 FOLDERS = {"v0": "gym_mujoco", "v2": "gym_mujoco_v2"}
@@ -45,7 +45,7 @@ def point_angle_regenerated(task: Task, rows: int, seed: int) -> OfflineDataset:
     arrays = point_angle_batch(seed)
     valid = np.ones(len(arrays["rewards"]), bool)
     provenance = {"source": "regenerated", "task": task.name, "seed": seed, "policy": {"policy": "scripted runner"}}
-    return OfflineDataset(**arrays, valid_next=valid, provenance=provenance).head(rows)
+    return OfflineDataset(**arrays, valid_next=valid, extras={}, provenance=provenance).head(rows)
 
 
 def register_catalog() -> None:
@@ -53,7 +53,8 @@ def register_catalog() -> None:
     for quality in QUALITIES:
         for domain, (environment, observation_size, action_size, termination, references) in DOMAINS.items():
             name = f"{domain}-{quality}"
-            regenerate, source = None, ""
+            regenerate: Regenerate | None = None
+            source = ""
             if quality == "random":
                 regenerate, source = from_random_policy, "a randomly initialised policy"
             elif name in WITH_ACTOR:

@@ -180,9 +180,7 @@ class PointAngle(gymnasium.Env):
         self.action_space = Box(-1.0, 1.0, (3,), np.float32)
         self._velocity = np.zeros(2, np.float32)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         self._velocity = self.np_random.normal(0.0, RESET_SCALE, 2).astype(np.float32)
         return self._velocity.copy(), {}

@@ -29,9 +29,7 @@ def trim_target(forward_velocity):
     return 0.8 * np.cos(1.5 * forward_velocity)
 
 
-def point_angle_step(
-    velocity: np.ndarray, action: np.ndarray, noise: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def point_angle_step(velocity: np.ndarray, action: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One step of the task.
 
     Args:

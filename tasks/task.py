@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -135,22 +136,28 @@ class Task:
             "task": self.name,
             "environment": self.environment,
             "parameters": dict(self.parameters),
-            "termination": getattr(self.termination, "__name__", repr(self.termination)),
+            "termination": name_of(self.termination),
             "max_episode_steps": self.max_episode_steps,
             "discount": self.discount,
         }
 
     @property
     def problem(self) -> Problem:
-        return Problem(
-            self.observation_size, self.action_size, self.termination, self.discount, self.max_episode_steps
-        )
+        return Problem(self.observation_size, self.action_size, self.termination, self.discount, self.max_episode_steps)
 
     def offline_problem(self, batch: OfflineDataset) -> OfflineProblem:
         """The learner's view, with the batch's actions mapped to [-1, 1]."""
         if not self.action_box.is_unit:
             batch = replace(batch, actions=self.action_box.to_unit(batch.actions))
         return OfflineProblem(**vars(self.problem), batch=batch)
+
+
+def name_of(function: Any) -> str:
+    """The name of a function, or of a function with arguments fixed and which they are."""
+    if isinstance(function, partial):
+        fixed = ", ".join(f"{key}={value!r}" for key, value in function.keywords.items())
+        return f"{name_of(function.func)}({fixed})"
+    return getattr(function, "__name__", repr(function))
 
 
 _TASKS: dict[str, Task] = {}

@@ -30,11 +30,10 @@ def problem():
 @pytest.fixture(scope="session")
 def point_angle():
     """The point-angle batch as a learner sees it."""
-    from mopo_bench.tasks import catalog
     from mopo_bench.tasks.task import get_task
 
     task = get_task("point-angle")
-    return task.offline_problem(catalog.point_angle_regenerated(task, task.regenerated_rows, 0))
+    return task.offline_problem(task.regenerate(task, task.regenerated_rows, 0))
 
 
 @pytest.fixture

@@ -1,0 +1,125 @@
+"""Behaviour cloning and the tanh-Gaussian policy against torch.distributions."""
+
+import math
+
+import pytest
+import torch
+from mopo_bench.algorithms.networks import GaussianActor, Initialiser, log_tanh_slope
+from mopo_bench.algorithms.registry import get_algorithm
+from support import Group
+from torch.distributions import Independent, Normal, TransformedDistribution
+from torch.distributions.transforms import TanhTransform
+
+
+def make_actor(seeds, log_std_range=(-5.0, 0.0)):
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return GaussianActor.create(Initialiser(generators, torch.float64, "cpu"), 3, 2, (16, 16), log_std_range)
+
+
+def distribution(actor, observations, cache_size=0):
+    mean, log_std = actor.gaussian(observations)
+    transforms = [TanhTransform(cache_size=cache_size)]
+    return TransformedDistribution(Independent(Normal(mean, log_std.exp()), 1), transforms)
+
+
+def normals(generator, *shape):
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+def test_log_prob_equals_torch_distributions(generator):
+    actor, observations = make_actor((0, 1)), normals(generator, 2, 50, 3)
+    actions = torch.tanh(normals(generator, 2, 50, 2))
+    expected = distribution(actor, observations).log_prob(actions)
+    torch.testing.assert_close(actor.log_prob(observations, actions), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("edge", [0.999, 0.99999, -0.999998])
+def test_log_prob_near_the_edge(edge, generator):
+    """By log(1 - a^2) of the action itself, which float64 still holds here."""
+    actor, observations = make_actor((0,)), normals(generator, 1, 20, 3)
+    actions = torch.full((1, 20, 2), edge, dtype=torch.float64)
+    mean, log_std = actor.gaussian(observations)
+    before = 0.5 * (math.log1p(edge) - math.log1p(-edge))
+    expected = Normal(mean, log_std.exp()).log_prob(torch.tensor(before, dtype=torch.float64)) - math.log1p(-(edge**2))
+    torch.testing.assert_close(actor.log_prob(observations, actions), expected.sum(-1), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_actions_on_the_edge_count_as_a_margin_inside(dtype, generator):
+    """Batches hold actions of exactly 1, whose density is not finite."""
+    actor, observations = make_actor((0,)), normals(generator, 1, 20, 3).to(dtype)
+    actor = actor.with_weights([weight.to(dtype) for weight in actor.weights])
+    edge = torch.ones(1, 20, 2, dtype=dtype)
+    for sign in (1, -1):
+        values = actor.log_prob(observations, sign * edge)
+        assert values.isfinite().all()
+        assert torch.equal(values, actor.log_prob(observations, sign * (edge - 1e-6).clamp(max=1 - 1e-6)))
+        assert torch.equal(values, actor.log_prob(observations, sign * 1.5 * edge))
+
+
+@pytest.mark.parametrize("scale", [1.0, 4.0])
+def test_sampled_actions_and_their_log_probs(scale, generator):
+    """Wide noise reaches actions that round to 1, where only the value before tanh tells the density."""
+    actor, observations, noise = make_actor((0, 1)), normals(generator, 2, 50, 3), scale * normals(generator, 2, 50, 2)
+    actions, log_prob = actor(observations, noise)
+    squashed = distribution(actor, observations, cache_size=1)
+    mean, log_std = actor.gaussian(observations)
+    expected = squashed.transforms[0](mean + log_std.exp() * noise)
+    torch.testing.assert_close(actions, expected, rtol=0, atol=1e-14)
+    torch.testing.assert_close(log_prob, squashed.log_prob(expected), rtol=1e-10, atol=1e-10)
+    given = actor.log_prob(observations, actions, margin=1e-15)
+    inside = (actions.abs() < 0.999).all(-1)
+    torch.testing.assert_close(given[inside], log_prob[inside], rtol=1e-8, atol=1e-8)
+
+
+def test_log_slope_far_out():
+    """log(1 - tanh(u)^2) is -2|u| + log 4 there, where 1 - tanh(u)^2 itself is 0."""
+    before = torch.tensor([-400.0, -50.0, 0.0, 50.0, 400.0], dtype=torch.float64)
+    expected = torch.where(before == 0, 0.0, math.log(4) - 2 * before.abs())
+    torch.testing.assert_close(log_tanh_slope(before), expected, rtol=1e-14, atol=1e-14)
+
+
+def test_log_std_is_clipped(generator):
+    actor, observations = make_actor((0,), (-5.0, 0.0)), normals(generator, 1, 400, 3)
+    actor.weights[-2] *= 200
+    log_std = actor.gaussian(observations)[1]
+    assert (log_std.min(), log_std.max()) == (-5.0, 0.0)
+
+
+def test_step_equals_torch_distributions(problem):
+    """Both losses, their gradients and one Adam step of every weight, per seed."""
+    group = Group(get_algorithm("bc"), problem, (3, 8))
+    learner = group.learner
+    before = [weight.clone() for weight in learner.actor.weights]
+    uniform, noise = group.streams.at(0)
+    batch = group.experience.draw(uniform)
+    metrics = learner.update(batch, noise, learner.phase(0))
+    for seed in range(2):
+        weights = [weight[seed : seed + 1].clone().requires_grad_() for weight in before]
+        log_temperature = torch.zeros((), dtype=torch.float64, requires_grad=True)
+        actor = GaussianActor(weights, (-5.0, 0.0))
+        rows, actions = batch.observations[seed : seed + 1], batch.actions[seed : seed + 1].clamp(-1 + 1e-6, 1 - 1e-6)
+        squashed = distribution(actor, rows, cache_size=1)
+        likelihood = squashed.log_prob(actions).mean()
+        mean, log_std = actor.gaussian(rows)
+        sampled = squashed.transforms[0](mean + log_std.exp() * noise["now"][seed : seed + 1])
+        log_prob = squashed.log_prob(sampled).mean()
+        loss = log_temperature.exp().detach() * log_prob - likelihood
+        temperature_loss = -log_temperature * (log_prob.detach() - 2.0)
+        (loss + temperature_loss).backward()
+        torch.optim.Adam(weights, 5e-4).step()
+        torch.optim.Adam([log_temperature], 3e-4).step()
+        torch.testing.assert_close(metrics["policy_loss"][seed], loss.detach(), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(metrics["entropy"][seed], -log_prob.detach(), rtol=1e-10, atol=1e-10)
+        for weight, expected in zip(learner.actor.weights, weights, strict=True):
+            torch.testing.assert_close(weight[seed], expected.detach()[0], rtol=0, atol=1e-10)
+        torch.testing.assert_close(learner.log_temperature()[seed, 0], log_temperature.detach(), rtol=0, atol=1e-12)
+
+
+def test_finds_the_batch_s_policy(point_angle):
+    """The trim, the one action that follows the state and not the episode: its error falls to the batch's noise of 0.2."""
+    group = Group(get_algorithm("bc"), point_angle, (0,), learning_rate=3e-3, batch_size=128, hidden=(32, 32))
+    rows = torch.as_tensor(point_angle.batch.observations, dtype=torch.float64)[None]
+    group.advance(600)
+    wanted = 0.8 * torch.cos(1.5 * rows[0, :, 0])
+    assert (group.learner.act(rows)[0, :, 2] - wanted).square().mean().sqrt() < 0.1
