@@ -14,17 +14,18 @@ from torch import Tensor
 
 from .learner import Batch, Learner, Noise, per_seed
 from .networks import GaussianActor, Scalar
+from .settings import Count, Positive
 
 
 class BC(Learner):
     @dataclass(frozen=True)
     class Config:
-        batch_size: int = 256
-        hidden: tuple[int, ...] = (200, 200)
-        learning_rate: float = 5e-4
-        temperature_learning_rate: float = 3e-4
+        batch_size: Count = 256
+        hidden: tuple[Count, ...] = (200, 200)
+        learning_rate: Positive = 5e-4
+        temperature_learning_rate: Positive = 3e-4
         target_entropy: float | None = None  # None: minus the number of action dimensions
-        initial_temperature: float = 1.0
+        initial_temperature: Positive = 1.0
         log_std_range: tuple[float, float] = (-5.0, 0.0)
 
     version = 1

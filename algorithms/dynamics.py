@@ -22,6 +22,7 @@ from ..tasks.task import OfflineProblem
 from .learner import Stage
 from .networks import Initialiser, Network, linear
 from .optimisation import Adam, gradient
+from .settings import Count, Fraction, NonNegative, Positive
 
 
 class EnsembleNetwork(Network):
@@ -92,18 +93,18 @@ class Dynamics(Stage):
 
     @dataclass(frozen=True)
     class Config:
-        networks: int = 7
-        elites: int = 5
-        hidden: tuple[int, ...] = (200, 200, 200, 200)
-        learning_rate: float = 1e-3
-        batch_size: int = 256
-        weight_decays: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # by layer, the mean head last
-        variance_weight_decay: float = 1e-4
-        holdout_fraction: float = 0.2
-        holdout_rows: int = 1000  # at most
-        improvement: float = 0.01  # a network's holdout error must fall by this fraction to count
-        patience: int = 5  # epochs without any network improving
-        max_epochs: int | None = None
+        networks: Count = 7
+        elites: Count = 5
+        hidden: tuple[Count, ...] = (200, 200, 200, 200)
+        learning_rate: Positive = 1e-3
+        batch_size: Count = 256
+        weight_decays: tuple[NonNegative, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # by layer, the mean head last
+        variance_weight_decay: NonNegative = 1e-4
+        holdout_fraction: Fraction = 0.2
+        holdout_rows: Count = 1000  # at most
+        improvement: Fraction = 0.01  # a network's holdout error must fall by this fraction to count
+        patience: Count = 5  # epochs without any network improving
+        max_epochs: Count | None = None
 
         def __post_init__(self) -> None:
             if len(self.weight_decays) != len(self.hidden) + 1:

@@ -22,6 +22,7 @@ from ..tasks.task import OfflineProblem, Problem
 from .networks import Initialiser, Network
 from .optimisation import Adam, AnyNetwork, gradient
 from .replay import Batch, Layout
+from .settings import Count
 
 Noise = Mapping[str, Tensor]
 
@@ -40,7 +41,7 @@ class Learner:
 
     @dataclass(frozen=True)
     class Config:
-        batch_size: int = 256
+        batch_size: Count = 256
 
     version: ClassVar[int] = 1  # raised by hand when the numbers change: it is part of a run's identity
 

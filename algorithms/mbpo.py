@@ -13,6 +13,7 @@ from ..tasks.streams import torch_stream
 from .dynamics import Dynamics, Prediction
 from .learner import Experience, Learner
 from .replay import Batch, Ring
+from .settings import Count, Fraction
 
 CHUNK = 2_000  # states that go through all steps of a rollout together: their activations stay in cache
 
@@ -22,11 +23,11 @@ class ModelRollouts(Experience):
 
     @dataclass(frozen=True)
     class Config:
-        rollout_length: int = 5
-        rollout_states: int = 50_000  # batch states from which rollouts start, each time
-        rollout_every: int = 1_000  # gradient steps
-        retained_rollouts: int = 5  # the ring holds this many full refreshes: more where rollouts end early
-        real_fraction: float = 0.05  # int(0.05 * 256) = 12 of 256 rows
+        rollout_length: Count = 5
+        rollout_states: Count = 50_000  # batch states from which rollouts start, each time
+        rollout_every: Count = 1_000  # gradient steps
+        retained_rollouts: Count = 5  # the ring holds this many full refreshes: more where rollouts end early
+        real_fraction: Fraction = 0.05  # int(0.05 * 256) = 12 of 256 rows
 
     version = 1
     stages = {"dynamics": Dynamics}  # noqa: RUF012 - a class-level declaration

@@ -12,13 +12,14 @@ from torch import Tensor
 from .dynamics import Prediction
 from .mbpo import ModelRollouts
 from .penalties import PENALTIES
+from .settings import NonNegative
 
 
 class Penalised(ModelRollouts):
     @dataclass(frozen=True)
     class Config(ModelRollouts.Config):
         penalty: str = "max_std"  # see `penalties.py`; the code's standard deviation, not the formula's covariance
-        penalty_coefficient: float = 1.0  # lambda
+        penalty_coefficient: NonNegative = 1.0  # lambda
         penalised_reward: str = "sampled"  # the code's; "mean" is the paper's
 
         def __post_init__(self) -> None:

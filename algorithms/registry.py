@@ -5,17 +5,17 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from ..tasks.errors import UserError
 from ..tasks.plugins import load_plugins
 from ..tasks.task import unknown
 from .learner import Experience, Learner
+from .settings import converted
 
 Settings = Mapping[str, Any]
 
@@ -54,9 +54,9 @@ class Algorithm:
         for layer in (self.settings, *layers):
             for key, value in layer.items():
                 if key not in fields:
-                    raise unknown(f"setting of {self.name}", key, fields, "mopo-bench list algorithms")
+                    raise unknown(f"setting of {self.name}", key, fields, "mopo-bench list algorithms --json")
                 part, name = fields[key]
-                values[key] = converted(value, get_type_hints(part)[name], f"{self.name}.{key}")
+                values[key] = converted(value, get_type_hints(part, include_extras=True)[name], f"{self.name}.{key}")
         self.build_configs(values)
         return values
 
@@ -137,42 +137,3 @@ def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         elif key != "source":
             flat[prefix + key] = value
     return flat
-
-
-def converted(value: Any, kind: Any, where: str) -> Any:
-    """`value`, perhaps written on a command line or in TOML, as the annotated type `kind` of its field."""
-    refusal = UserError(f"{where}={value!r}: expected {name_of(kind)}")
-    if get_origin(kind) in (Union, UnionType):
-        options = [option for option in get_args(kind) if option is not type(None)]
-        if value is None or (isinstance(value, str) and value.lower() == "none" and len(options) < len(get_args(kind))):
-            return None
-        return converted(value, options[0], where)
-    if get_origin(kind) is tuple:
-        items = value.strip("()[] ").split(",") if isinstance(value, str) else value
-        if not isinstance(items, Iterable):
-            raise refusal
-        item_kinds = get_args(kind)
-        items = [item for item in items if item != ""]
-        if len(item_kinds) == 2 and item_kinds[1] is Ellipsis:
-            return tuple(converted(item, item_kinds[0], where) for item in items)
-        if len(items) != len(item_kinds):
-            raise refusal
-        return tuple(converted(item, each, where) for item, each in zip(items, item_kinds, strict=True))
-    if kind is bool:
-        spelled = {"true": True, "false": False, "1": True, "0": False}
-        if str(value).lower() in spelled:
-            return spelled[str(value).lower()]
-        raise refusal
-    try:
-        number = kind(value)
-    except (TypeError, ValueError):
-        raise refusal from None
-    if kind is int and isinstance(value, float) and value != number:
-        raise refusal
-    if isinstance(number, float | int) and (number != number or abs(number) == float("inf")):
-        raise refusal
-    return number
-
-
-def name_of(kind: Any) -> str:
-    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}.get(kind, str(kind))

@@ -16,19 +16,20 @@ from torch import Tensor, cat
 
 from .learner import Batch, Learner, Noise, per_seed
 from .networks import Critics, GaussianActor, Scalar
+from .settings import Count, Fraction, Positive
 
 
 class SAC(Learner):
     @dataclass(frozen=True)
     class Config:
-        batch_size: int = 256
-        hidden: tuple[int, ...] = (256, 256)
-        actor_learning_rate: float = 3e-4
-        critic_learning_rate: float = 3e-4
-        temperature_learning_rate: float = 3e-4
-        tau: float = 0.005
+        batch_size: Count = 256
+        hidden: tuple[Count, ...] = (256, 256)
+        actor_learning_rate: Positive = 3e-4
+        critic_learning_rate: Positive = 3e-4
+        temperature_learning_rate: Positive = 3e-4
+        tau: Fraction = 0.005
         target_entropy: float | None = None  # None: minus the number of action dimensions
-        initial_temperature: float = 1.0
+        initial_temperature: Positive = 1.0
         log_std_range: tuple[float, float] = (-20.0, 2.0)
 
     version = 1

@@ -322,6 +322,22 @@ def data_collect(
         console.print(f"the target return of {collection.target_return:.0f} was not reached: go on with a larger --steps")
 
 
+@data_app.command("curves")
+def data_curves(
+    files: Annotated[list[Path], typer.Argument(help="curve.csv files of `data collect`.")],
+    out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")],
+) -> None:
+    """Draws the training curves of collections side by side.
+
+    Example: mopo-bench data curves results/collection/*.csv --out curves.png
+    """
+    from .plots import collection_curves
+
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"--out {out}: expected a name that ends in .png, .svg or .pdf")
+    collection_curves(files, out)
+
+
 def _print_curve(row: dict[str, Any]) -> None:
     console.print(
         f"{row['steps']:>8,} steps  return {row['return_mean']:8.1f} ± {row['return_std']:.1f}  {row['seconds']:.0f} s"

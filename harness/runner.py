@@ -128,7 +128,7 @@ def split_settings(settings: Mapping[str, Any], algorithms: Sequence[Algorithm])
             takers = [each.name for each in algorithms if key in each.defaults()]
             if not takers:
                 known = {each_key for each in algorithms for each_key in each.defaults()}
-                raise unknown("setting", key, known, "mopo-bench list algorithms")
+                raise unknown("setting", key, known, "mopo-bench list algorithms --json")
             for taker in takers:
                 split[taker][key] = value
         elif prefix in split and key:

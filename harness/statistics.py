@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from ..tasks.errors import UserError
-from ..tasks.task import TASKS
+from ..tasks.task import all_tasks
 from .store import Run
 
 Interval = tuple[float, float]
@@ -64,17 +64,22 @@ def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | No
     """Student's t interval (low, high) of the mean in the unit of the values; None for fewer than two."""
     if len(values) < 2:
         return None
-    return _around(mean(values), np.var(values, ddof=1) / len(values), len(values) - 1, level)
+    return _around(mean(values), _squared_error(values), len(values) - 1, level)
 
 
 def difference_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval | None:
     """Welch's t interval (low, high) of mean(a) - mean(b); None where either has fewer than two values."""
     if min(len(a), len(b)) < 2:
         return None
-    first, second = np.var(a, ddof=1) / len(a), np.var(b, ddof=1) / len(b)
+    first, second = _squared_error(a), _squared_error(b)
     scatter = first**2 / (len(a) - 1) + second**2 / (len(b) - 1)
     freedom = (first + second) ** 2 / scatter if scatter else 1.0  # no spread at all: any will do
     return _around(mean(a) - mean(b), first + second, freedom, level)
+
+
+def _squared_error(values: Sequence[float]) -> float:
+    """Of the mean."""
+    return float(np.var(values, ddof=1)) / len(values)
 
 
 def _around(centre: float, squared_error: float, freedom: float, level: float) -> Interval:
@@ -112,6 +117,10 @@ class Group:
         return self.runs[0].algorithm
 
     @property
+    def identity(self) -> str:
+        return self.runs[0].identity
+
+    @property
     def cell(self) -> Mapping[str, Any]:
         return self.runs[0].cell
 
@@ -134,28 +143,30 @@ class Group:
 def grouped(runs: Iterable[Run]) -> list[Group]:
     """Runs by task, data, algorithm and identity, in the order of tasks and then `SOURCES`."""
     kept: dict[tuple[Any, ...], list[Run]] = {}
+    tasks = list(all_tasks())
     for run in runs:
-        place = (index_in(list(TASKS), run.task), index_in(SOURCES, run.cell["data"]["source"]))
+        place = (index_in(tasks, run.task), index_in(SOURCES, run.cell["data"]["source"]))
         kept.setdefault((*place, batch(run), run.algorithm, run.identity), []).append(run)
     return [Group(tuple(kept[key])) for key in sorted(kept)]
 
 
 def labelled(groups: Sequence[Group]) -> list[Group]:
-    """Groups with their column's name: the algorithm and, in brackets, the overrides that not all of its groups share.
+    """Groups with a name: the algorithm and, in brackets, the overrides that set it apart on the same data.
 
-    Where that leaves two of one task and data with one name, the highest version (then the most seeds) keeps it.
+    Alone it has the plain name whatever its overrides. Where two would have one name, the highest version keeps it, then
+    the most seeds.
     """
-    overrides: dict[str, list[set[str]]] = {}
+    shared: dict[tuple[Any, ...], set[str]] = {}
     for group in groups:
-        overrides.setdefault(group.algorithm, []).append(set(group.overrides))
-    shared = {algorithm: set.intersection(*each) for algorithm, each in overrides.items()}
+        key = (group.batch, group.algorithm)
+        shared[key] = shared.get(key, set(group.overrides)) & set(group.overrides)
 
     def newest(group: Group) -> tuple[Any, ...]:
         return sorted(group.cell["versions"].items()), len(group.in_state("done"))
 
     labels: dict[tuple[Any, ...], Group] = {}
     for group in sorted(groups, key=newest, reverse=True):
-        parts = [each for each in group.overrides if each not in shared[group.algorithm]]
+        parts = [each for each in group.overrides if each not in shared[group.batch, group.algorithm]]
         if holder := labels.get((group.batch, _label(group.algorithm, parts))):
             versions, newer = group.cell["versions"], holder.cell["versions"]
             parts += [f"{part} version {number}" for part, number in versions.items() if newer.get(part) != number]

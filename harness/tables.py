@@ -1,25 +1,22 @@
-"""Tables of run records beside the paper's: one intermediate, `Table`, and a renderer for each format.
+"""Tables of run records beside the paper's.
 
 A cell holds the seeds of one identity, never more (see `statistics.grouped`); its column is named by `statistics.labelled`.
 """
 
 from __future__ import annotations
 
-import csv
-import html
 import itertools
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cache
-from importlib import resources
-from typing import Any, NamedTuple
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from .. import results
 from ..tasks.catalog import DOMAINS, QUALITIES
 from ..tasks.errors import UserError
-from ..tasks.task import TASKS
+from ..tasks.task import all_tasks, unknown
+from .paper import BATCH, COLUMNS, PRINTED, paper_table, swapped_cells
+from .rendering import DAGGER, DASH, Cell, Table
 from .statistics import (
     SOURCES,
     Group,
@@ -35,210 +32,38 @@ from .statistics import (
     mean_interval,
     standard_deviation,
 )
-from .store import Run, csv_text
+from .store import Run
 
-PRINTED = {"bc": "BC", "mopo": "MOPO", "mbpo": "MBPO", "sac": "SAC", "bear": "BEAR", "brac-v": "BRAC-v", "brac-p": "BRAC-p"}
-BATCH = {"batch mean": "return_mean", "batch max": "return_max"}  # columns that come from the batch, not from runs
-COLUMNS = {
-    "table1": ("bc", "mopo", "mbpo", "sac", "bear", "brac-v"),
-    "table2": ("batch mean", "batch max", "mopo", "mbpo", "sac", "bear", "brac-p", "brac-v"),
-}
 STATES = {
     "running": "* Unfinished",
     "diverged": "Diverged, not in the means",
     "failed": "Failed, not in the means",
 }
 STAGES = {"dynamics": "dynamics ensemble", "behaviour": "behaviour policy"}
-DASH, DAGGER = "–", "†"
-LATEX = str.maketrans(
-    {character: f"\\{character}" for character in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
-    | {">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", DAGGER: r"$^\dagger$", "Δ": r"$\Delta$", DASH: "--"}
-)
+FORMATS = ("markdown", "latex", "csv", "html", "json")
 
 
-# --- the paper's numbers ----------------------------------------------------------------------------------------------
+def render(name: str, runs: Iterable[Run], folder: Path | str, format: str = "text", metric: str = "last") -> Any:
+    """Table `name` ("table1", "table2", "scores") of the runs in `folder`, as text of that format.
 
-
-class PaperNumber(NamedTuple):
-    """One printed cell; `std` and `seeds` are None where the paper prints none."""
-
-    mean: float
-    std: float | None
-    seeds: int | None
-
-
-def _paper_rows(name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader((resources.files(results) / "paper" / f"{name}.csv").read_text().splitlines()))
-
-
-@cache
-def paper_table(name: str) -> Mapping[tuple[str, str], PaperNumber]:
-    """Table 1 (scores) or 2 (returns) as printed, by (task, algorithm as printed); `name` is "table1" or "table2"."""
-    if name not in COLUMNS:
-        raise UserError(f"the paper has no table {name!r}: it is one of {', '.join(COLUMNS)}")
-    return {
-        (row["task"], row["algorithm"]): PaperNumber(
-            float(row["mean"]), float(row["std"]) if row["std"] else None, int(row["seeds"]) if row["seeds"] else None
-        )
-        for row in _paper_rows(name)
-    }
-
-
-@cache
-def swapped_cells() -> Mapping[tuple[str, str], float]:
-    """The cells of Table 1 that contradict the authors' own raw returns, with the score that these give."""
-    rows = [row for row in _paper_rows("table1_baseline_returns") if row["printed"]]
-    return {
-        (row["task"], row["algorithm"]): float(row["normalized"])
-        for row in rows
-        if abs(float(row["normalized"]) - float(row["printed"])) > 0.05  # both are rounded to one digit
-    }
-
-
-# --- cells, tables and their formats ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A label (`text`), or what one column says of one task: our number, and the paper's where there is one.
-
-    mean, std, low and high (the 95 % interval of the mean), difference (ours minus the paper's) and the paper's numbers are
-    in `unit`, "score" or "return". seeds: how many make the mean; diverged ones are not among them.
+    "text" gives a list for rich to print. Beside the scores stand the comparisons; as JSON they are one object a run.
     """
-
-    text: str = ""
-    task: str = ""
-    algorithm: str = ""  # the column's label; empty in a cell that is only text
-    unit: str = ""
-    data: str = ""
-    steps: str = ""
-    mean: float | None = None
-    std: float | None = None
-    low: float | None = None
-    high: float | None = None
-    seeds: int | None = None
-    bold: bool = False
-    unfinished: bool = False
-    diverged: int = 0
-    paper_mean: float | None = None
-    paper_std: float | None = None
-    mark: str = ""  # on the paper's number
-    difference: float | None = None
-
-    def lines(self, intervals: bool = False) -> list[str]:
-        """What a reader sees, one string a line, our mean first."""
-        if not self.algorithm:
-            return [self.text]
-        lines = [_spread(self.mean, self.std) + "*" * self.unfinished]
-        if intervals and self.low is not None:
-            lines.append(f"[{self.low:z.1f}, {self.high:z.1f}]")
-        if self.paper_mean is not None:
-            lines.append(f"({_spread(self.paper_mean, self.paper_std)}){self.mark}")
-        if self.difference is not None:
-            lines.append(f"Δ {self.difference:+z.1f}")
-        return lines + [f"{self.diverged} diverged"] * (self.diverged > 0)
-
-
-def _spread(centre: float | None, std: float | None) -> str:
-    return DASH if centre is None else f"{centre:z.1f}" + ("" if std is None else f" ± {std:.1f}")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells under `columns`, and the notes without which the numbers mean little; one method for each format."""
-
-    title: str
-    metric: str
-    columns: list[str]
-    rows: list[list[Cell]]
-    notes: list[str] = field(default_factory=list)
-    intervals: bool = False  # whether cells show them; `to_csv` and `to_json` always hold them
-
-    def to_csv(self) -> str:
-        """Tidy: one line for each task, data and algorithm; a number that does not exist is left empty."""
-        names = ("mean", "std", "seeds", "low", "high", "paper_mean", "paper_std", "difference", "diverged", "unfinished")
-        return csv_text(
-            [
-                {"task": cell.task, "data": cell.data, "algorithm": cell.algorithm, "metric": self.metric, "unit": cell.unit}
-                | {name: getattr(cell, name) for name in names}
-                | {"steps": cell.steps}
-                for cell in itertools.chain.from_iterable(self.rows)
-                if cell.algorithm
-            ]
-        )
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
-
-    def to_markdown(self) -> str:
-        def safe(text: str) -> str:
-            return re.sub(r"([\\|*_`<>])", r"\\\1", text)
-
-        def shown(cell: Cell) -> str:
-            first, *more = map(safe, cell.lines(self.intervals))
-            return "<br>".join([f"**{first}**" if cell.bold else first, *more])
-
-        lines = [list(map(safe, self.columns)), ["---"] * len(self.columns)]
-        lines += [list(map(shown, row)) for row in self.rows]
-        body = [f"| {' | '.join(line)} |" for line in lines]
-        return "\n".join([f"**{safe(self.title)}**", "", *body, "", *(f"- {safe(note)}" for note in self.notes)]) + "\n"
-
-    def to_html(self) -> str:
-        """One <table>, notes in its foot."""
-
-        def shown(cell: Cell) -> str:
-            first, *more = map(html.escape, cell.lines(self.intervals))
-            return "<br>".join([f"<strong>{first}</strong>" if cell.bold else first, *more])
-
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
-        body = "\n".join(f"<tr>{''.join(f'<td>{shown(cell)}</td>' for cell in row)}</tr>" for row in self.rows)
-        notes = "<br>".join(map(html.escape, self.notes))
-        return (
-            f"<table>\n<caption>{html.escape(self.title)}</caption>\n<thead>\n<tr>{head}</tr>\n</thead>\n"
-            f"<tbody>\n{body}\n</tbody>\n"
-            f'<tfoot>\n<tr><td colspan="{len(self.columns)}"><small>{notes}</small></td></tr>\n</tfoot>\n</table>\n'
-        )
-
-    def to_latex(self) -> str:
-        """A `table` for booktabs; each line of a cell is a line of the tabular."""
-
-        def safe(text: str) -> str:
-            return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.translate(LATEX))
-
-        def shown(row: list[Cell]) -> str:
-            cells = [list(map(safe, cell.lines(self.intervals))) for cell in row]
-            for cell, lines in zip(row, cells, strict=True):
-                lines[0] = rf"\textbf{{{lines[0]}}}" if cell.bold else lines[0]
-            return "\n".join(rf"{' & '.join(line)} \\" for line in itertools.zip_longest(*cells, fillvalue=""))
-
-        layout = "".join("c" if cell.algorithm else "l" for cell in self.rows[0])
-        body = "\n\\addlinespace\n".join(map(shown, self.rows))
-        notes = "\n\n".join(map(safe, self.notes))
-        return (
-            f"\\begin{{table}}\n\\centering\n\\caption{{{safe(self.title)}}}\n\\begin{{tabular}}{{{layout}}}\n\\toprule\n"
-            f"{' & '.join(map(safe, self.columns))} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\n"
-            f"\\footnotesize\n{notes}\n\\end{{table}}\n"
-        )
-
-    def to_rich(self) -> Any:
-        """A `rich.table.Table` for the terminal."""
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        def shown(cell: Cell) -> Text:
-            first, *more = cell.lines(self.intervals)
-            return Text("\n").join([Text(first, "bold" if cell.bold else ""), *map(Text, more)])
-
-        table = RichTable(title=Text(self.title), caption=Text("\n".join(self.notes)), caption_justify="left", show_lines=True)
-        for column in self.columns:
-            table.add_column(Text(column))
-        for row in self.rows:
-            table.add_row(*map(shown, row))
-        return table
-
-
-# --- from runs to tables ----------------------------------------------------------------------------------------------
+    runs = list(runs)
+    if name == "scores":
+        tables = [scores_table(runs, metric, str(folder)), comparisons(runs, metric, str(folder))]
+        if format == "json":
+            return json.dumps(scores(runs, metric), indent=1)
+        if format == "csv":
+            return tables[0].to_csv()
+    elif name in COLUMNS:
+        tables = [table1(runs, metric) if name == "table1" else table2(runs, metric)]
+    else:
+        raise unknown("table", name, [*COLUMNS, "scores"], "mopo-bench table --help")
+    if format == "text":
+        return [table.to_rich() for table in tables]
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS, "mopo-bench table --help")
+    return "\n\n".join(getattr(table, f"to_{format}")() for table in tables)
 
 
 def scores(runs: Iterable[Run], metric: str = "last") -> list[dict[str, Any]]:
@@ -249,7 +74,7 @@ def scores(runs: Iterable[Run], metric: str = "last") -> list[dict[str, Any]]:
     rows = []
     for run in runs:
         value = aggregate(run.evaluations, metric) if counts(run) else None
-        score = _in_unit("score", run.task, value) if _unit(run.task) == "score" else None
+        score = None if value is None or run.task not in all_tasks() else all_tasks()[run.task].score(value)
         row = {"task": run.task, "algorithm": run.algorithm, "seed": run.seed, "steps": last_step(run)}
         rows.append(row | {"data": run.cell["data"]["label"], "return": value, "score": score, "state": run.state})
     return rows
@@ -280,7 +105,7 @@ def scores_table(runs: Iterable[Run], metric: str = "last", folder: str = "resul
     for key, here in _by_batch(groups):
         by_label, unit = {group.label: group for group in here}, _unit(key[0])
         cells = [_measured(Cell(task=key[0], algorithm=each, unit=unit), by_label, metric, names) for each in columns]
-        rows.append([Cell(key[0]), Cell(names[key]), Cell(unit), *_bolded(cells)])
+        rows.append([Cell(key[0]), Cell(_short(names[key])), Cell(unit), *_bolded(cells)])
     heads = ["Task", "Data", "Unit", *map(_heading, columns)]
     note = "Score: 100 (return - min) / (max - min) with D4RL's references. In brackets: Student's 95 % interval of the mean."
     return Table("Scores", metric, heads, rows, [note, *_notes(groups, metric)], intervals=True)
@@ -311,7 +136,7 @@ def comparisons(runs: Iterable[Run], metric: str = "last", folder: str = "result
                 )  # fmt: skip
                 reading = "clear" if clear else "not clear" if interval else "one seed, no interval"
                 seeds = f"{len(a)} and {len(b)}" if other else str(len(a))
-                rows.append([*map(Cell, (key[0], names[key], unit, number.algorithm, seeds)), number, Cell(reading)])
+                rows.append([*map(Cell, (key[0], _short(names[key]), unit, number.algorithm, seeds)), number, Cell(reading)])
     heads = ["Task", "Data", "Unit", "Comparison", "Seeds", "Difference", "Reading"]
     notes = [
         f"Each seed counts with {get_metric(metric).meaning}. Clear (bold): the 95 % interval in brackets leaves out 0; "
@@ -343,9 +168,10 @@ def _beside_paper(
         cells = []
         for column in columns:
             place = (task, _heading(column))
-            printed = paper.get(place, PaperNumber(None, None, None))
-            cell = Cell(task=task, algorithm=column, unit=unit, paper_mean=printed.mean, paper_std=printed.std)
-            cells.append(_measured(replace(cell, mark=DAGGER * (place in swapped)), here, metric, names))
+            cell = Cell(task=task, algorithm=column, unit=unit, mark=DAGGER * (place in swapped))
+            if printed := paper.get(place):
+                cell = replace(cell, paper_mean=printed.mean, paper_std=printed.std)
+            cells.append(_measured(cell, here, metric, names))
         rows.append([*map(Cell, leading), *_bolded(cells)])
     notes = ["In parentheses: the paper's number, a reference, not a pass mark."]
     if any(cell.difference is not None for row in rows for cell in row):
@@ -384,8 +210,8 @@ def _measured(cell: Cell, groups: Mapping[str, Group], metric: str, names: Mappi
     if not values:
         return cell
     low, high = mean_interval(values) or (None, None)
-    comparable = metric == "last" and group.cell["data"]["source"] == "v0" and cell.paper_mean is not None and not cell.mark
-    whole = all(run.state == "done" and last_step(run) >= TASKS[cell.task].steps for run in group.runs)
+    if cell.paper_mean is not None and not cell.mark and metric == "last" and _at_paper_budget(group):
+        cell = replace(cell, difference=mean(values) - cell.paper_mean)
     return replace(
         cell,
         steps=_span(map(last_step, group.counted)),
@@ -395,8 +221,13 @@ def _measured(cell: Cell, groups: Mapping[str, Group], metric: str, names: Mappi
         high=high,
         seeds=len(values),
         unfinished=bool(group.in_state("running")),
-        difference=mean(values) - cell.paper_mean if comparable and whole else None,
     )
+
+
+def _at_paper_budget(group: Group) -> bool:
+    budget = all_tasks()[group.task].steps
+    whole = all(run.state == "done" and last_step(run) >= budget for run in group.runs)
+    return whole and group.cell["data"]["source"] == "v0"
 
 
 def _bolded(cells: Sequence[Cell]) -> list[Cell]:
@@ -428,29 +259,32 @@ def _notes(groups: Sequence[Group], metric: str) -> list[str]:
     for data in {group.batch: group.cell["data"] for group in groups}.values():
         origin = f", from {data['from']}" if data.get("from") else ""
         notes.append(f"Data {data['label']}: {data['rows']:,} rows, window {data['window']}{origin}.")
-    changed: dict[str, dict[str, None]] = {}
-    for group in groups:
-        if group.overrides:
-            changed.setdefault(", ".join(group.overrides), {})[group.label] = None
-    notes += [f"Not at the default: {settings} ({', '.join(labels)})." for settings, labels in changed.items()]
+    changed = [(", ".join(group.overrides), group.task, group.label) for group in groups if group.overrides]
+    notes += [f"Not at the default: {settings} for {what}." for settings, what in _merged(changed)]
     notes += _shared_fits(counted)
     states = {state: [f"{g.task} {g.label} seed {run.seed}" for g in groups for run in g.in_state(state)] for state in STATES}
     return notes + [f"{meaning}: {', '.join(states[state])}." for state, meaning in STATES.items() if states[state]]
 
 
 def _shared_fits(counted: Iterable[tuple[Group, Run]]) -> list[str]:
-    users: dict[tuple[Any, ...], dict[str, None]] = {}
+    """Which algorithms stand on the same fit of a stage, seed by seed."""
+    users: dict[tuple[Any, ...], set[tuple[str, str, str]]] = {}
     for group, run in counted:
         for stage, identity in run.record.get("stages", {}).items():
-            users.setdefault((group.batch, stage, identity, run.seed), {})[group.label] = None
-    shared: dict[tuple[str, tuple[str, ...]], dict[str, None]] = {}
-    for (key, stage, _, _), labels in users.items():
-        if len(labels) > 1:
-            shared.setdefault((stage, tuple(sorted(labels))), {})[key[0]] = None
-    return [
-        f"{' and '.join(labels)} share one {STAGES.get(stage, stage)} per seed ({', '.join(tasks)})."
-        for (stage, labels), tasks in shared.items()
-    ]
+            users.setdefault((group.batch, stage, identity, run.seed), set()).add((stage, group.task, group.label))
+    shared = sorted(set().union(*(each for each in users.values() if len(each) > 1)))
+    return [f"One {STAGES.get(stage, stage)} per seed is shared by {what}." for stage, what in _merged(shared)]
+
+
+def _merged(triples: Iterable[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """(fact, task, label) with equal facts put together: (fact, "mbpo and mopo on hopper-medium, point-angle")."""
+    by_task: dict[tuple[str, str], list[str]] = {}
+    for fact, task, label in triples:
+        by_task.setdefault((fact, task), []).append(label)
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for (fact, task), labels in by_task.items():
+        tasks.setdefault((fact, " and ".join(labels)), []).append(task)
+    return [(fact, f"{labels} on {', '.join(where)}") for (fact, labels), where in tasks.items()]
 
 
 def _required(runs: Iterable[Run], folder: str) -> list[Group]:
@@ -466,7 +300,7 @@ def _by_batch(groups: Iterable[Group]) -> Iterable[tuple[tuple[str, ...], Iterab
 
 def _place(group: Group) -> tuple[Any, ...]:
     """The paper's order of columns, other algorithms after them, the plain name before its variants."""
-    return index_in(list(PRINTED), group.algorithm), group.algorithm, group.label != group.algorithm, group.label
+    return index_in(list(PRINTED), group.algorithm), group.algorithm, group.label
 
 
 def _columns(groups: Iterable[Group]) -> list[str]:
@@ -491,6 +325,11 @@ def _data_names(groups: Iterable[Group]) -> dict[tuple[str, ...], str]:
     }
 
 
+def _short(label: str) -> str:
+    """A label without the task, which stands beside it."""
+    return label.partition("@")[2] or label
+
+
 def _span(numbers: Iterable[int]) -> str:
     numbers = sorted(set(numbers))
     return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
@@ -498,11 +337,12 @@ def _span(numbers: Iterable[int]) -> str:
 
 def _unit(task: str) -> str:
     """A task that is not registered here, such as a plug-in's, is shown in returns."""
-    return "score" if task in TASKS and TASKS[task].reference_returns else "return"
+    return "score" if task in all_tasks() and all_tasks()[task].reference_returns else "return"
 
 
 def _in_unit(unit: str, task: str, value: float) -> float:
-    return value if unit == "return" else TASKS[task].score(value)
+    score = all_tasks()[task].score(value) if unit == "score" else None
+    return value if score is None else score
 
 
 def _values(group: Group, metric: str, unit: str) -> list[float]:

@@ -111,8 +111,7 @@ def _regenerated(task: Task, request: BatchRequest) -> OfflineDataset:
             f"cannot keep batches in {path.parent}: {error.strerror or error}; set MOPO_BENCH_DATA to a folder "
             "that can be written"
         ) from None
-    notes = {"source": "regenerated", "from": task.regenerated_from, "label": f"{task.name}@regenerated"}
-    return read_hdf5(path, max_episode_steps=task.max_episode_steps, provenance=notes)
+    return _read(task, path, request, {"source": "regenerated", "from": task.regenerated_from})
 
 
 def _recipe_digest(task: Task) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import results
 from . import rules
-from .behaviour import from_actor, from_random_policy
+from .behaviour import from_actor, from_bundled_batch, from_random_policy
 from .dataset import OfflineDataset
 from .point_angle import HORIZON, point_angle_batch
 from .task import DataFile, Regenerate, Task, register_task
@@ -107,6 +107,22 @@ def register_catalog() -> None:
             max_episode_steps=HORIZON,
             regenerate=point_angle_regenerated,
             regenerated_from="a scripted runner of growing skill",
+            steps=8_000,
+            evaluate_every=1_000,
+            evaluation_episodes=20,
+        )
+    )
+    register_task(
+        Task(
+            name="pendulum-mixed",
+            environment="Pendulum-v1",
+            observation_size=3,
+            action_size=1,
+            action_low=-2.0,
+            action_high=2.0,
+            max_episode_steps=200,
+            regenerate=from_bundled_batch,
+            regenerated_from="the replay buffer of this project's SAC",
             steps=8_000,
             evaluate_every=1_000,
             evaluation_episodes=20,

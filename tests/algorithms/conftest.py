@@ -1,4 +1,4 @@
-"""Fixtures of the algorithms' tests. The modules beside this file (support, contract, golden) import as top-level names."""
+"""Fixtures of the algorithms' tests; the modules beside this file (support, contract, golden) are top-level names."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-# under --import-mode=importlib this folder is not on the path; golden.py run as a script finds its neighbours the same way
+# --import-mode=importlib leaves this folder off the path; golden.py as a script finds its neighbours the same way
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("contract")
 

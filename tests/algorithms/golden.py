@@ -1,8 +1,8 @@
 """Golden traces: float64 numbers of every algorithm after a few steps on the small problem, in golden/<name>.json.
 
-They notice that numbers changed, so that whoever changed them raises a version: it is part of a run's identity. Once raised,
-`python tests/algorithms/golden.py` writes the files anew. It refuses numbers that changed under an unchanged version; for
-numbers that should never have been there (a new torch that draws differently), delete the file first.
+They notice that numbers changed, so that whoever changed them raises a version: it is part of a run's identity. Once it
+is raised, `python tests/algorithms/golden.py` writes the files anew. It refuses numbers that changed under an unchanged
+version; where that is right (a new torch that draws differently), delete the file first.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A tiny offline problem, small settings, and a group of seeds stepped as the harness steps it; everything in float64."""
+"""A tiny offline problem, small settings, and a group of seeds stepped as the harness does it, in float64."""
 
 from functools import cache
 
