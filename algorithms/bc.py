@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .learner import Batch, Learner, Noise, per_seed
 from .networks import GaussianActor, Scalar
-from .settings import Count, Positive
+from .settings import Count, Interval, Positive
 
 
 class BC(Learner):
@@ -26,7 +26,7 @@ class BC(Learner):
         temperature_learning_rate: Positive = 3e-4
         target_entropy: float | None = None  # None: minus the number of action dimensions
         initial_temperature: Positive = 1.0
-        log_std_range: tuple[float, float] = (-5.0, 0.0)
+        log_std_range: Interval = (-5.0, 0.0)
 
     version = 1
 

@@ -22,7 +22,7 @@ from ..tasks.task import OfflineProblem
 from .learner import Stage
 from .networks import Initialiser, Network, linear
 from .optimisation import Adam, gradient
-from .settings import Count, Fraction, NonNegative, Positive
+from .settings import Count, Fraction, NonNegative, Part, Positive
 
 
 class EnsembleNetwork(Network):
@@ -100,7 +100,7 @@ class Dynamics(Stage):
         batch_size: Count = 256
         weight_decays: tuple[NonNegative, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # by layer, the mean head last
         variance_weight_decay: NonNegative = 1e-4
-        holdout_fraction: Fraction = 0.2
+        holdout_fraction: Part = 0.2
         holdout_rows: Count = 1000  # at most
         improvement: Fraction = 0.01  # a network's holdout error must fall by this fraction to count
         patience: Count = 5  # epochs without any network improving
@@ -143,7 +143,7 @@ class Dynamics(Stage):
         started = time.monotonic()
         inputs, targets = regression_data(problem, dtype, device)
         order = torch.randperm(len(inputs), generator=torch_stream(seed, "dynamics", "holdout")).to(inputs.device)
-        holdout = min(int(len(inputs) * config.holdout_fraction), config.holdout_rows)
+        holdout = max(1, min(int(len(inputs) * config.holdout_fraction), config.holdout_rows))
         held, train = order[:holdout], order[holdout:]
         mean, std = inputs[train].mean(0), inputs[train].std(0, correction=0)
         std = torch.where(std < 1e-12, torch.ones_like(std), std)
@@ -184,14 +184,15 @@ class Dynamics(Stage):
             epoch += 1
             report({"epoch": epoch, "holdout_error": float(best_error.mean())})
         network.weights[:-2] = best[:-2]
-        error = holdout_error()
-        elites = error.argsort()[: config.elites]
+        if bool(best_error.isinf().all()):
+            raise FloatingPointError(f"no network of the dynamics ensemble ever had a finite holdout error, in {epoch} epochs")
+        elites = best_error.argsort()[: config.elites]
         predicted, _ = network(held_rows[None, None, :, :size_in])
         record = {
             "epochs": epoch,
             "rows": len(train_rows),
             "holdout_rows": holdout,
-            "holdout_error": [float(value) for value in error],
+            "holdout_error": [float(value) if value.isfinite() else None for value in best_error],
             "elites": elites.tolist(),
             "holdout_reward_r2": r_squared(predicted[0, elites, :, 0].mean(0), held_rows[:, size_in]),
             "seconds": round(time.monotonic() - started, 1),

@@ -59,7 +59,11 @@ class Learner:
         self.dtype, self.device = dtype, torch.device(device)
         self.fitted = dict(stages or {})
         self.initialise = Initialiser([torch_stream(seed, "weights") for seed in seeds], dtype, device)
+        self._made: list[Network] = []
         self.build()
+        kept = [id(network) for network in self.networks().values()]
+        if any(id(network) not in kept for network in self._made):
+            raise TypeError(f"{type(self).__name__}: keep every network as an attribute of its own, or it is not saved")
 
     # what an author writes
 
@@ -87,11 +91,14 @@ class Learner:
 
     def trainable(self, network: AnyNetwork, learning_rate: float) -> AnyNetwork:
         network.optimiser = Adam(network.weights, learning_rate)
+        self._made.append(network)
         return network
 
     def slow_copy(self, network: AnyNetwork) -> AnyNetwork:
         """A target network: starts equal, then moves by `follow`."""
-        return network.copy()
+        copy = network.copy()
+        self._made.append(copy)
+        return copy
 
     def minimise(
         self,
@@ -105,7 +112,7 @@ class Learner:
         if clamp is not None:
             for weight in network.weights:
                 weight.clamp_(*clamp)
-        return (values, extra) if isinstance(extra, Tensor) else values
+        return values if isinstance(extra, tuple) and not extra else (values, extra)
 
     def follow(self, slow: Network, network: Network, tau: float) -> None:
         """slow <- (1 - tau) slow + tau network."""

@@ -62,10 +62,11 @@ class ModelRollouts(Experience):
         arithmetic as soon as they have ended in every seed's order.
         """
         config, count = self.config, len(self.seeds)
-        streams = [torch_stream(seed, "rollouts", step) for seed in self.seeds]
         written, label_sum = [0] * count, torch.zeros(count, dtype=self.dtype, device=self.device)
         for first in range(0, config.rollout_states, CHUNK):
             states = min(CHUNK, config.rollout_states - first)
+            # a stream per chunk: where one seed's rollouts all end early, its next chunk is as it would be alone
+            streams = [torch_stream(seed, "rollouts", step, first) for seed in self.seeds]
             starts = self._stack(streams, lambda g, n=states: torch.rand(n, generator=g, dtype=torch.float64))
             observations = self.draw_real(starts)[..., : self.layout.observation_size]
             alive = torch.ones(count, states, dtype=torch.bool, device=self.device)
@@ -79,15 +80,15 @@ class ModelRollouts(Experience):
                     observations, actions, uniform, noise[..., self.layout.action_size :], self.all_networks
                 )
                 rewards, terminals = self.label(prediction)
-                rows = self.layout.pack(
-                    observations, actions, rewards, (~terminals).to(self.dtype), prediction.next_observations
-                )
+                # What follows a terminal step never counts, but 0 times infinity is not 0: the state stands in for it.
+                successors = torch.where(terminals[..., None], observations, prediction.next_observations)
+                rows = self.layout.pack(observations, actions, rewards, (~terminals).to(self.dtype), successors)
                 for seed in range(count):
                     if write[seed]:
                         live = rows[seed] if bool(alive[seed].all()) else rows[seed][alive[seed]]
                         self.ring.write(seed, live)
                         written[seed] += len(live)
-                label_sum += (rewards * alive).sum(1)
+                label_sum += torch.where(alive, rewards, 0).sum(1)
                 alive = alive & ~terminals
                 observations = prediction.next_observations
                 keep = int(alive.sum(1).max())
@@ -129,6 +130,7 @@ class ModelRollouts(Experience):
                 "policy": entry["policy"][index],
             }
             for entry in self.history
+            if entry["rows"][index]  # of a group, others may still hold rows of a refresh that this seed has forgotten
         ]
         return {"history": entries}
 

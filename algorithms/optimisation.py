@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from .networks import Network
 
@@ -59,7 +60,7 @@ class Adam:
 def gradient(network: AnyNetwork, loss: Callable[[AnyNetwork], Any]) -> tuple[list[Tensor], Tensor, Any]:
     """Gradients of `loss` with respect to this network's weights alone.
 
-    `loss` gives (S,), or a pair of (S,) and anything else; returned are the gradients, the losses (S,) and the other thing.
+    `loss` gives (S,), or a pair of (S,) and tensors; returned are the gradients, the losses (S,) and those tensors.
     Seeds do not share weights, so the gradient of the sum over seeds is each seed's own.
     """
 
@@ -75,5 +76,5 @@ def gradient(network: AnyNetwork, loss: Callable[[AnyNetwork], Any]) -> tuple[li
     leaves = [weight.detach().requires_grad_() for weight in network.weights]
     with torch.enable_grad():
         total, (values, extra) = objective(leaves)
-    gradients = torch.autograd.grad(total, leaves)
-    return list(gradients), values.detach(), extra.detach() if isinstance(extra, Tensor) else extra
+    gradients = torch.autograd.grad(total, leaves, materialize_grads=True)
+    return list(gradients), values.detach(), tree_map(torch.Tensor.detach, extra)

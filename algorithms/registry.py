@@ -40,9 +40,9 @@ class Algorithm:
         return {"learner": self.learner.Config, "experience": self.experience.Config, **stages}
 
     @property
-    def versions(self) -> dict[str, int]:
-        stages = {name: stage.version for name, stage in self.experience.stages.items()}
-        return {"learner": self.learner.version, "experience": self.experience.version, **stages}
+    def versions(self) -> dict[str, str]:
+        parts = {"learner": self.learner, "experience": self.experience, **self.experience.stages}
+        return {name: version_of(part) for name, part in parts.items()}
 
     def defaults(self) -> dict[str, Any]:
         """Every key with the default of its Config class, before `settings`."""
@@ -86,6 +86,11 @@ class Algorithm:
                     raise TypeError(f"{self.name}: learner and experience both have a setting {each.name!r}")
                 fields[stage + each.name] = (part, each.name)
         return fields
+
+
+def version_of(part: type) -> str:
+    """Versions down the line of inheritance, "2.1": a parent's numbers change its children's."""
+    return ".".join(str(vars(base)["version"]) for base in part.__mro__ if "version" in vars(base))
 
 
 _ALGORITHMS: dict[str, Algorithm] = {}

@@ -16,7 +16,7 @@ from torch import Tensor, cat
 
 from .learner import Batch, Learner, Noise, per_seed
 from .networks import Critics, GaussianActor, Scalar
-from .settings import Count, Fraction, Positive
+from .settings import Count, Fraction, Interval, Positive
 
 
 class SAC(Learner):
@@ -30,7 +30,7 @@ class SAC(Learner):
         tau: Fraction = 0.005
         target_entropy: float | None = None  # None: minus the number of action dimensions
         initial_temperature: Positive = 1.0
-        log_std_range: tuple[float, float] = (-20.0, 2.0)
+        log_std_range: Interval = (-20.0, 2.0)
 
     version = 1
 

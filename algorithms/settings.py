@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,20 +17,33 @@ class Range:
     low: float
     high: float = math.inf
     above: bool = False  # low itself is not allowed
+    below: bool = False  # nor high
 
     def holds(self, value: float) -> bool:
-        return (value > self.low if self.above else value >= self.low) and value <= self.high
+        above = value > self.low if self.above else value >= self.low
+        return above and (value < self.high if self.below else value <= self.high)
 
     def __str__(self) -> str:
         if self.high < math.inf:
-            return f"{'above' if self.above else 'from'} {self.low:g} to {self.high:g}"
+            return f"{'above' if self.above else 'from'} {self.low:g} {'and below' if self.below else 'to'} {self.high:g}"
         return f"above {self.low:g}" if self.above else f"of at least {self.low:g}"
+
+
+@dataclass(frozen=True)
+class Increasing:
+    def holds(self, values: tuple[float, ...]) -> bool:
+        return all(before < after for before, after in itertools.pairwise(values))
+
+    def __str__(self) -> str:
+        return "in increasing order"
 
 
 Count = Annotated[int, Range(1)]
 Positive = Annotated[float, Range(0, above=True)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
+Part = Annotated[float, Range(0, 1, above=True, below=True)]
+Interval = Annotated[tuple[float, float], Increasing()]
 
 
 def converted(value: Any, kind: Any, where: str) -> Any:
@@ -54,7 +68,7 @@ def converted(value: Any, kind: Any, where: str) -> Any:
         return spelled[str(value).lower()]
     try:
         number = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise refusal from None
     if kind in (int, float) and (isinstance(value, bool) or not math.isfinite(number)):
         raise refusal

@@ -21,7 +21,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
                 "learner": each.learner.__name__,
                 "experience": each.experience.__name__,
                 "stages": list(each.experience.stages),
-                "versions": ".".join(str(version) for version in each.versions.values()),
+                "versions": " ".join(each.versions.values()),
                 "from": each.origin,
                 "settings": each.configure(),
             }

@@ -53,9 +53,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV, with the columns of the first row."""
+    """Rows as CSV, with the columns of all of them in the order in which they first appear."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], extrasaction="ignore", lineterminator="\n")
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..algorithms.registry import Algorithm
+from ..algorithms.registry import Algorithm, version_of
 from ..tasks.batches import BatchRequest, load_batch
 from ..tasks.dataset import OfflineDataset
 from ..tasks.task import OfflineProblem, Task
@@ -62,7 +62,7 @@ class Cell:
         """Of a stage's fit: the data and its own settings, whichever algorithm asks for it."""
         kind = self.algorithm.experience.stages[stage]
         settings = {k: v for k, v in self.algorithm.changed(self.config).items() if k.startswith(f"{stage}.")}
-        return identity_hash({"stage": stage, "version": kind.version, "settings": plain(settings), "digest": self.digest})
+        return identity_hash({"stage": stage, "version": version_of(kind), "settings": plain(settings), "digest": self.digest})
 
     @property
     def folder(self) -> Path:
@@ -224,18 +224,16 @@ class Trial:
 
     def _start_interval(self) -> None:
         count, device = len(self.cell.seeds), self.learner.device
-        self.metric_names: list[str] = []
-        self.metric_sum = torch.zeros((), device=device)
-        self.interval_steps = 0
+        self.sums: dict[str, Tensor] = {}  # of each metric, (S,), over the interval
+        self.counts: dict[str, int] = {}  # a metric need not come with every kind of step
         # the first step whose metrics were not finite, by seed; found on the device, read once an interval
         self.first_bad = torch.full((count,), -1, dtype=torch.long, device=device)
 
     def _note(self, metrics: dict[str, Tensor]) -> None:
-        values = torch.stack(list(metrics.values()))
-        self.metric_names = list(metrics)
-        self.metric_sum = self.metric_sum + values
-        self.interval_steps += 1
-        bad = ~values.isfinite().all(0) & (self.first_bad < 0)
+        for name, values in metrics.items():
+            self.sums[name] = self.sums[name] + values if name in self.sums else values
+            self.counts[name] = self.counts.get(name, 0) + 1
+        bad = ~sum(metrics.values(), torch.zeros_like(self.first_bad)).isfinite() & (self.first_bad < 0)
         self.first_bad.masked_fill_(bad, self.step)
 
     def _evaluate(self) -> None:
@@ -245,7 +243,7 @@ class Trial:
         starts = [reset_seeds(seed, self.step, episodes) for seed in cell.seeds]
         first_bad = self.first_bad.tolist()
         returns = self.evaluator.returns(self._act, starts)
-        means = (self.metric_sum / self.interval_steps).tolist() if self.metric_names else []
+        means = {name: (total / self.counts[name]).tolist() for name, total in self.sums.items()}
         vitals = getattr(self.experience, "vitals", {})
         for index, record in enumerate(self.records):
             if record["state"] != "running":
@@ -260,7 +258,7 @@ class Trial:
                     "return_mean": float(returns[index].mean()),
                     "return_std": float(returns[index].std(ddof=1)) if episodes > 1 else None,
                     "returns": [float(value) for value in returns[index]],
-                    **{name: values[index] for name, values in zip(self.metric_names, means, strict=True)},
+                    **{name: values[index] for name, values in means.items()},
                     **{name: float(values[index]) for name, values in vitals.items()},
                 }
                 record["evaluations"] = [*record["evaluations"], row]

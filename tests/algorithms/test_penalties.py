@@ -20,9 +20,7 @@ def prediction(generator):
 
     means, stds = normals(SEEDS, NETWORKS, ROWS, WIDTH), normals(SEEDS, NETWORKS, ROWS, WIDTH).exp()
     terminals = normals(SEEDS, ROWS) > 0
-    return Prediction(
-        normals(SEEDS, ROWS), normals(SEEDS, ROWS, WIDTH - 1), terminals, normals(SEEDS, ROWS), means, stds
-    )
+    return Prediction(normals(SEEDS, ROWS), normals(SEEDS, ROWS, WIDTH - 1), terminals, normals(SEEDS, ROWS), means, stds)
 
 
 def max_std(means, stds):
@@ -101,15 +99,15 @@ def test_stored_reward_is_reward_minus_coefficient_times_penalty(penalty, reward
     monkeypatch.setattr(group.experience.dynamics, "sample", watched)
     group.experience.refresh(0, group.learner)
     (prediction,) = seen
-    penalties = [
-        LOOPS[penalty](prediction.means[0, :, row].numpy(), prediction.stds[0, :, row].numpy()) for row in range(30)
-    ]
+    penalties = [LOOPS[penalty](prediction.means[0, :, row].numpy(), prediction.stds[0, :, row].numpy()) for row in range(30)]
     assert min(penalties) > 0
     base = prediction.rewards if reward == "sampled" else prediction.mean_rewards
     rows = stored(group)
     torch.testing.assert_close(rows.rewards, base[0] - 0.7 * torch.tensor(penalties), rtol=1e-12, atol=1e-12)
     assert torch.equal(rows.alive, (~prediction.terminals[0]).double())
-    torch.testing.assert_close(rows.next_observations, prediction.next_observations[0], rtol=0, atol=0)
+    live = ~prediction.terminals[0]
+    assert torch.equal(rows.next_observations[live], prediction.next_observations[0, live])
+    assert torch.equal(rows.next_observations[~live], rows.observations[~live])  # it does not count, and must be finite
 
 
 def test_coefficient_is_read(problem):

@@ -112,6 +112,4 @@ def test_three_steps_equal_the_reference(name, target_entropy, problem):
         for network, parameters, member in pairs:
             weights = [weight[(index, *member)] for weight in network.weights]
             torch.testing.assert_close(flat_weights(weights), flat(parameters), rtol=0, atol=1e-10)
-        torch.testing.assert_close(
-            learner.log_temperature()[index, 0], reference.log_temperature.detach(), rtol=0, atol=1e-10
-        )
+        torch.testing.assert_close(learner.log_temperature()[index, 0], reference.log_temperature.detach(), rtol=0, atol=1e-10)
