@@ -59,7 +59,7 @@ class Collection:
             trainer.load(torch.load(checkpoint, weights_only=True))
         while not trainer.reached(self.target_return) and trainer.steps < self.max_steps:
             trainer.episode()
-            if trainer.steps - trainer.evaluated_at >= self.evaluate_every:
+            if trainer.steps - trainer.evaluated_at >= self.evaluate_every or trainer.steps >= self.max_steps:
                 report(trainer.evaluate())
                 state = trainer.state()
                 replace_file(checkpoint, partial(torch.save, state))
