@@ -15,7 +15,7 @@ from .learner import Experience, Learner
 from .replay import Batch, Ring
 from .settings import Count, Fraction
 
-CHUNK = 2_000  # states that go through all steps of a rollout together: their activations stay in cache
+CHUNK = 1_000  # states that go through all steps of a rollout together: their activations stay in cache
 
 
 class ModelRollouts(Experience):

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from mopo_bench.harness import api, runner
 from mopo_bench.harness.cli import app, main, parse_seeds
 from mopo_bench.harness.runner import execute, load_runs
 from mopo_bench.tasks.errors import UserError
@@ -71,7 +72,6 @@ REFUSED = [
     ((*SAC, "--evaluate-every", "0"), "--evaluate-every"),
     ((*SAC, "--episodes", "0"), "--episodes"),
     ((*SAC, "--rows", "0"), "0 rows"),
-    (("demo", "--jobs", "0"), "--jobs"),
     # data and devices
     ((*SAC, "--data", "web"), "regenerated"),
     (("run", "--tasks", "hopper-medium", "--algorithms", "sac", "--data", "d4rl"), "hopper_medium.hdf5"),
@@ -135,6 +135,12 @@ def test_refused_in_one_line(words, word, command, contents, monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     assert_refused(command(*words), word)
     assert contents(tmp_path) == {}
+
+
+def test_demo_checks_its_jobs_first(command, plan, monkeypatch, tmp_path):
+    monkeypatch.setattr(api, "plan_run", lambda **options: plan("sac", results=tmp_path))
+    monkeypatch.setattr(runner, "execute", lambda *arguments, **options: pytest.fail("it was run"))
+    assert_refused(command("demo", "--jobs", "0", "--results", tmp_path), "--jobs")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -374,13 +380,19 @@ def alive(group):
     return True
 
 
-def test_output_cut_short_is_no_error(command, monkeypatch):
-    """`mopo-bench list tasks | head -1`."""
-    program = "import sys; from mopo_bench.harness.cli import main; sys.argv[1:] = ['list', 'tasks', '--json']; main()"
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("kind", ["tasks", "suites"])  # more and less than a buffer holds
+def test_output_cut_short_is_no_complaint(kind):
+    """`mopo-bench list tasks --json | head -1`."""
+    program = "from mopo_bench.harness.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "list", kind, "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     process.stdout.close()
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 0 and err == ""
+    assert err == ""
 
 
 def test_main_is_the_entry_point():
