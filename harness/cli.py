@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Batches: where each comes from, and what is in it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-console = Console(soft_wrap=not sys.stdout.isatty())
+console = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width of its own
 
 Results = Annotated[Path, typer.Option(help="Folder of run records.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -106,10 +106,7 @@ def list_command(kind: Kind, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    table = Table(*[column for column in rows[0] if column != "settings"], box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*[_text(value) for column, value in row.items() if column != "settings"])
-    console.print(table)
+    _print_rows([{column: value for column, value in row.items() if column != "settings"} for row in rows])
 
 
 @app.command()
@@ -264,10 +261,7 @@ def data_list(as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    columns = Table(*rows[0], box=None, header_style="bold")
-    for row in rows:
-        columns.add_row(*[_text(value) for value in row.values()])
-    console.print(columns)
+    _print_rows(rows)
 
 
 @data_app.command("inspect")
@@ -338,6 +332,15 @@ def data_curves(
     collection_curves(files, out)
 
 
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, header_style="bold")
+    for index, column in enumerate(rows[0]):
+        table.add_column(column.replace("_", " "), no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*[_text(value) for value in row.values()])
+    console.print(table)
+
+
 def _print_curve(row: dict[str, Any]) -> None:
     console.print(
         f"{row['steps']:>8,} steps  return {row['return_mean']:8.1f} ± {row['return_std']:.1f}  {row['seconds']:.0f} s"
@@ -370,7 +373,7 @@ def _text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return f"{value:,.6g}"
     if isinstance(value, list | tuple):
         return ", ".join(_text(each) for each in value)
     return "" if value is None else str(value)

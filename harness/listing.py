@@ -32,8 +32,7 @@ def listing(kind: str) -> list[dict[str, Any]]:
             {
                 "name": task.name,
                 "environment": task.environment,
-                "observations": task.observation_size,
-                "actions": task.action_size,
+                "sizes": f"{task.observation_size}/{task.action_size}",
                 "steps": task.steps,
                 "references": list(task.reference_returns or []),
                 "termination": task.identity()["termination"],

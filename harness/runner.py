@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import joblib
 import torch
 from joblib.externals.loky import get_reusable_executor
@@ -280,12 +281,14 @@ def progress(plan: Plan, todo: Sequence[tuple[Cell, int, int]], console: Console
 def remember(plan: Plan) -> None:
     """Adds the plan to `plan.json`, so that `status` can tell what is missing."""
     path = plan.results / "plan.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    for cell, seed in plan.seeds():
-        key = str(cell.seed_folder(seed).relative_to(plan.results))
-        entry = known.setdefault(key, {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": 0})
-        entry["steps"] = max(entry["steps"], cell.steps)
-    write_json(path, known)
+    with filelock.FileLock(path.with_suffix(".lock")):  # several commands may fill one folder
+        known = json.loads(path.read_text()) if path.exists() else {}
+        for cell, seed in plan.seeds():
+            key = str(cell.seed_folder(seed).relative_to(plan.results))
+            about = {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": 0}
+            entry = known.setdefault(key, about)
+            entry["steps"] = max(entry["steps"], cell.steps)
+        write_json(path, known)
 
 
 def status(results: Path) -> list[dict[str, Any]]:

@@ -27,11 +27,7 @@ SMALL = {
 
 
 def small_settings(algorithms):
-    known = {
-        key
-        for each in algorithms
-        for key in (each if isinstance(each, Algorithm) else get_algorithm(each)).defaults()
-    }
+    known = {key for each in algorithms for key in (each if isinstance(each, Algorithm) else get_algorithm(each)).defaults()}
     return {f"all.{key}": value for key, value in SMALL.items() if key in known}
 
 
@@ -42,9 +38,7 @@ def plan():
     def make(*algorithms, results, seeds=(0,), settings=(), **options):
         usual = {"tasks": ["point-angle"], "steps": 100, "evaluate_every": 25, "evaluation_episodes": 3}
         chosen = small_settings(algorithms) | dict(settings)
-        return plan_run(
-            algorithms=algorithms, seeds=list(seeds), results=results, settings=chosen, **{**usual, **options}
-        )
+        return plan_run(algorithms=algorithms, seeds=list(seeds), results=results, settings=chosen, **{**usual, **options})
 
     return make
 

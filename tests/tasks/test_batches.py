@@ -1,0 +1,224 @@
+"""Where a batch comes from: D4RL's file if it is here, else made once and kept."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from mopo_bench.tasks.batches import BatchRequest, cache_folder, d4rl_path, load_batch
+from mopo_bench.tasks.behaviour import BehaviourPolicy, from_random_policy, roll_out
+from mopo_bench.tasks.errors import UserError
+from mopo_bench.tasks.task import Task, all_tasks, get_task
+
+HOPPER = get_task("hopper-random")
+PENDULUM = Task(
+    "pendulum-test",
+    "Pendulum-v1",
+    3,
+    1,
+    action_low=-2.0,
+    action_high=2.0,
+    max_episode_steps=30,
+    regenerate=from_random_policy,
+    regenerated_rows=100,
+    regenerated_from="a random policy",
+)
+SMALL = BatchRequest(rows=300)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache of this test alone, and a folder for D4RL's own files."""
+    monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "d4rl"))
+    return tmp_path / "cache"
+
+
+def kept(cache):
+    return sorted(cache.rglob("*.hdf5"))
+
+
+def v0_file(path, rows=50, reward=7.0, observation_size=11):
+    """D4RL's v0 layout: no next observations, flags as numbers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    generator = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        file["observations"] = generator.normal(size=(rows, observation_size)).astype(np.float32)
+        file["actions"] = generator.uniform(-1, 1, (rows, 3)).astype(np.float32)
+        file["rewards"] = np.full(rows, reward, np.float32)
+        file["terminals"] = (np.arange(rows) % 10 == 9).astype(np.uint8)
+        file["timeouts"] = np.zeros(rows, np.uint8)
+    return path
+
+
+def test_cache_folder_is_the_one_named(cache, monkeypatch):
+    assert cache_folder() == cache
+    load_batch(HOPPER, SMALL)
+    assert [path.parent for path in kept(cache)] == [cache / "regenerated"]
+    monkeypatch.delenv("MOPO_BENCH_DATA")
+    assert cache_folder().name == "mopo-bench" and cache_folder() != cache
+
+
+def test_batch_is_made_once(cache):
+    batch = load_batch(HOPPER, SMALL)
+    (path,) = kept(cache)
+    before = path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()
+    again = load_batch(HOPPER, SMALL)
+    assert again.digest() == batch.digest()
+    assert (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()) == before
+    assert batch.digest() == roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 300, 0).digest()
+    assert kept(cache) == [path]
+
+
+def test_what_differs_is_kept_apart(cache):
+    requests = [SMALL, BatchRequest(rows=301), BatchRequest(rows=300, seed=1)]
+    digests = {load_batch(HOPPER, request).digest() for request in requests}
+    digests |= {load_batch(replace(HOPPER, max_episode_steps=5), SMALL).digest()}
+    assert len(digests) == len(kept(cache)) == 4
+
+
+def test_environments_parameters_are_part_of_the_recipe(cache):
+    jump = replace(get_task("halfcheetah-jump"), regenerate=from_random_policy)
+    digests = [load_batch(task, BatchRequest(rows=20)).digest() for task in (jump, jump.with_parameters(height_weight=3.0))]
+    assert len(set(digests)) == 2
+
+
+TWO_AT_ONCE = """
+import json, pathlib, sys, time
+from dataclasses import replace
+from mopo_bench.tasks.batches import BatchRequest, load_batch
+from mopo_bench.tasks.behaviour import from_random_policy
+from mopo_bench.tasks.task import get_task
+
+folder, name = pathlib.Path(sys.argv[1]), sys.argv[2]
+
+def regenerate(task, rows, seed):
+    (folder / f"made-by-{name}").touch()
+    time.sleep(0.5)
+    return from_random_policy(task, rows, seed)
+
+task = replace(get_task("hopper-random"), regenerate=regenerate)
+(folder / f"ready-{name}").touch()
+until = time.monotonic() + 100
+while len(list(folder.glob("ready-*"))) < 2 and time.monotonic() < until:
+    time.sleep(0.001)
+print(load_batch(task, BatchRequest(rows=300)).digest())
+"""
+
+
+def test_two_processes_at_once_make_one_file(cache, tmp_path):
+    command = [sys.executable, "-c", TWO_AT_ONCE, str(tmp_path)]
+    both = [subprocess.Popen([*command, name], stdout=subprocess.PIPE, text=True) for name in ("a", "b")]
+    digests = [process.communicate(timeout=200)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert digests[0] == digests[1] and len(digests[0].strip()) == 64
+    assert len(list(tmp_path.glob("made-by-*"))) == 1 and len(kept(cache)) == 1
+
+
+def test_action_box_other_than_unit(cache):
+    """Kept in the environment's own actions, mapped for learners."""
+    batch = load_batch(PENDULUM, BatchRequest())
+    assert len(batch) == 100 and 1.0 < np.abs(batch.actions).max() <= 2.0
+    seen = PENDULUM.offline_problem(batch).batch.actions
+    assert seen == pytest.approx(batch.actions / 2, abs=1e-6) and np.abs(seen).max() <= 1
+
+
+def test_labels(cache, tmp_path):
+    regenerated = load_batch(HOPPER, SMALL).provenance
+    assert regenerated["label"] == "hopper-random@regenerated" and regenerated["source"] == "regenerated"
+    assert regenerated["from"] == "a randomly initialised policy" and "random" in regenerated["policy"]["policy"]
+    own = load_batch(HOPPER, BatchRequest(file=v0_file(tmp_path / "mine.hdf5"))).provenance
+    assert own["label"] == "hopper-random@file" and own["from"] == "mine.hdf5"
+    v0_file(cache / "d4rl" / "hopper_random.hdf5")
+    d4rl = load_batch(HOPPER, BatchRequest()).provenance
+    assert d4rl["label"] == "hopper-random@v0" and "hopper_random.hdf5" in d4rl["from"]
+
+
+@pytest.mark.parametrize("folder", ["cache/d4rl", "d4rl"])
+def test_d4rl_file_is_preferred(folder, cache, tmp_path):
+    path = v0_file(tmp_path / folder / "hopper_random.hdf5")
+    assert d4rl_path(HOPPER.files[0]) == path
+    for source in ("auto", "d4rl"):
+        batch = load_batch(HOPPER, BatchRequest(source))
+        assert len(batch) == 50 and (batch.rewards == 7.0).all()
+        assert batch.valid_next.sum() == 45 and batch.terminals.sum() == 5
+    assert (load_batch(HOPPER, BatchRequest("regenerated", rows=300)).rewards != 7.0).any()
+
+
+def test_own_folder_comes_before_d4rls(cache, tmp_path):
+    v0_file(cache / "d4rl" / "hopper_random.hdf5", reward=1.0)
+    v0_file(tmp_path / "d4rl" / "hopper_random.hdf5", reward=2.0)
+    assert (load_batch(HOPPER, BatchRequest()).rewards == 1.0).all()
+
+
+def test_v2_file_is_not_taken_for_v0(cache, tmp_path):
+    v0_file(tmp_path / "d4rl" / "hopper_random-v2.hdf5")
+    assert load_batch(HOPPER, SMALL).provenance["source"] == "regenerated"
+    with pytest.raises(UserError, match=r"hopper_random\.hdf5 is not on this machine"):
+        load_batch(HOPPER, BatchRequest("d4rl"))
+
+
+def test_file_of_another_task_is_refused(cache):
+    v0_file(cache / "d4rl" / "hopper_random.hdf5", observation_size=17)
+    with pytest.raises(UserError, match="17 columns, expected 11"):
+        load_batch(HOPPER, BatchRequest())
+
+
+def test_window(cache, tmp_path):
+    path = v0_file(tmp_path / "mine.hdf5")
+    for window in ("all", "last_1m", "first_1m"):
+        assert len(load_batch(HOPPER, BatchRequest(file=path, window=window))) == 50
+    with pytest.raises(UserError, match="last_1m"):
+        load_batch(HOPPER, BatchRequest(file=path, window="last"))
+
+
+@pytest.mark.parametrize(
+    "name, request_, problem",
+    [
+        ("hopper-random", BatchRequest("internet"), "choose one of auto, d4rl, regenerated"),
+        ("hopper-random", BatchRequest(rows=0), "at least 1"),
+        ("hopper-random", BatchRequest(rows=-3), "at least 1"),
+        ("hopper-mixed", BatchRequest("d4rl"), r"hopper_mixed\.hdf5 is not on this machine; put it into .*d4rl"),
+        ("hopper-mixed", BatchRequest(), r"no policy of it is bundled; put hopper_mixed\.hdf5 into .*d4rl"),
+        ("ant-angle", BatchRequest(), "--batch FILE"),
+        ("point-angle", BatchRequest("d4rl"), "not a task of D4RL"),
+    ],
+)
+def test_no_batch(name, request_, problem, cache):
+    with pytest.raises(UserError, match=problem) as refused:
+        load_batch(get_task(name), request_)
+    assert "\n" not in str(refused.value)
+    assert kept(cache) == []
+
+
+def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path / "file"))
+    with pytest.raises(UserError, match="MOPO_BENCH_DATA"):
+        load_batch(HOPPER, SMALL)
+
+
+def test_failed_recipe_leaves_nothing(cache):
+    """And is not taken for a cache that cannot be written."""
+
+    def broken(task, rows, seed):
+        raise FileNotFoundError("the actor is gone")
+
+    with pytest.raises(Exception, match="the actor is gone") as failed:
+        load_batch(replace(HOPPER, regenerate=broken), SMALL)
+    assert "MOPO_BENCH_DATA" not in str(failed.value)
+    assert kept(cache) == []
+
+
+def test_every_recipe_makes_a_batch(cache):
+    made = {}
+    for name, task in all_tasks().items():
+        if task.regenerate is not None:
+            batch = load_batch(task, BatchRequest("regenerated", rows=40))
+            assert batch.observations.shape == (40, task.observation_size) and batch.actions.shape == (40, task.action_size)
+            assert task.regenerated_from and json.dumps(batch.provenance)
+            made[name] = batch.digest()
+    assert len(set(made.values())) == len(made) >= 6

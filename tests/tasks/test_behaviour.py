@@ -1,0 +1,183 @@
+"""Batches rolled out from a policy: the same every time, as long as asked for, true to the simulator."""
+
+import math
+from importlib import resources
+from pathlib import Path
+
+import mopo_bench.tasks
+import numpy as np
+import pytest
+import torch
+from mopo_bench.harness.evaluation import Evaluator, reset_seeds
+from mopo_bench.tasks.behaviour import EPISODES_AT_ONCE, BehaviourPolicy, from_actor, from_random_policy, roll_out
+from mopo_bench.tasks.dataset import read_hdf5
+from mopo_bench.tasks.environments import make_environment
+from mopo_bench.tasks.errors import UserError
+from mopo_bench.tasks.task import Task, all_tasks, get_task
+
+BUNDLED = Path(str(resources.files(mopo_bench.tasks))) / "bundled"
+ACTORS = sorted(path.stem for path in BUNDLED.glob("*.npz"))
+BATCHES = sorted(path.stem for path in BUNDLED.glob("*.hdf5"))
+PENDULUM = Task("pendulum", "Pendulum-v1", 3, 1, action_low=-2.0, action_high=2.0, max_episode_steps=30)
+HOPPER = get_task("hopper-random")
+
+
+@pytest.fixture(scope="module")
+def hopper_batch():
+    return roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 600, seed=1)
+
+
+def test_same_seed_gives_the_same_batch(hopper_batch):
+    again = roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 600, seed=1)
+    assert again.digest() == hopper_batch.digest()
+    assert roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 600, seed=2).digest() != hopper_batch.digest()
+    assert roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 1), 600, seed=1).digest() != hopper_batch.digest()
+
+
+@pytest.mark.parametrize("rows", [1, 29, 30, 31, 95])
+def test_rows_are_cut(rows):
+    batch = roll_out(PENDULUM, BehaviourPolicy.random(PENDULUM, 0), rows, seed=0)
+    assert len(batch) == rows and batch.valid_next.all() and not batch.terminals.any()
+    assert np.flatnonzero(batch.timeouts).tolist() == list(range(29, rows, 30))
+
+
+def test_shorter_batch_begins_the_longer_one():
+    short, long = (roll_out(PENDULUM, BehaviourPolicy.random(PENDULUM, 0), rows, seed=0) for rows in (50, 100))
+    assert np.array_equal(short.observations, long.observations[:50])
+    assert np.array_equal(short.actions, long.actions[:50]) and np.array_equal(short.rewards, long.rewards[:50])
+
+
+def test_no_rows():
+    with pytest.raises(UserError, match="at least 1"):
+        roll_out(PENDULUM, BehaviourPolicy.random(PENDULUM, 0), 0, seed=0)
+
+
+def test_episodes(hopper_batch):
+    """Within an episode each row begins where the one before ended; the next episode begins near the resting state."""
+    starts, stops = hopper_batch.episodes()
+    assert len(starts) > 2 * EPISODES_AT_ONCE  # environments were used again
+    ends = stops - 1
+    inside = np.setdiff1d(np.arange(len(hopper_batch)), ends)
+    assert np.array_equal(hopper_batch.next_observations[inside], hopper_batch.observations[inside + 1])
+    rest = make_environment("Hopper-v4").reset(seed=0)[0]
+    assert np.abs(hopper_batch.observations[starts] - rest).max() <= 0.0101  # resets scatter by ±0.005
+    assert len(np.unique(hopper_batch.observations[starts], axis=0)) == len(starts)
+    assert (np.abs(hopper_batch.next_observations[ends[:-1]] - rest).max(1) > 0.1).all()
+
+
+def test_terminals_keep_the_tasks_rule(hopper_batch):
+    arrays = (hopper_batch.observations, hopper_batch.actions, hopper_batch.next_observations)
+    over = HOPPER.termination(*(torch.as_tensor(array.copy()) for array in arrays)).numpy()
+    assert np.array_equal(hopper_batch.terminals, over) and over.any()
+    assert not hopper_batch.timeouts.any()  # nobody stands for 1000 steps
+
+
+def test_rows_agree_with_the_simulator():
+    """Pendulum can be put into the state of any row; actions are stored in its own box."""
+    batch = roll_out(PENDULUM, BehaviourPolicy.random(PENDULUM, 0), 100, seed=3)
+    assert 1.0 < np.abs(batch.actions).max() <= 2.0
+    environment = make_environment("Pendulum-v1")
+    environment.reset(seed=0)
+    for row in range(len(batch)):
+        observation = batch.observations[row].astype(np.float64)
+        environment.state = np.array([math.atan2(observation[1], observation[0]), observation[2]])
+        successor, reward, *_ = environment.step(batch.actions[row])
+        assert batch.next_observations[row] == pytest.approx(successor, abs=1e-4)
+        assert batch.rewards[row] == pytest.approx(reward, abs=1e-4)
+
+
+def test_rows_agree_with_the_simulator_of_hopper(hopper_batch):
+    """All of its state but x is observed, and velocities only up to 10."""
+    environment = make_environment("Hopper-v4")
+    environment.reset(seed=0)
+    checked = 0
+    for row in range(0, 200, 3):
+        observation = hopper_batch.observations[row].astype(np.float64)
+        if np.abs(observation[5:]).max() > 9.9:
+            continue
+        environment.set_state(np.concatenate(([0.0], observation[:5])), observation[5:])
+        successor, reward, *_ = environment.step(hopper_batch.actions[row])
+        assert hopper_batch.next_observations[row] == pytest.approx(successor, abs=2e-3)
+        assert hopper_batch.rewards[row] == pytest.approx(reward, abs=2e-3)
+        checked += 1
+    assert checked > 30
+
+
+def test_policy_is_sampled_with_noise_and_has_a_mode():
+    policy = BehaviourPolicy.random(HOPPER, 0)
+    observations = np.random.default_rng(0).normal(size=(5, 11))
+    noise = np.random.default_rng(1).standard_normal((5, 3)).astype(np.float32)
+    mode, sample = policy(observations), policy(observations, noise)
+    assert mode.shape == sample.shape == (5, 3) and mode.dtype == np.float32
+    first, bias_1, second, bias_2, last, bias_3 = (weight.astype(np.float64) for weight in policy.weights)
+    hidden = np.maximum(np.maximum(observations @ first + bias_1, 0) @ second + bias_2, 0) @ last + bias_3
+    assert np.allclose(mode, np.tanh(hidden[:, :3]), atol=1e-5)
+    assert np.allclose(sample, np.tanh(hidden[:, :3] + np.exp(hidden[:, 3:]) * noise), atol=1e-5)
+
+
+def test_random_policy():
+    """PyTorch's initialisation: uniform within 1 / sqrt(inputs)."""
+    policy = BehaviourPolicy.random(HOPPER, 3)
+    assert [weight.shape for weight in policy.weights] == [(11, 256), (1, 256), (256, 256), (1, 256), (256, 6), (1, 6)]
+    for weight, inputs in zip(policy.weights, (11, 11, 256, 256, 256, 256), strict=True):
+        assert np.abs(weight).max() <= 1 / math.sqrt(inputs)
+    assert np.abs(policy.weights[0]).max() > 0.99 / math.sqrt(11)
+    assert policy.about["seed"] == 3 and "random" in policy.about["policy"]
+    same = from_random_policy(HOPPER, 50, 3)
+    assert same.digest() == roll_out(HOPPER, policy, 50, 3).digest()
+    assert same.provenance["policy"] == policy.about and same.provenance["source"] == "regenerated"
+
+
+def test_policy_is_saved_whole(tmp_path):
+    policy = BehaviourPolicy.random(PENDULUM, 0)
+    policy.about["return_mean"] = -1234.5
+    policy.save(tmp_path / "policy.npz")
+    loaded = BehaviourPolicy.load(tmp_path / "policy.npz")
+    assert loaded.about == policy.about
+    assert all(np.array_equal(one, other) for one, other in zip(loaded.weights, policy.weights, strict=True))
+    with np.load(tmp_path / "policy.npz", allow_pickle=False) as file:
+        assert len(file.files) == 7
+
+
+def test_something_is_bundled():
+    assert {"halfcheetah-medium", "hopper-medium"} <= set(ACTORS)
+    assert {path.suffix for path in BUNDLED.iterdir() if not path.name.startswith(("__", "."))} <= {".npz", ".hdf5"}
+    assert sum(path.stat().st_size for path in BUNDLED.iterdir() if path.is_file()) < 10e6
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_bundled_actor(name):
+    """It says where it comes from, and is as good as it says."""
+    policy, task = BehaviourPolicy.bundled(name), get_task(name)
+    about = policy.about
+    assert about["task"] == name and about["policy"].startswith("SAC")
+    assert isinstance(about["seed"], int) and about["steps"] > 1_000
+    assert {"torch", "gymnasium", "mujoco"} <= set(about["machine"]["versions"])
+    sizes = (task.observation_size, 2 * task.action_size)
+    assert (policy.weights[0].shape[0], policy.weights[-1].shape[1]) == sizes
+    assert all(weight.dtype == np.float32 and np.isfinite(weight).all() for weight in policy.weights)
+    if task.reference_returns:
+        assert about["return_mean"] >= about["target_return"] >= 0.9 * task.reference_returns[1] / 3
+    act = lambda seen: policy(seen.reshape(-1, seen.shape[-1])).reshape(*seen.shape[:2], -1)  # noqa: E731
+    returns = Evaluator(task).returns(act, [reset_seeds(about["seed"], about["steps"], 10)])
+    # the very episodes it was judged by, but for another matrix product
+    assert returns.mean() == pytest.approx(about["return_mean"], rel=0.1)
+
+
+@pytest.mark.parametrize("name", ACTORS)
+def test_recipe_rolls_the_bundled_actor_out(name):
+    task = get_task(name)
+    batch = from_actor(name)(task, 200, 0)
+    assert len(batch) == 200 and batch.provenance["policy"] == BehaviourPolicy.bundled(name).about
+    assert from_actor(name)(task, 200, 0).digest() == batch.digest()
+
+
+@pytest.mark.parametrize("name", BATCHES)
+def test_bundled_batch(name):
+    task = all_tasks()[name]
+    path = BUNDLED / f"{name}.hdf5"
+    sizes = {"observation_size": task.observation_size, "action_size": task.action_size}
+    batch = read_hdf5(path, action_low=task.action_low, action_high=task.action_high, **sizes)
+    assert batch.provenance["policy"]["task"] == name and batch.provenance["policy"]["steps"] > 0
+    assert batch.episode_lengths().max() <= task.max_episode_steps
+    assert "clipped_actions" not in batch.provenance
