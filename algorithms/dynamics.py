@@ -255,5 +255,6 @@ def regression_data(problem: OfflineProblem, dtype: torch.dtype, device: torch.d
 
 
 def r_squared(predicted: Tensor, target: Tensor) -> float:
-    """Share of the target's variance that is predicted."""
-    return float(1 - (predicted - target).square().mean() / target.var(correction=0))
+    """Share of the target's variance that is predicted; 0 where there is none to predict."""
+    variance = float(target.var(correction=0))
+    return 1 - float((predicted - target).square().mean()) / variance if variance > 0 else 0.0

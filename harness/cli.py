@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import sys
 import traceback
 from enum import StrEnum
@@ -32,6 +31,7 @@ console = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pip
 Results = Annotated[Path, typer.Option(help="Folder of run records.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_RESULTS = Path("runs")
+MOST_SEEDS = 10_000  # a slip of the finger, not a plan
 
 
 class Kind(StrEnum):
@@ -72,16 +72,26 @@ def parse_seeds(text: str) -> list[int]:
             count = int(text)
             if count < 1:
                 raise UserError(f"--seeds {text}: ask for at least 1 seed")
+            if count > MOST_SEEDS:
+                raise UserError(f"--seeds {text}: more than {MOST_SEEDS:,} seeds")
             return list(range(count))
         seeds: list[int] = []
         for part in names(text):
             first, dash, last = part.partition("-")
+            if dash and int(last) - int(first) >= MOST_SEEDS:
+                raise UserError(f"--seeds {text}: more than {MOST_SEEDS:,} seeds")
             seeds += range(int(first), int(last) + 1) if dash else [int(first)]
     except ValueError:
         raise UserError(f"--seeds {text}: expected a count (6), a list (0,1,5) or a range (21-23)") from None
     if not seeds:
         raise UserError(f"--seeds {text}: no seeds named")
     return seeds
+
+
+def checked_count(option: str, number: int) -> int:
+    if number < 1:
+        raise UserError(f"{option} {number}: ask for at least 1")
+    return number
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:
@@ -138,6 +148,8 @@ def run(
     from .api import plan_run
     from .runner import default_jobs, execute
 
+    jobs = checked_count("--jobs", default_jobs() if jobs is None else jobs)
+    checked_count("--group", group)
     plan = plan_run(
         suite=suite,
         tasks=names(tasks),
@@ -159,14 +171,8 @@ def run(
     if dry_run:
         _print_plan(plan)
         return
-    jobs = default_jobs() if jobs is None else jobs
-    for option, number in (("--jobs", jobs), ("--group", group)):
-        if number < 1:
-            raise UserError(f"{option} {number}: ask for at least 1")
     outcome = execute(plan, jobs, group, console)
     _report(outcome, plan)
-    if outcome.get("failed"):
-        raise typer.Exit(3)
 
 
 @app.command()
@@ -241,12 +247,11 @@ def demo(
     from .runner import default_jobs, execute
 
     console.print("Regenerating two batches, fitting a dynamics model to each, training BC, SAC, MBPO and MOPO on two seeds.")
+    jobs = checked_count("--jobs", default_jobs() if jobs is None else jobs)
     plan = plan_run(suite="demo", results=results)
-    outcome = execute(plan, jobs or default_jobs(), console=console)
+    outcome = execute(plan, jobs, console=console)
     console.print(*make_table("scores", results, "text", "last"), sep="\n")
     _report(outcome, plan)
-    if outcome.get("failed"):
-        raise typer.Exit(3)
 
 
 @data_app.command("list")
@@ -305,9 +310,8 @@ def data_collect(
     from .collect import Collection, medium_return
 
     chosen = get_task(task)
-    for option, number in (("--steps", steps), ("--rows", rows)):
-        if number < 1:
-            raise UserError(f"{option} {number}: ask for at least 1")
+    checked_count("--steps", steps)
+    checked_count("--rows", rows)
     collection = Collection(chosen, medium_return(chosen) if target is None else target, steps, seed=seed, compiled=compile_)
     policy = collection.run(out, _print_curve)
     write_hdf5(roll_out(chosen, policy, rows, seed), out / "batch.hdf5")
@@ -354,7 +358,7 @@ def _print_plan(plan: Any) -> None:
     store = Store(plan.results)
     grid = Table("task", "data", "algorithm", "seed", "steps", "state", box=None, header_style="bold")
     for cell, seed in plan.seeds():
-        state = state_of(cell, seed, store.read_record(cell.seed_folder(seed)))
+        state = state_of(cell, store.read_record(cell.seed_folder(seed)))
         grid.add_row(cell.task.name, cell.data["label"], cell.algorithm.name, str(seed), f"{cell.steps:,}", state)
     console.print(grid)
 
@@ -365,6 +369,8 @@ def _report(outcome: dict[str, list[str]], plan: Any) -> None:
     for state, runs in sorted(outcome.items()):
         console.print(f"{state}: {len(runs)}" + (f" ({', '.join(runs)})" if state != "done" else ""))
     console.print(f"Run records are in {plan.results}; `mopo-bench table scores --results {plan.results}` prints them.")
+    if set(outcome) - {"done", "diverged"}:
+        raise typer.Exit(3)
 
 
 def _text(value: Any) -> str:
@@ -390,19 +396,15 @@ def main() -> None:
             traceback.print_exc()
         _complain(str(error))
         code = 2
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         code = 130
-    except KeyboardInterrupt:
-        _complain("stopped; the next run goes on from the last checkpoint")
-        code = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own: a wrong option or argument
             raise
         _complain(_usage(error))
         code = 2
+    if code == 130:  # typer itself turns Ctrl-C into this
+        _complain("stopped; the next run goes on from the last checkpoint")
     sys.exit(code if isinstance(code, int) else 0)
 
 

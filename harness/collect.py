@@ -56,7 +56,7 @@ class Collection:
         except OSError as error:
             raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from None
         if checkpoint.exists():
-            trainer.load(torch.load(checkpoint, weights_only=True))
+            trainer.load(self.read(checkpoint))
         while not trainer.reached(self.target_return) and trainer.steps < self.max_steps:
             trainer.episode()
             if trainer.steps - trainer.evaluated_at >= self.evaluate_every or trainer.steps >= self.max_steps:
@@ -68,6 +68,19 @@ class Collection:
         policy.save(folder / "policy.npz")
         write_hdf5(trainer.replay(), folder / "replay.hdf5")
         return policy
+
+    def identity(self) -> dict[str, Any]:
+        return {"task": self.task.name, "seed": self.seed, "random_steps": self.random_steps}
+
+    def read(self, checkpoint: Path) -> dict[str, Any]:
+        """The state in a checkpoint of this same collection; else UserError."""
+        try:
+            state = torch.load(checkpoint, weights_only=True)
+        except Exception as error:
+            raise UserError(f"{checkpoint} cannot be read ({type(error).__name__}); delete it to start again") from None
+        if state.get("identity") != self.identity():
+            raise UserError(f"{checkpoint} belongs to another collection, {state.get('identity')}; choose another --out")
+        return state
 
 
 def medium_return(task: Task) -> float:
@@ -178,6 +191,7 @@ class OnlineTrainer:
     def state(self) -> dict[str, Any]:
         size = self.buffer.size[0]
         return {
+            "identity": self.plan.identity(),
             "learner": self.learner.state(0),
             "rows": self.buffer.rows[0, :size].clone(),
             "steps": self.steps,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from ..algorithms.registry import Algorithm, get_algorithm, task_settings
 from ..tasks.batches import BatchRequest, load_batch
 from ..tasks.errors import UserError
 from ..tasks.task import Task, get_task, unknown
-from .store import Run, Store, write_json
+from .store import Run, Store, read_json, write_json
 from .suite import Suite
 from .trial import Cell, describe_batch, empty_record, fit_stage, run_cell
 
@@ -59,8 +58,11 @@ def make_plan(
 
     settings: "algorithm.key" or "all.key" to value, which win over the task's and the suite's.
     """
-    chosen_tasks = [task if isinstance(task, Task) else get_task(task) for task in tasks]
-    chosen = [each if isinstance(each, Algorithm) else get_algorithm(each) for each in algorithms]
+    # named twice is wanted once; by name, since two processes must not fill one folder
+    chosen_tasks = list({t.name: t for t in (t if isinstance(t, Task) else get_task(t) for t in tasks)}.values())
+    found = (each if isinstance(each, Algorithm) else get_algorithm(each) for each in algorithms)
+    chosen = list({each.name: each for each in found}.values())
+    results = Path(results).absolute()  # workers keep the folder in which they were started
     by_algorithm = split_settings(settings or {}, chosen)
     for name, number in (("steps", steps), ("--evaluate-every", evaluate_every), ("--episodes", evaluation_episodes)):
         if number is not None and number < 1:
@@ -69,6 +71,8 @@ def make_plan(
         raise UserError("no seeds: --seeds takes a count of at least 1, or a list such as 0,1,5 or 21-23")
     if len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise UserError(f"seeds {', '.join(map(str, seeds))}: each must be named once and be 0 or more")
+    if batch.file is not None and batch.rows is not None:
+        raise UserError(f"--rows {batch.rows} is for regenerated batches: leave it out with --batch {batch.file}")
     if batch.file is not None and len(chosen_tasks) != 1:
         raise UserError(f"--batch {batch.file} belongs to one task: name it with --tasks")
     device = resolve_device(device)
@@ -80,7 +84,8 @@ def make_plan(
     cells = []
     for task in chosen_tasks:
         rows = batch.rows if batch.rows is not None or suite is None else suite.rows.get(task.name)
-        request = BatchRequest(batch.source, rows, batch.window, batch.file, batch.seed, batch.clip_actions)
+        source = suite.data if suite is not None and batch.source == "auto" else batch.source
+        request = replace(batch, source=source, rows=rows)
         data = load_batch(task, request)
         if not data.dynamics_rows.any() or not data.critic_rows.any():
             raise UserError(f"the batch of {task.name} has no transition to learn from: it needs at least two rows")
@@ -98,7 +103,7 @@ def make_plan(
                     digest=described["digest"],
                     steps=budget,
                     seeds=tuple(seeds),
-                    results=Path(results),
+                    results=results,
                     device=device,
                     compiled=compiled,
                     evaluate_every=evaluate_every,
@@ -106,7 +111,7 @@ def make_plan(
                     data=described,
                 )
             )
-    return Plan(tuple(cells), Path(results))
+    return Plan(tuple(cells), results)
 
 
 def configure(
@@ -150,13 +155,18 @@ def resolve_device(device: str) -> str:
     return device
 
 
-def state_of(cell: Cell, seed: int, record: dict[str, Any] | None) -> str:
+def state_of(cell: Cell, record: dict[str, Any] | None) -> str:
     """missing, running (begun, not finished), failed, diverged or done, at the cell's number of steps."""
-    if record is None:
-        return "missing"
-    if record["state"] == "done" and record["steps"] < cell.steps:
-        return "running"
-    return record["state"]
+    return "missing" if record is None else state_at(record["state"], record["steps"], cell.steps)
+
+
+def state_at(state: str, steps: int, wanted: int) -> str:
+    """A run is done at N when it was evaluated at N or later, whatever came after; a divergence stays one."""
+    if state == "diverged":
+        return state
+    if steps >= wanted:
+        return "done"
+    return "running" if state == "done" else state
 
 
 def pending(plan: Plan) -> list[tuple[Cell, int, int]]:
@@ -164,7 +174,7 @@ def pending(plan: Plan) -> list[tuple[Cell, int, int]]:
     store, todo = Store(plan.results), []
     for cell, seed in plan.seeds():
         record = store.read_record(cell.seed_folder(seed))
-        if state_of(cell, seed, record) not in ("done", "diverged"):
+        if state_of(cell, record) not in ("done", "diverged"):
             todo.append((cell, seed, record["steps"] if record else 0))
     return todo
 
@@ -181,10 +191,13 @@ def execute(plan: Plan, jobs: int, group: int = 1, console: Console | None = Non
         store.write_cell(cell.folder, cell.describe())
     remember(plan)
     todo = pending(plan)
-    for cell, seed, _ in todo:  # a failure that is tried again is not a failure any more
+    for cell, seed in plan.seeds():
+        # a failure that is tried again is none any more; what was stopped past the steps now wanted is done
         record = store.read_record(cell.seed_folder(seed))
-        if record is not None and record["state"] == "failed":
-            store.write_record(cell.seed_folder(seed), record | {"state": "running", "traceback": None})
+        state = "running" if record is None else state_of(cell, record)
+        state = "running" if state == "failed" else state
+        if record is not None and record["state"] != state:
+            store.write_record(cell.seed_folder(seed), record | {"state": state, "traceback": None})
     fits = {
         store.stage_path(stage, cell.stage_identity(stage), seed): (cell, stage, seed)
         for cell, seed, _ in todo
@@ -197,7 +210,7 @@ def execute(plan: Plan, jobs: int, group: int = 1, console: Console | None = Non
         for _ in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)(tasks):
             pass
     for cell, seed, _ in todo:
-        state = state_of(cell, seed, store.read_record(cell.seed_folder(seed)))
+        state = state_of(cell, store.read_record(cell.seed_folder(seed)))
         outcome.setdefault(state, []).append(f"{cell.task.name}/{cell.algorithm.name}/seed-{seed}")
     return outcome
 
@@ -265,7 +278,7 @@ def progress(plan: Plan, todo: Sequence[tuple[Cell, int, int]], console: Console
                 for cell, seed, before in todo:
                     record = store.read_record(cell.seed_folder(seed)) or empty_record(seed)
                     steps += max(record["steps"] - before, 0)
-                    finished += state_of(cell, seed, record) in ("done", "diverged", "failed")
+                    finished += state_of(cell, record) in ("done", "diverged", "failed")
                 bar.update(line, completed=steps, description=f"{finished}/{len(todo)} runs")
 
         watcher = threading.Thread(target=watch, daemon=True)
@@ -282,7 +295,7 @@ def remember(plan: Plan) -> None:
     """Adds the plan to `plan.json`, so that `status` can tell what is missing."""
     path = plan.results / "plan.json"
     with filelock.FileLock(path.with_suffix(".lock")):  # several commands may fill one folder
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = read_plan(plan.results)
         for cell, seed in plan.seeds():
             key = str(cell.seed_folder(seed).relative_to(plan.results))
             about = {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": 0}
@@ -291,16 +304,19 @@ def remember(plan: Plan) -> None:
         write_json(path, known)
 
 
+def read_plan(results: Path) -> dict[str, Any]:
+    path = results / "plan.json"
+    return read_json(path, "delete it; the next run writes it again") if path.exists() else {}
+
+
 def status(results: Path) -> list[dict[str, Any]]:
     """One row per planned or recorded run: task, algorithm, seed, state, steps, of (steps asked for), seconds, message."""
-    path = results / "plan.json"
-    planned = json.loads(path.read_text()) if path.exists() else {}
+    planned = read_plan(results)
     rows = {key: {**entry, "of": entry["steps"], "steps": 0, "state": "missing"} for key, entry in planned.items()}
     for run in Store(results).runs():
         key = f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed}"
         row = rows.setdefault(key, {"task": run.task, "algorithm": run.algorithm, "seed": run.seed, "of": run.steps})
-        unfinished = run.state == "done" and run.steps < row["of"]
-        row |= {"steps": run.steps, "state": "running" if unfinished else run.state}
+        row |= {"steps": run.steps, "state": state_at(run.state, run.steps, row["of"])}
         row["data"] = run.cell["data"]["label"]
         row["seconds"] = run.record.get("seconds")
         if run.record.get("traceback"):

@@ -52,6 +52,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
+def read_json(path: Path, advice: str) -> Any:
+    """The value in a file of ours; UserError, with what to do, if it cannot be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); {advice}") from None
+
+
 def csv_text(rows: list[dict[str, Any]]) -> str:
     """Rows as CSV, with the columns of all of them in the order in which they first appear."""
     stream = io.StringIO()
@@ -110,7 +118,7 @@ class Store:
         """
         path = folder / "cell.json"
         if path.exists():
-            known = json.loads(path.read_text())["config"]
+            known = read_json(path, "delete its folder to run these seeds again")["config"]
             changed = {key for key in known if key in cell["config"] and known[key] != plain(cell["config"][key])}
             if changed:
                 raise UserError(
@@ -123,12 +131,7 @@ class Store:
 
     def read_record(self, folder: Path) -> dict[str, Any] | None:
         path = folder / "record.json"
-        try:
-            return json.loads(path.read_text())
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({error}); delete it to run this seed again") from None
+        return read_json(path, "delete it to run this seed again") if path.exists() else None
 
     def write_record(self, folder: Path, record: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +158,7 @@ class Store:
     def runs(self) -> Iterator[Run]:
         """Every recorded run, by task, algorithm, identity and seed."""
         for path in sorted(self.root.glob("*/*/*/cell.json")):
-            cell = json.loads(path.read_text())
+            cell = read_json(path, "delete its folder to run these seeds again")
             for folder in sorted(path.parent.glob("seed-*"), key=lambda each: int(each.name.removeprefix("seed-"))):
                 record = self.read_record(folder)
                 if record is not None:

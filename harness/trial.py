@@ -131,21 +131,20 @@ def load_problem(cell: Cell) -> OfflineProblem:
     return cell.task.offline_problem(batch)
 
 
-def run_cell(cell: Cell) -> dict[int, str]:
-    """Trains the cell's seeds to `cell.steps`, going on from their checkpoints; gives each seed's state.
+def run_cell(cell: Cell) -> None:
+    """Trains the cell's seeds to `cell.steps`, going on from their checkpoints; what came of it is in their records.
 
     An exception in training is a failure: recorded with its traceback, to be tried again by the next run.
     """
-    store, started = Store(cell.results), time.monotonic()
+    store = Store(cell.results)
     try:
-        return Trial(cell).run()
+        Trial(cell).run()
     except Exception:
         for seed in cell.seeds:
             record = store.read_record(cell.seed_folder(seed)) or empty_record(seed)
-            record |= {"state": "failed", "traceback": traceback.format_exc()}
-            record["seconds"] = round(time.monotonic() - started, 1)
-            store.write_record(cell.seed_folder(seed), record)
-        return dict.fromkeys(cell.seeds, "failed")
+            if record["state"] == "running":  # others of its group may have ended before
+                record |= {"state": "failed", "traceback": traceback.format_exc()}
+                store.write_record(cell.seed_folder(seed), record)
 
 
 def empty_record(seed: int) -> dict[str, Any]:
@@ -192,7 +191,7 @@ class Trial:
                 record["stage_records"] = {**record.get("stage_records", {}), name: each["record"]}
         return fitted
 
-    def run(self) -> dict[int, str]:
+    def run(self) -> None:
         cell = self.cell
         every = cell.evaluate_every or cell.task.evaluate_every
         self._begin_segment()
@@ -205,7 +204,10 @@ class Trial:
             self.step += 1
             if self.step % every == 0 or self.step == cell.steps:
                 self._evaluate()
-        return {record["seed"]: record["state"] for record in self.records}
+        for record in self.records:  # of a checkpoint that stood there already
+            if record["state"] == "running" and self.step >= cell.steps:
+                record["state"] = "done"
+                self.store.write_record(cell.seed_folder(record["seed"]), record)
 
     def _begin_segment(self) -> None:
         cell = self.cell

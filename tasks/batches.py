@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -59,6 +61,8 @@ def load_batch(task: Task, request: BatchRequest) -> OfflineDataset:
         batch = _read(task, request.file, request, {"source": "file", "from": request.file.name})
     elif request.source != "regenerated" and (found := _d4rl_here(task)):
         file, path = found
+        if request.rows is not None:
+            raise UserError(f"{task.name}: --rows is for regenerated batches, and {path} is here; add --data regenerated")
         batch = _read(task, path, request, {"source": file.version, "from": f"D4RL {file.version}, {file.name}"})
     elif request.source == "d4rl":
         wanted = task.files[0].name if task.files else None
@@ -101,17 +105,28 @@ def _regenerated(task: Task, request: BatchRequest) -> OfflineDataset:
     rows = request.rows or task.regenerated_rows
     name = f"{task.name}-{rows}-seed{request.seed}-{_recipe_digest(task)}.hdf5"
     path = cache_folder() / "regenerated" / name
-    try:
+    with _cache_trouble(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(path.with_suffix(".lock")):
-            if not path.exists():
-                write_hdf5(task.regenerate(task, rows, request.seed), path, compression="lzf")
+        lock = filelock.FileLock(path.with_suffix(".lock"))
+        lock.acquire()
+    try:
+        if not path.exists():
+            batch = task.regenerate(task, rows, request.seed)
+            with _cache_trouble(path.parent):
+                write_hdf5(batch, path, compression="lzf")
+    finally:
+        lock.release()
+    return _read(task, path, request, {"source": "regenerated", "from": task.regenerated_from})
+
+
+@contextmanager
+def _cache_trouble(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(
-            f"cannot keep batches in {path.parent}: {error.strerror or error}; set MOPO_BENCH_DATA to a folder "
-            "that can be written"
+            f"cannot keep batches in {folder}: {error.strerror or error}; set MOPO_BENCH_DATA to a folder that can be written"
         ) from None
-    return _read(task, path, request, {"source": "regenerated", "from": task.regenerated_from})
 
 
 def _recipe_digest(task: Task) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .dataset import OfflineDataset, read_hdf5
 from .environments import make_environment
@@ -68,6 +69,7 @@ class BehaviourPolicy:
         return cls(weights, {"policy": "randomly initialised", "seed": seed})
 
 
+@threadpool_limits.wrap(limits=1)  # the same products on any number of cores
 def roll_out(task: Task, policy: BehaviourPolicy, rows: int, seed: int) -> OfflineDataset:
     """A batch of `rows` steps of the stochastic policy in the task's environment, episodes one after another.
 

@@ -283,7 +283,7 @@ def parsed(finished):
 
 def test_lists_as_json(command):
     tasks = {row["name"]: row for row in parsed(command("list", "tasks", "--json"))}
-    assert tasks["hopper-medium"]["actions"] == 3 and tasks["hopper-medium"]["paper"] == "table1"
+    assert tasks["hopper-medium"]["environment"] == "Hopper-v4" and tasks["hopper-medium"]["paper"] == "table1"
     assert {"point-angle", "ant-angle", "halfcheetah-jump"} <= set(tasks)
     algorithms = {row["name"]: row for row in parsed(command("list", "algorithms", "--json"))}
     assert {"bc", "sac", "mbpo", "mopo"} <= set(algorithms)
@@ -360,7 +360,7 @@ def test_interrupted_by_the_user(jobs, plan, arguments, start, wait_for, tmp_pat
     process = start(*arguments("sac", results=tmp_path, seeds="2", steps=50_000), "--jobs", jobs)
     wait_for(lambda: list(tmp_path.glob("*/*/*/*/checkpoint.pt")), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert len(err.splitlines()) == 1 and "next run goes on" in err
     wait_for(lambda: not alive(process.pid), seconds=30)

@@ -7,6 +7,7 @@ from mopo_bench.algorithms.registry import Algorithm
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.harness.evaluation import Evaluator, reset_seeds
 from mopo_bench.harness.runner import execute
+from mopo_bench.tasks.environments import quiet_model_loading
 from mopo_bench.tasks.task import Task, get_task
 
 PENDULUM = Task("pendulum", "Pendulum-v1", 3, 1, action_low=-2.0, action_high=2.0, max_episode_steps=200)
@@ -21,7 +22,8 @@ def policy(task, seed=0):
 def plain_returns(task, act, seeds, scale=1.0):
     """One episode after another, wrappers and all; (returns, lengths)."""
     returns, lengths = [], []
-    environment = gymnasium.make(task.environment)
+    with quiet_model_loading():
+        environment = gymnasium.make(task.environment)
     for seed in seeds:
         observation, _ = environment.reset(seed=seed)
         total, length, over = 0.0, 0, False

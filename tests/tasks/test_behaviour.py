@@ -158,10 +158,13 @@ def test_bundled_actor(name):
     assert all(weight.dtype == np.float32 and np.isfinite(weight).all() for weight in policy.weights)
     if task.reference_returns:
         assert about["return_mean"] >= about["target_return"] >= 0.9 * task.reference_returns[1] / 3
-    act = lambda seen: policy(seen.reshape(-1, seen.shape[-1])).reshape(*seen.shape[:2], -1)  # noqa: E731
+
+    def act(seen):
+        return policy(seen[0])[None]
+
     returns = Evaluator(task).returns(act, [reset_seeds(about["seed"], about["steps"], 10)])
-    # the very episodes it was judged by, but for another matrix product
-    assert returns.mean() == pytest.approx(about["return_mean"], rel=0.1)
+    # the very episodes it was judged by, but rounded otherwise, which moves the end of a hopper's episode
+    assert returns.mean() == pytest.approx(about["return_mean"], abs=2 * about["return_std"])
 
 
 @pytest.mark.parametrize("name", ACTORS)

@@ -12,6 +12,7 @@ import mopo_bench.results
 import numpy as np
 import pytest
 from mopo_bench.tasks import rules
+from mopo_bench.tasks.environments import quiet_model_loading
 from mopo_bench.tasks.errors import UserError
 from mopo_bench.tasks.task import all_tasks, get_task, register_task
 
@@ -82,10 +83,10 @@ def test_every_file_belongs_to_one_task():
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-@pytest.mark.filterwarnings("ignore")
 def test_environment(name):
     task = get_task(name)
-    environment = gymnasium.make(task.environment, **task.parameters)
+    with quiet_model_loading():
+        environment = gymnasium.make(task.environment, **task.parameters)
     assert environment.observation_space.shape == (task.observation_size,)
     assert environment.action_space.shape == (task.action_size,)
     assert environment.action_space.low.tolist() == list(task.action_box.low)
