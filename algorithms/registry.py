@@ -11,9 +11,8 @@ from functools import cache
 from importlib import resources
 from typing import Any, get_type_hints
 
-from ..tasks.errors import UserError
+from ..tasks.errors import UserError, unknown
 from ..tasks.plugins import load_plugins
-from ..tasks.task import unknown
 from .learner import Experience, Learner
 from .settings import converted
 

@@ -22,8 +22,8 @@ from mopo_bench.harness.evaluation import Evaluator
 from mopo_bench.harness.machine import describe_machine, matmul_precision, prepare_process
 from mopo_bench.harness.stepping import StepStreams, updater
 from mopo_bench.tasks.batches import BatchRequest, load_batch
+from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.streams import torch_stream
-from mopo_bench.tasks.task import get_task
 
 
 def median_seconds(work: Callable[[], object], times: int, warm_up: int = 1) -> float:

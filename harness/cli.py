@@ -306,7 +306,7 @@ def data_collect(
     """
     from ..tasks.behaviour import roll_out
     from ..tasks.dataset import write_hdf5
-    from ..tasks.task import get_task
+    from ..tasks.registry import get_task
     from .collect import Collection, medium_return
 
     chosen = get_task(task)

@@ -8,7 +8,7 @@ from typing import Any
 from ..algorithms.registry import all_algorithms
 from ..tasks.batches import BatchRequest, d4rl_path, load_batch
 from ..tasks.dataset import read_hdf5
-from ..tasks.task import all_tasks, get_task
+from ..tasks.registry import all_tasks, get_task
 from .suite import suites
 
 

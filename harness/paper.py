@@ -9,7 +9,7 @@ from importlib import resources
 from typing import NamedTuple
 
 from .. import results
-from ..tasks.task import unknown
+from ..tasks.errors import unknown
 
 PRINTED = {"bc": "BC", "mopo": "MOPO", "mbpo": "MBPO", "sac": "SAC", "bear": "BEAR", "brac-v": "BRAC-v", "brac-p": "BRAC-p"}
 BATCH = {"batch mean": "return_mean", "batch max": "return_max"}  # columns that come from the batch, not from runs

@@ -19,8 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..algorithms.registry import Algorithm, get_algorithm, task_settings
 from ..tasks.batches import BatchRequest, load_batch
-from ..tasks.errors import UserError
-from ..tasks.task import Task, get_task, unknown
+from ..tasks.errors import UserError, unknown
+from ..tasks.registry import get_task
+from ..tasks.task import Task
 from .store import Run, Store, read_json, write_json
 from .suite import Suite
 from .trial import Cell, describe_batch, empty_record, fit_stage, run_cell

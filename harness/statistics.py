@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from ..tasks.errors import UserError
-from ..tasks.task import all_tasks
+from ..tasks.registry import all_tasks
 from .store import Run
 
 Interval = tuple[float, float]

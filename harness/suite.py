@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..tasks.task import all_tasks, unknown
+from ..tasks.errors import unknown
+from ..tasks.registry import all_tasks
 
 ALL_COLUMNS = ("bc", "mopo", "mbpo", "sac")
 

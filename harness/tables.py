@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..tasks.catalog import DOMAINS, QUALITIES
-from ..tasks.errors import UserError
-from ..tasks.task import all_tasks, unknown
+from ..tasks.errors import UserError, unknown
+from ..tasks.registry import all_tasks
 from .paper import BATCH, COLUMNS, PRINTED, paper_table, swapped_cells
 from .rendering import DAGGER, DASH, Cell, Table
 from .statistics import (

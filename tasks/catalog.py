@@ -1,4 +1,4 @@
-"""The registered tasks: the 12 of D4RL, halfcheetah-jump and ant-angle, and small ones for CI."""
+"""The tasks that come with the package: the 12 of D4RL, halfcheetah-jump and ant-angle, and small ones for CI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import rules
 from .behaviour import from_actor, from_bundled_batch, from_random_policy
 from .dataset import OfflineDataset
 from .point_angle import HORIZON, point_angle_batch
-from .task import DataFile, Regenerate, Task, register_task
+from .task import DataFile, Regenerate, Task
 
 D4RL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 FOLDERS = {"v0": "gym_mujoco", "v2": "gym_mujoco_v2"}
@@ -48,8 +48,8 @@ def point_angle_regenerated(task: Task, rows: int, seed: int) -> OfflineDataset:
     return OfflineDataset(**arrays, valid_next=valid, extras={}, provenance=provenance).head(rows)
 
 
-def register_catalog() -> None:
-    files = d4rl_files()
+def catalogue() -> list[Task]:
+    files, tasks = d4rl_files(), []
     for quality in QUALITIES:
         for domain, (environment, observation_size, action_size, termination, references) in DOMAINS.items():
             name = f"{domain}-{quality}"
@@ -59,7 +59,7 @@ def register_catalog() -> None:
                 regenerate, source = from_random_policy, "a randomly initialised policy"
             elif name in WITH_ACTOR:
                 regenerate, source = from_actor(name), "this project's SAC, stopped at a third of the expert's return"
-            register_task(
+            tasks.append(
                 Task(
                     name=name,
                     environment=environment,
@@ -74,7 +74,7 @@ def register_catalog() -> None:
                 )
             )
     # Table 2: z_init's noise alone moves a return by up to 1500, so 100 episodes; the authors' budget was 3000 epochs.
-    register_task(
+    tasks.append(
         Task(
             name="halfcheetah-jump",
             environment="mopo_bench/HalfCheetahJump-v0",
@@ -85,7 +85,7 @@ def register_catalog() -> None:
             evaluation_episodes=100,
         )
     )
-    register_task(
+    tasks.append(
         Task(
             name="ant-angle",
             environment="mopo_bench/AntAngle-v0",
@@ -97,7 +97,7 @@ def register_catalog() -> None:
             evaluation_episodes=100,
         )
     )
-    register_task(
+    tasks.append(
         Task(
             name="point-angle",
             environment="mopo_bench/PointAngle-v0",
@@ -113,7 +113,7 @@ def register_catalog() -> None:
             evaluation_episodes=20,
         )
     )
-    register_task(
+    tasks.append(
         Task(
             name="pendulum-mixed",
             environment="Pendulum-v1",
@@ -130,6 +130,4 @@ def register_catalog() -> None:
             evaluation_episodes=20,
         )
     )
-
-
-register_catalog()
+    return tasks

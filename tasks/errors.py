@@ -1,5 +1,17 @@
 """The one exception that a user's mistake raises."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Bad input: one line that says what is wrong, where, and what to do. The command line prints it and exits with 2."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], command: str) -> UserError:
+    """The error for a name nobody registered: the nearest one, and the command that lists them all."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return UserError(f"unknown {kind} {name!r}: {hint}`{command}` shows all")

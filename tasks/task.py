@@ -1,9 +1,8 @@
-"""Task: one frozen record of everything a task is; its registry; OfflineProblem, what a learner may see of it."""
+"""Task: one frozen record of everything a task is; OfflineProblem, what a learner may see of it."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,8 +11,6 @@ import numpy as np
 from torch import Tensor
 
 from .dataset import OfflineDataset
-from .errors import UserError
-from .plugins import load_plugins
 from .rules import never
 
 Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -158,34 +155,3 @@ def name_of(function: Any) -> str:
         fixed = ", ".join(f"{key}={value!r}" for key, value in function.keywords.items())
         return f"{name_of(function.func)}({fixed})"
     return getattr(function, "__name__", repr(function))
-
-
-_TASKS: dict[str, Task] = {}
-
-
-def register_task(task: Task) -> Task:
-    """Adds a task, or replaces the one of its name; from then on every command knows it."""
-    _TASKS[task.name] = task
-    return task
-
-
-def all_tasks() -> dict[str, Task]:
-    """Every registered task by name: the catalogue, those of plug-ins, those registered by hand."""
-    from . import catalog  # noqa: F401 - registers; imported here, since it imports this file
-
-    load_plugins()
-    return _TASKS
-
-
-def get_task(name: str) -> Task:
-    tasks = all_tasks()
-    if name not in tasks:
-        raise unknown("task", name, tasks, "mopo-bench list tasks")
-    return tasks[name]
-
-
-def unknown(kind: str, name: str, known: Iterable[str], command: str) -> UserError:
-    """The error for a name nobody registered: the nearest one, and the command that lists them all."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return UserError(f"unknown {kind} {name!r}: {hint}`{command}` shows all")

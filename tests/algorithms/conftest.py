@@ -30,7 +30,7 @@ def problem():
 @pytest.fixture(scope="session")
 def point_angle():
     """The point-angle batch as a learner sees it."""
-    from mopo_bench.tasks.task import get_task
+    from mopo_bench.tasks.registry import get_task
 
     task = get_task("point-angle")
     return task.offline_problem(task.regenerate(task, task.regenerated_rows, 0))

@@ -7,7 +7,7 @@ from mopo_bench.algorithms.dynamics import Prediction
 from mopo_bench.algorithms.penalties import PENALTIES
 from mopo_bench.algorithms.registry import get_algorithm, task_settings
 from mopo_bench.tasks import rules
-from mopo_bench.tasks.task import all_tasks, get_task
+from mopo_bench.tasks.registry import all_tasks, get_task
 from support import Group
 
 SEEDS, NETWORKS, ROWS, WIDTH = 2, 7, 15, 4

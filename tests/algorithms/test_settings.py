@@ -3,7 +3,7 @@
 import pytest
 from mopo_bench.algorithms.registry import all_algorithms, flattened, get_algorithm, hyperparameters, task_settings
 from mopo_bench.tasks.errors import UserError
-from mopo_bench.tasks.task import all_tasks
+from mopo_bench.tasks.registry import all_tasks
 
 # the paper's table of hyperparameters: (rollout length, penalty coefficient)
 PAPER = {

@@ -10,8 +10,9 @@ from mopo_bench.tasks.behaviour import BehaviourPolicy
 from mopo_bench.tasks.dataset import read_hdf5
 from mopo_bench.tasks.environments import make_environment
 from mopo_bench.tasks.errors import UserError
+from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.rules import hopper
-from mopo_bench.tasks.task import Task, get_task
+from mopo_bench.tasks.task import Task
 
 CURVE = ["steps", "return_mean", "return_std", "episode_return_mean", "seconds"]
 HOPPER = Task("hopper", "Hopper-v4", 11, 3, termination=hopper, max_episode_steps=60)

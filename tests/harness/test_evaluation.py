@@ -8,7 +8,8 @@ from mopo_bench.algorithms.sac import SAC
 from mopo_bench.harness.evaluation import Evaluator, reset_seeds
 from mopo_bench.harness.runner import execute
 from mopo_bench.tasks.environments import quiet_model_loading
-from mopo_bench.tasks.task import Task, get_task
+from mopo_bench.tasks.registry import get_task
+from mopo_bench.tasks.task import Task
 
 PENDULUM = Task("pendulum", "Pendulum-v1", 3, 1, action_low=-2.0, action_high=2.0, max_episode_steps=200)
 

@@ -11,7 +11,7 @@ from mopo_bench.algorithms.sac import SAC
 from mopo_bench.harness.runner import execute, load_runs
 from mopo_bench.harness.store import Store, identity_hash, replace_file
 from mopo_bench.tasks.errors import UserError
-from mopo_bench.tasks.task import get_task
+from mopo_bench.tasks.registry import get_task
 
 
 def sac_with(version=SAC.version, **fields):

@@ -13,7 +13,7 @@ from mopo_bench.harness.rendering import Cell, Table
 from mopo_bench.harness.store import Store
 from mopo_bench.harness.tables import comparisons, scores, scores_table, table1, table2
 from mopo_bench.tasks.errors import UserError
-from mopo_bench.tasks.task import get_task
+from mopo_bench.tasks.registry import get_task
 from rich.console import Console
 from scipy import stats
 

@@ -11,7 +11,8 @@ import pytest
 from mopo_bench.tasks.batches import BatchRequest, cache_folder, d4rl_path, load_batch
 from mopo_bench.tasks.behaviour import BehaviourPolicy, from_random_policy, roll_out
 from mopo_bench.tasks.errors import UserError
-from mopo_bench.tasks.task import Task, all_tasks, get_task
+from mopo_bench.tasks.registry import all_tasks, get_task
+from mopo_bench.tasks.task import Task
 
 HOPPER = get_task("hopper-random")
 PENDULUM = Task(
@@ -91,7 +92,7 @@ import json, pathlib, sys, time
 from dataclasses import replace
 from mopo_bench.tasks.batches import BatchRequest, load_batch
 from mopo_bench.tasks.behaviour import from_random_policy
-from mopo_bench.tasks.task import get_task
+from mopo_bench.tasks.registry import get_task
 
 folder, name = pathlib.Path(sys.argv[1]), sys.argv[2]
 

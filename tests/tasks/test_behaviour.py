@@ -13,7 +13,8 @@ from mopo_bench.tasks.behaviour import EPISODES_AT_ONCE, BehaviourPolicy, from_a
 from mopo_bench.tasks.dataset import read_hdf5
 from mopo_bench.tasks.environments import make_environment
 from mopo_bench.tasks.errors import UserError
-from mopo_bench.tasks.task import Task, all_tasks, get_task
+from mopo_bench.tasks.registry import all_tasks, get_task
+from mopo_bench.tasks.task import Task
 
 BUNDLED = Path(str(resources.files(mopo_bench.tasks))) / "bundled"
 ACTORS = sorted(path.stem for path in BUNDLED.glob("*.npz"))

@@ -14,7 +14,7 @@ import pytest
 from mopo_bench.tasks import rules
 from mopo_bench.tasks.environments import quiet_model_loading
 from mopo_bench.tasks.errors import UserError
-from mopo_bench.tasks.task import all_tasks, get_task, register_task
+from mopo_bench.tasks.registry import all_tasks, get_task, register_task
 
 DOMAINS, QUALITIES = ("halfcheetah", "hopper", "walker2d"), ("random", "medium", "mixed", "medium-expert")
 TABLE_1 = [f"{domain}-{quality}" for quality in QUALITIES for domain in DOMAINS]
@@ -123,7 +123,7 @@ def test_budget_of_table_1():
 def test_identities_are_the_same_in_another_process():
     """Else nothing would be found again: a function's address, say, must not be in them."""
     program = (
-        "import json; from mopo_bench.tasks.task import all_tasks; "
+        "import json; from mopo_bench.tasks.registry import all_tasks; "
         "print(json.dumps({name: task.identity() for name, task in all_tasks().items() if task.origin == 'mopo_bench'}))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
@@ -154,7 +154,7 @@ def test_unknown_task_names_the_nearest(name, nearest):
 
 
 def test_task_can_be_added(monkeypatch):
-    monkeypatch.setattr("mopo_bench.tasks.task._TASKS", dict(all_tasks()))
+    monkeypatch.setattr("mopo_bench.tasks.registry._TASKS", dict(all_tasks()))
     variant = get_task("ant-angle").with_parameters(angle=60.0)
     register_task(type(variant)(**{**vars(variant), "name": "ant-angle-60", "origin": "a test"}))
     assert get_task("ant-angle-60").parameters["angle"] == 60.0
