@@ -3,16 +3,22 @@
 import re
 from pathlib import Path
 
+import pytest
 from mopo_bench import table
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+TABLES = re.findall(r"<!-- table (\S+) -->\n(.*?)<!-- end of table -->", README, re.DOTALL)
 
 
-def test_the_demo_table_is_made_from_the_published_records():
-    shown = re.search(r"<!-- demo table: .*? -->\n(.*?)\n<!-- end of demo table -->", README, re.DOTALL)
-    assert shown is not None
-    assert shown.group(1).strip() == table("scores", ROOT / "results" / "published" / "demo", "markdown").strip()
+@pytest.mark.parametrize(("folder", "shown"), TABLES, ids=[folder for folder, _ in TABLES])
+def test_tables_are_made_from_the_published_records(folder, shown):
+    assert shown.strip() == table("scores", ROOT / folder, "markdown").strip()
+
+
+def test_every_published_folder_is_shown():
+    published = {f"results/published/{path.name}" for path in (ROOT / "results" / "published").iterdir()}
+    assert published == {folder for folder, _ in TABLES}
 
 
 def test_the_submission_check_runs_the_readme_s_test_command():
