@@ -3,13 +3,18 @@
 from typing import Any
 
 __all__ = ["register_algorithm", "register_task", "run", "table"]
-_WHERE = {"run": "harness.api", "table": "harness.api", "register_algorithm": "algorithms.registry"}
+_WHERE = {
+    "register_algorithm": "algorithms.registry",
+    "register_task": "tasks.registry",
+    "run": "harness.api",
+    "table": "harness.api",
+}
 
 
 def __getattr__(name: str) -> Any:
     """The public names, imported when first asked for: torch takes seconds, `mopo-bench --help` should not."""
-    if name not in __all__:
+    if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(f".{_WHERE.get(name, 'tasks.task')}", __name__), name)
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)

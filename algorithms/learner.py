@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -226,6 +227,8 @@ class Experience:
         self.fitted = dict(stages or {})
         self.rows = pack_dataset(problem.batch, self.layout, dtype, device)
         self.build()
+
+    vitals: Mapping[str, Tensor] = MappingProxyType({})  # (S,) each, stored with every evaluation
 
     def build(self) -> None:
         """For subclasses: whatever else they keep."""

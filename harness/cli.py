@@ -298,6 +298,7 @@ def data_collect(
     steps: Annotated[int, typer.Option(help="Stop after this many environment steps at the latest.")] = 400_000,
     rows: Annotated[int, typer.Option(help="Rows of the batch rolled out from the policy.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Seed of training and rollout.")] = 0,
+    evaluate_every: Annotated[int, typer.Option(help="Environment steps between evaluations.")] = 1_000,
     compile_: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the step (needs a C compiler).")] = False,
 ) -> None:
     """Trains SAC online by D4RL's protocol and writes a batch of its stochastic policy; goes on where it was stopped.
@@ -312,7 +313,9 @@ def data_collect(
     chosen = get_task(task)
     checked_count("--steps", steps)
     checked_count("--rows", rows)
-    collection = Collection(chosen, medium_return(chosen) if target is None else target, steps, seed=seed, compiled=compile_)
+    checked_count("--evaluate-every", evaluate_every)
+    goal = medium_return(chosen) if target is None else target
+    collection = Collection(chosen, goal, steps, seed=seed, evaluate_every=evaluate_every, compiled=compile_)
     policy = collection.run(out, _print_curve)
     write_hdf5(roll_out(chosen, policy, rows, seed), out / "batch.hdf5")
     console.print(f"{policy.about['policy']}, return {policy.about['return_mean']:.0f}; {rows:,} rows in {out / 'batch.hdf5'}")

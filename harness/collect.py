@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..algorithms.registry import version_of
 from ..algorithms.replay import Layout, Ring
 from ..algorithms.sac import SAC
 from ..tasks.behaviour import BehaviourPolicy
@@ -27,7 +28,7 @@ from ..tasks.task import Task
 from .evaluation import Evaluator, reset_seeds
 from .machine import describe_machine, prepare_process
 from .stepping import StepStreams, updater
-from .store import csv_text, replace_file, write_text
+from .store import csv_text, identity_hash, replace_file, write_text
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,22 @@ class Collection:
         return policy
 
     def identity(self) -> dict[str, Any]:
-        return {"task": self.task.name, "seed": self.seed, "random_steps": self.random_steps}
+        """What decides the numbers, as it stands in a checkpoint; not how far or how often."""
+        return {
+            "task": identity_hash(self.task.identity()),
+            "name": self.task.name,
+            "seed": self.seed,
+            "random_steps": self.random_steps,
+            "compiled": self.compiled,
+            "sac": version_of(SAC),
+        }
+
+    def command(self) -> str:
+        """That makes this collection again."""
+        options = {"seed": self.seed, "target": f"{self.target_return:g}", "steps": self.max_steps}
+        options["evaluate-every"] = self.evaluate_every
+        written = " ".join(f"--{name} {value}" for name, value in options.items())
+        return f"mopo-bench data collect {self.task.name} {written}{' --compile' if self.compiled else ''} --out FOLDER"
 
     def read(self, checkpoint: Path) -> dict[str, Any]:
         """The state in a checkpoint of this same collection; else UserError."""
@@ -165,7 +181,7 @@ class OnlineTrainer:
             "return_std": last["return_std"],
             "evaluation_episodes": plan.evaluation_episodes,
             "target_return": plan.target_return,
-            "compiled": plan.compiled,
+            "command": plan.command(),
             "machine": describe_machine(),
         }
         return BehaviourPolicy([weight[0].numpy().copy() for weight in self.learner.actor.weights], about)
@@ -201,6 +217,8 @@ class OnlineTrainer:
 
     def load(self, state: dict[str, Any]) -> None:
         self.learner.load_states([state["learner"]])
+        if len(state["rows"]) > self.buffer.capacity:
+            raise UserError(f"the collection has {len(state['rows'])} steps already: ask for --steps of at least as many")
         self.buffer.write(0, state["rows"])
         self.steps, self.episode_ends, self.curve = state["steps"], state["episode_ends"], state["curve"]
         self.evaluated_at = self.curve[-1]["steps"]

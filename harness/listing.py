@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ def inspect_batch(task_or_file: str, source: str, rows: int | None) -> dict[str,
     """The facts of a task's batch, or of a file named by a path (one that exists, or ends in .hdf5 or .h5)."""
     path = Path(task_or_file)
     if task_or_file not in all_tasks() and (path.exists() or path.suffix in (".hdf5", ".h5")):
-        batch = read_hdf5(path, provenance={"label": str(path), "source": "file"})
+        # no task says what the action box is, so any will do: the range is among the facts
+        notes = {"label": str(path), "source": "file"}
+        batch = read_hdf5(path, action_low=-math.inf, action_high=math.inf, provenance=notes)
     else:
         batch = load_batch(get_task(task_or_file), BatchRequest(source, rows))
     notes = batch.provenance

@@ -31,6 +31,10 @@ def collection_curves(files: Sequence[Path], out: Path) -> None:
         axis.plot(steps, curve["episode_return_mean"], label="while exploring", linewidth=1, alpha=0.8)
         axis.set(title=file.stem, xlabel="environment steps", ylabel="undiscounted return")
         axis.legend(loc="upper left")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=110)
-    plt.close(figure)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, dpi=110)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}; choose another file with --out") from None
+    finally:
+        plt.close(figure)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..algorithms.registry import Algorithm, get_algorithm, task_settings
-from ..tasks.batches import BatchRequest, load_batch
+from ..tasks.batches import BatchRequest, load_batch, why_missing
 from ..tasks.errors import UserError, unknown
 from ..tasks.registry import get_task
 from ..tasks.task import Task
@@ -82,14 +82,20 @@ def make_plan(
         for task in chosen_tasks
         for each in chosen
     }
+    missing = {task.name: reason for task in chosen_tasks if (reason := why_missing(task, batch))}
+    if missing:
+        here = ",".join(task.name for task in chosen_tasks if task.name not in missing)
+        others = f"; the others run with --tasks {here}" if here else ""
+        why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        raise UserError(f"no batch on this machine for {why}; --batch FILE takes one of your own{others}")
     cells = []
     for task in chosen_tasks:
         rows = batch.rows if batch.rows is not None or suite is None else suite.rows.get(task.name)
         source = suite.data if suite is not None and batch.source == "auto" else batch.source
         request = replace(batch, source=source, rows=rows)
         data = load_batch(task, request)
-        if not data.dynamics_rows.any() or not data.critic_rows.any():
-            raise UserError(f"the batch of {task.name} has no transition to learn from: it needs at least two rows")
+        if data.dynamics_rows.sum() < 2:
+            raise UserError(f"the batch of {task.name} needs at least two rows to learn from")
         described = describe_batch(data)
         for each in chosen:
             config, overrides = configs[task.name, each.name]
@@ -183,8 +189,8 @@ def pending(plan: Plan) -> list[tuple[Cell, int, int]]:
 def execute(plan: Plan, jobs: int, group: int = 1, console: Console | None = None) -> dict[str, list[str]]:
     """Runs what is missing of the plan; gives the names of the runs by the state they ended in.
 
-    Fits that several cells share come first, so that no worker waits for one. jobs: worker processes, one thread each; with
-    one job the work is done in this process. group: seeds of a cell trained together.
+    Fits that several cells share come first, then the runs that need none, so that a worker seldom waits for one.
+    jobs: worker processes, one thread each; with one job the work is done in this process. group: seeds trained together.
     """
     store = Store(plan.results)
     store.prepare()
@@ -225,7 +231,7 @@ def _fit(cell: Cell, stage: str, seed: int) -> None:
 
 
 def groups(todo: Sequence[tuple[Cell, int, int]], group: int) -> list[Cell]:
-    """Cells of at most `group` seeds that stand at the same step, the longest work first."""
+    """Cells of at most `group` seeds that stand at the same step: first those that wait for no fit, the longest first."""
     waiting: dict[tuple[int, int], list[int]] = {}
     cells = {id(cell): cell for cell, _, _ in todo}
     for cell, seed, done in todo:
@@ -235,9 +241,8 @@ def groups(todo: Sequence[tuple[Cell, int, int]], group: int) -> list[Cell]:
         for (key, done), seeds in waiting.items()
         for first in range(0, len(seeds), group)
     ]
-    # rollouts cost about as much again as the steps they feed
-    weight = {id(cell): (cell.steps - done) * (1 + bool(cell.algorithm.experience.stages)) for cell, done in made}
-    return sorted((cell for cell, _ in made), key=lambda cell: -weight[id(cell)])
+    order = sorted(made, key=lambda each: (bool(each[0].algorithm.experience.stages), each[1] - each[0].steps))
+    return [cell for cell, _ in order]
 
 
 def _checkpoint_step(cell: Cell, seed: int, done: int) -> int:

@@ -148,7 +148,7 @@ class Store:
         if not path.exists():
             return None
         try:
-            return torch.load(path, weights_only=True)
+            return torch.load(path, weights_only=True, map_location="cpu")
         except Exception as error:
             raise UserError(f"{path} cannot be read ({type(error).__name__}); delete it to run this seed again") from None
 

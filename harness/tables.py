@@ -50,7 +50,8 @@ def render(name: str, runs: Iterable[Run], folder: Path | str, format: str = "te
     """
     runs = list(runs)
     if name == "scores":
-        tables = [scores_table(runs, metric, str(folder)), comparisons(runs, metric, str(folder))]
+        compared = comparisons(runs, metric, str(folder))
+        tables = [scores_table(runs, metric, str(folder)), *([compared] if compared.rows else [])]
         if format == "json":
             return json.dumps(scores(runs, metric), indent=1)
         if format == "csv":
@@ -227,7 +228,7 @@ def _measured(cell: Cell, groups: Mapping[str, Group], metric: str, names: Mappi
 def _at_paper_budget(group: Group) -> bool:
     budget = all_tasks()[group.task].steps
     whole = all(run.state == "done" and last_step(run) >= budget for run in group.runs)
-    return whole and group.cell["data"]["source"] == "v0"
+    return whole and group.cell["data"]["source"] == "v0" and not group.overrides
 
 
 def _bolded(cells: Sequence[Cell]) -> list[Cell]:
@@ -246,11 +247,16 @@ def _notes(groups: Sequence[Group], metric: str) -> list[str]:
     if not groups:
         notes.append("Nothing has been run yet.")
     if counted:
-        packages = sorted({group.cell["package"] for group, _ in counted})
+        packages = sorted(
+            {group.cell["package"] for group, _ in counted}
+            | {segment["versions"]["mopo-bench"] for _, run in counted for segment in run.record.get("segments", [])}
+        )
         notes.append(
             f"Steps: {_span(last_step(run) for _, run in counted)}. Seeds in a cell: "
             f"{_span(len(group.counted) for group in groups if group.counted)}. Made by mopo-bench {', '.join(packages)}."
         )
+        episodes = _span(len(run.evaluations[-1]["returns"]) for _, run in counted)
+        notes.append(f"Episodes in an evaluation: {episodes}.")
     uneven = [group for group in groups if len(set(map(last_step, group.counted))) > 1]
     notes += [
         f"{group.task} {group.label}: its seeds end at different steps, {_span(map(last_step, group.counted))}."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 import traceback
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from .evaluation import Evaluator, reset_seeds
 from .machine import describe_machine, matmul_precision, prepare_process
 from .stepping import StepStreams, updater
 from .store import Store, identity_hash, plain, replace_file
+
+LOCK_SECONDS = 10  # a worker whose parent was killed lets go within a step
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(path.with_suffix(".lock")):
         if not path.exists():
-            prepare_process()
+            prepare_process(cell.device)
             state, record = cell.algorithm.experience.stages[stage].fit(
                 load_problem(cell), cell.algorithm.build_configs(cell.config)[stage], seed, device=cell.device
             )
@@ -138,7 +143,14 @@ def run_cell(cell: Cell) -> None:
     """
     store = Store(cell.results)
     try:
-        Trial(cell).run()
+        with ExitStack() as locks:
+            for seed in cell.seeds:
+                folder = cell.seed_folder(seed)
+                folder.mkdir(parents=True, exist_ok=True)
+                locks.enter_context(filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS))
+            Trial(cell).run()
+    except filelock.Timeout:
+        return  # another process is at it, and its numbers would be the same
     except Exception:
         for seed in cell.seeds:
             record = store.read_record(cell.seed_folder(seed)) or empty_record(seed)
@@ -155,7 +167,7 @@ class Trial:
     """A group of seeds in training. All of a group stand at the same step."""
 
     def __init__(self, cell: Cell):
-        prepare_process()
+        prepare_process(cell.device)
         self.cell, self.store = cell, Store(cell.results)
         self.store.write_cell(cell.folder, cell.describe())
         checkpoints = [self.store.load_checkpoint(cell.seed_folder(seed)) for seed in cell.seeds]
@@ -196,7 +208,10 @@ class Trial:
         every = cell.evaluate_every or cell.task.evaluate_every
         self._begin_segment()
         self._start_interval()
+        parent = os.getppid()
         while self.step < cell.steps and any(record["state"] == "running" for record in self.records):
+            if os.getppid() != parent:
+                sys.exit(1)  # whoever started this process is gone: the next run takes over from the checkpoint
             self.experience.refresh(self.step, self.learner)
             uniform, noise = self.streams.at(self.step)
             metrics = self.update(self.experience.draw(uniform), noise, self.learner.phase(self.step))
@@ -217,7 +232,7 @@ class Trial:
             "device": cell.device,
             "group": list(cell.seeds),
             "compiled": cell.compiled,
-            "matmul": matmul_precision(),
+            "matmul": matmul_precision(cell.device),
         }
         for record in self.records:
             record["segments"] = [*record["segments"], segment]
@@ -246,7 +261,7 @@ class Trial:
         first_bad = self.first_bad.tolist()
         returns = self.evaluator.returns(self._act, starts)
         means = {name: (total / self.counts[name]).tolist() for name, total in self.sums.items()}
-        vitals = getattr(self.experience, "vitals", {})
+        vitals = self.experience.vitals
         for index, record in enumerate(self.records):
             if record["state"] != "running":
                 continue

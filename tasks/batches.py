@@ -8,12 +8,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import filelock
 import platformdirs
 
+from .behaviour import RECIPE_VERSION
 from .dataset import OfflineDataset, read_hdf5, write_hdf5
 from .errors import UserError
 from .task import DataFile, Task
@@ -63,18 +66,26 @@ def load_batch(task: Task, request: BatchRequest) -> OfflineDataset:
         file, path = found
         if request.rows is not None:
             raise UserError(f"{task.name}: --rows is for regenerated batches, and {path} is here; add --data regenerated")
-        batch = _read(task, path, request, {"source": file.version, "from": f"D4RL {file.version}, {file.name}"})
-    elif request.source == "d4rl":
-        wanted = task.files[0].name if task.files else None
-        if wanted is None:
-            raise UserError(f"{task.name} is not a task of D4RL: use --data regenerated or --batch FILE")
-        raise UserError(
-            f"{task.name}: D4RL's {wanted} is not on this machine; put it into {cache_folder() / 'd4rl'}, "
-            "or use --data regenerated"
-        )
+        check_file(file, path)
+        notes = {"source": file.version, "from": f"D4RL {file.version}, {file.name}"}
+        batch = _read(task, path, request, notes, max_episode_steps=file.episode_rows, part_rows=file.part_rows)
+    elif missing := why_missing(task, request):
+        raise UserError(f"there is no batch for {task.name}: {missing}; put one there, or use --batch FILE")
     else:
         batch = _regenerated(task, request)
     return batch.window(request.window)
+
+
+def why_missing(task: Task, request: BatchRequest) -> str | None:
+    """Why there is no such batch on this machine, in a few words; None where there is one. Reads and makes nothing."""
+    if request.file is not None or (request.source != "regenerated" and _d4rl_here(task)):
+        return None
+    file = task.files[0].name if task.files else None
+    if request.source == "d4rl":
+        return f"D4RL's {file} is not in {cache_folder() / 'd4rl'}" if file else "it is not a task of D4RL"
+    if task.regenerate is None:
+        return "no policy of it is bundled" + (f", and {file} is not in {cache_folder() / 'd4rl'}" if file else "")
+    return None
 
 
 def _d4rl_here(task: Task) -> tuple[DataFile, Path] | None:
@@ -84,14 +95,32 @@ def _d4rl_here(task: Task) -> tuple[DataFile, Path] | None:
     return None
 
 
-def _read(task: Task, path: Path, request: BatchRequest, provenance: dict) -> OfflineDataset:
+def check_file(file: DataFile, path: Path) -> None:
+    """Raises UserError unless the file is D4RL's, by size and SHA-256: its name alone gives nobody the paper's label."""
+    size = path.stat().st_size
+    if size != file.bytes:
+        found = f"{size:,} bytes where D4RL's has {file.bytes:,}"
+    elif _sha256(path, size, path.stat().st_mtime_ns) != file.sha256:
+        found = "another checksum than D4RL's"
+    else:
+        return
+    raise UserError(f"{path} has {found}: fetch it again, or name a file of your own with --batch")
+
+
+@cache
+def _sha256(path: Path, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(task: Task, path: Path, request: BatchRequest, provenance: dict, **layout: Any) -> OfflineDataset:
     return read_hdf5(
         path,
         observation_size=task.observation_size,
         action_size=task.action_size,
         action_low=task.action_low,
         action_high=task.action_high,
-        max_episode_steps=task.max_episode_steps,
+        **{"max_episode_steps": task.max_episode_steps, **layout},
         clip_actions=request.clip_actions,
         provenance={**provenance, "label": f"{task.name}@{provenance['source']}"},
     )
@@ -99,9 +128,7 @@ def _read(task: Task, path: Path, request: BatchRequest, provenance: dict) -> Of
 
 def _regenerated(task: Task, request: BatchRequest) -> OfflineDataset:
     """Made once and kept in the cache; two processes that want the same one at once make it once."""
-    if task.regenerate is None:
-        here = f"put {task.files[0].name} into {cache_folder() / 'd4rl'}" if task.files else "collect one"
-        raise UserError(f"there is no batch for {task.name}: no policy of it is bundled; {here} or use --batch FILE")
+    assert task.regenerate is not None
     rows = request.rows or task.regenerated_rows
     name = f"{task.name}-{rows}-seed{request.seed}-{_recipe_digest(task)}.hdf5"
     path = cache_folder() / "regenerated" / name
@@ -130,12 +157,13 @@ def _cache_trouble(folder: Path) -> Iterator[None]:
 
 
 def _recipe_digest(task: Task) -> str:
-    """Of what a regenerated batch is made from: the bundled actor and the environment's parameters and version."""
+    """Of what a regenerated batch is made from: bundled files, rules and parameters, recipe, versions of the simulator."""
     import gymnasium
     import mujoco
 
-    state = hashlib.sha256(repr((task.identity(), gymnasium.__version__, mujoco.__version__)).encode())
-    actor = resources.files(__package__) / "bundled" / f"{task.name}.npz"
-    if actor.is_file():
-        state.update(actor.read_bytes())
+    state = hashlib.sha256(repr((task.identity(), RECIPE_VERSION, gymnasium.__version__, mujoco.__version__)).encode())
+    for kind in ("npz", "hdf5"):
+        bundled = resources.files(__package__) / "bundled" / f"{task.name}.{kind}"
+        if bundled.is_file():
+            state.update(bundled.read_bytes())
     return state.hexdigest()[:8]

@@ -18,6 +18,7 @@ from .errors import UserError
 from .streams import numpy_stream
 from .task import Task
 
+RECIPE_VERSION = 1  # raised by hand when the same policy would give another batch; a batch in the cache is then made anew
 EPISODES_AT_ONCE = 10  # of one batch; part of what it is, since a product of 10 rows may round differently from one of 1
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from importlib import resources
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +37,10 @@ def d4rl_files() -> dict[str, tuple[DataFile, ...]]:
         # v0 calls the replay buffer "mixed" and walker2d's file "walker_mixed"
         name = stem.replace("walker_", "walker2d_").replace("medium_replay", "mixed").replace("_", "-")
         url = f"{D4RL}/{FOLDERS[row['version']]}/{row['file']}"
-        file = DataFile(row["version"], url, int(row["bytes"]), row["sha256"])
+        # v0's halfcheetah logs have episodes of 999 rows, but for the replay buffer; medium-expert is one log after another
+        episode_rows = 999 if name.startswith("halfcheetah") and not name.endswith("mixed") else 1000
+        part_rows = 1_000_000 if name.endswith("medium-expert") else None
+        file = DataFile(row["version"], url, int(row["bytes"]), row["sha256"], episode_rows, part_rows)
         files[name] = (*files.get(name, ()), file)
     return files
 
@@ -48,6 +53,14 @@ def point_angle_regenerated(task: Task, rows: int, seed: int) -> OfflineDataset:
     return OfflineDataset(**arrays, valid_next=valid, extras={}, provenance=provenance).head(rows)
 
 
+def ant_angle_follows(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {"termination": rules.ant(parameters["healthy_z_range"])}
+
+
+def halfcheetah_jump_follows(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {"observation_size": 18 if parameters["observation"] == "torso" else 17}
+
+
 def catalogue() -> list[Task]:
     files, tasks = d4rl_files(), []
     for quality in QUALITIES:
@@ -58,7 +71,7 @@ def catalogue() -> list[Task]:
             if quality == "random":
                 regenerate, source = from_random_policy, "a randomly initialised policy"
             elif name in WITH_ACTOR:
-                regenerate, source = from_actor(name), "this project's SAC, stopped at a third of the expert's return"
+                regenerate, source = from_actor(name), "this project's SAC, stopped once past a third of the expert's return"
             tasks.append(
                 Task(
                     name=name,
@@ -81,6 +94,8 @@ def catalogue() -> list[Task]:
             observation_size=18,
             action_size=6,
             parameters={"height_weight": 15.0, "observation": "torso", "z_reference": "reset"},
+            follows=halfcheetah_jump_follows,
+            steps=3_000_000,
             paper_table="table2",
             evaluation_episodes=100,
         )
@@ -92,6 +107,8 @@ def catalogue() -> list[Task]:
             observation_size=27,
             action_size=8,
             termination=rules.ant((0.2, 1.0)),
+            follows=ant_angle_follows,
+            steps=3_000_000,
             parameters={"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": (0.2, 1.0)},
             paper_table="table2",
             evaluation_episodes=100,

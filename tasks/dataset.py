@@ -166,16 +166,18 @@ class OfflineDataset:
         }
 
 
-def infer_timeouts(terminals: np.ndarray, max_episode_steps: int) -> np.ndarray:
+def infer_timeouts(terminals: np.ndarray, max_episode_steps: int, part_rows: int | None = None) -> np.ndarray:
     """(N,) bool for files without timeouts: an episode that no terminal ended stops after `max_episode_steps` rows.
 
-    Boundaries that only the data show (halfcheetah v0 has episodes of 999 rows) are to be found here; until then the
-    caller names the length.
+    A file of several logs one after another begins an episode every `part_rows` rows. Boundaries that only the data show
+    are to be found here; until then the caller names the lengths.
     """
     row = np.arange(len(terminals))
     begins = np.concatenate([[True], terminals[:-1]])
-    rows_since_terminal = row - np.maximum.accumulate(np.where(begins, row, 0)) + 1
-    return (rows_since_terminal % max_episode_steps == 0) & ~terminals
+    if part_rows is not None:
+        begins |= row % part_rows == 0
+    rows_since_beginning = row - np.maximum.accumulate(np.where(begins, row, 0)) + 1
+    return (rows_since_beginning % max_episode_steps == 0) & ~terminals
 
 
 def read_hdf5(
@@ -186,6 +188,7 @@ def read_hdf5(
     action_low: float | np.ndarray = -1.0,
     action_high: float | np.ndarray = 1.0,
     max_episode_steps: int = 1000,
+    part_rows: int | None = None,
     clip_actions: bool = False,
     provenance: Mapping[str, Any] | None = None,
 ) -> OfflineDataset:
@@ -193,9 +196,10 @@ def read_hdf5(
 
     Stored next observations are all taken as valid, unless the file says otherwise in `valid_next`. Without them
     next_observations[i] = observations[i + 1], valid but on the last row of each episode and of the file. Missing
-    timeouts are inferred (`infer_timeouts`). Rewards and flags of shape (N, 1) are squeezed, numbers become float32.
-    Actions up to 1e-3 outside [action_low, action_high] are clipped; further out they are refused, or clipped and
-    counted in the provenance as "clipped_actions" (rows) with `clip_actions`. `provenance` overrides the file's own.
+    timeouts are inferred (`infer_timeouts`, which says what `part_rows` is). Rewards and flags of shape (N, 1) are
+    squeezed, numbers become float32. Actions up to 1e-3 outside [action_low, action_high] are clipped; further out they are
+    refused, or clipped and counted in the provenance as "clipped_actions" (rows) with `clip_actions`. `provenance` overrides
+    the file's own.
 
     Raises UserError, in one line, for anything that keeps the file from being a usable dataset. Links are not followed.
     """
@@ -214,8 +218,11 @@ def read_hdf5(
     if clipped:
         notes["clipped_actions"] = clipped
     if "timeouts" not in arrays:
-        arrays["timeouts"] = infer_timeouts(arrays["terminals"], max_episode_steps)
+        arrays["timeouts"] = infer_timeouts(arrays["terminals"], max_episode_steps, part_rows)
         extras[_TIMEOUT_INFERRED] = arrays["timeouts"]
+    if part_rows is not None:  # where one log ends and the next begins, whatever the file says
+        joints = slice(part_rows - 1, -1, part_rows)
+        arrays["timeouts"][joints] |= ~arrays["terminals"][joints]
     if "next_observations" not in arrays:
         arrays["next_observations"] = np.concatenate([arrays["observations"][1:], arrays["observations"][-1:]])
         arrays["valid_next"] = ~(arrays["terminals"] | arrays["timeouts"])
@@ -347,7 +354,7 @@ def _into_box(
     outside = int((excess > _ACTION_TOLERANCE).sum())
     if outside and not clip:
         worst = f"the worst by {excess.max():.4g} in row {excess.argmax()}"
-        _fail(path, f"actions lie outside their box in {outside} rows, {worst}; rescale them, or ask for clipping")
+        _fail(path, f"actions lie outside their box in {outside} rows, {worst}; rescale them, or clip them with --clip-actions")
     return np.clip(actions, low, high), outside
 
 

@@ -12,6 +12,7 @@ _TASKS: dict[str, Task] = {task.name: task for task in catalogue()}
 
 def register_task(task: Task) -> Task:
     """Adds a task, or replaces the one of its name; from then on every command knows it."""
+    task.identity()  # raises for a termination that has no name
     _TASKS[task.name] = task
     return task
 

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from .dataset import OfflineDataset
+from .errors import UserError, unknown
 from .rules import never
 
 Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -71,6 +72,8 @@ class DataFile:
     url: str
     bytes: int
     sha256: str
+    episode_rows: int = 1000  # of an episode that nothing ended, where the file stores no timeouts
+    part_rows: int | None = None  # a file of several logs, one after another, each of so many rows
 
     @property
     def name(self) -> str:
@@ -92,6 +95,7 @@ class Task:
     action_size: int
     termination: Termination = never
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    follows: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None  # fields that the parameters decide
     action_low: float = -1.0
     action_high: float = 1.0
     max_episode_steps: int = 1000
@@ -125,7 +129,12 @@ class Task:
         return 100 * std / (high - low)
 
     def with_parameters(self, **parameters: Any) -> Task:
-        return replace(self, parameters={**self.parameters, **parameters})
+        """A variant; what follows from its parameters (termination, sizes) is changed with them."""
+        for name in parameters:
+            if name not in self.parameters:
+                raise unknown(f"parameter of {self.name}", name, self.parameters, "mopo-bench list tasks --json")
+        parameters = {**self.parameters, **parameters}
+        return replace(self, parameters=parameters, **(self.follows(parameters) if self.follows else {}))
 
     def identity(self) -> dict[str, Any]:
         """What of a task decides the numbers of a run beside its data."""
@@ -150,8 +159,14 @@ class Task:
 
 
 def name_of(function: Any) -> str:
-    """The name of a function, or of a function with arguments fixed and which they are."""
+    """The name of a function, or of a function with arguments fixed and which they are; it stands in a run's identity.
+
+    Raises UserError for what has no name of its own: two lambdas, or two closures of one factory, would be taken as one.
+    """
     if isinstance(function, partial):
         fixed = ", ".join(f"{key}={value!r}" for key, value in function.keywords.items())
         return f"{name_of(function.func)}({fixed})"
-    return getattr(function, "__name__", repr(function))
+    name = getattr(function, "__qualname__", "<object>")
+    if "<" in name:
+        raise UserError(f"{name} cannot tell one run from another: give a function of a module, or functools.partial of one")
+    return name

@@ -30,3 +30,9 @@ def test_the_submission_check_runs_the_readme_s_test_command():
 def test_links_and_named_files_exist():
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_public_names_can_be_imported():
+    import mopo_bench
+
+    assert all(callable(getattr(mopo_bench, name)) for name in mopo_bench.__all__)

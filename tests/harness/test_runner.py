@@ -236,9 +236,9 @@ def test_groups_form_at_equal_steps(plan, tmp_path):
     assert starts == {0: [0, 50], 1: [0], 2: [0], 3: [0, 50], 4: [0]}
 
 
-def test_longest_work_comes_first(plan, tmp_path):
-    here = plan("sac", "mopo", results=tmp_path)
-    assert [cell.algorithm.name for cell in groups(pending(here), 1)] == ["mopo", "sac"]
+def test_runs_that_wait_for_no_fit_come_first(plan, tmp_path):
+    here = plan("mopo", "sac", results=tmp_path)
+    assert [cell.algorithm.name for cell in groups(pending(here), 1)] == ["sac", "mopo"]
 
 
 def test_status_tells_what_is_missing(plan, command, tmp_path):

@@ -1,5 +1,6 @@
 """Where a batch comes from: D4RL's file if it is here, else made once and kept."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -53,6 +54,13 @@ def v0_file(path, rows=50, reward=7.0, observation_size=11):
         file["terminals"] = (np.arange(rows) % 10 == 9).astype(np.uint8)
         file["timeouts"] = np.zeros(rows, np.uint8)
     return path
+
+
+def knowing(task, path, **layout):
+    """The task as if D4RL's file were this one."""
+    content = path.read_bytes()
+    facts = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **layout}
+    return replace(task, files=(replace(task.files[0], **facts), *task.files[1:]))
 
 
 def test_cache_folder_is_the_one_named(cache, monkeypatch):
@@ -133,8 +141,8 @@ def test_labels(cache, tmp_path):
     assert regenerated["from"] == "a randomly initialised policy" and "random" in regenerated["policy"]["policy"]
     own = load_batch(HOPPER, BatchRequest(file=v0_file(tmp_path / "mine.hdf5"))).provenance
     assert own["label"] == "hopper-random@file" and own["from"] == "mine.hdf5"
-    v0_file(cache / "d4rl" / "hopper_random.hdf5")
-    d4rl = load_batch(HOPPER, BatchRequest()).provenance
+    path = v0_file(cache / "d4rl" / "hopper_random.hdf5")
+    d4rl = load_batch(knowing(HOPPER, path), BatchRequest()).provenance
     assert d4rl["label"] == "hopper-random@v0" and "hopper_random.hdf5" in d4rl["from"]
 
 
@@ -143,29 +151,55 @@ def test_d4rl_file_is_preferred(folder, cache, tmp_path):
     path = v0_file(tmp_path / folder / "hopper_random.hdf5")
     assert d4rl_path(HOPPER.files[0]) == path
     for source in ("auto", "d4rl"):
-        batch = load_batch(HOPPER, BatchRequest(source))
+        batch = load_batch(knowing(HOPPER, path), BatchRequest(source))
         assert len(batch) == 50 and (batch.rewards == 7.0).all()
         assert batch.valid_next.sum() == 45 and batch.terminals.sum() == 5
     assert (load_batch(HOPPER, BatchRequest("regenerated", rows=300)).rewards != 7.0).any()
 
 
 def test_own_folder_comes_before_d4rls(cache, tmp_path):
-    v0_file(cache / "d4rl" / "hopper_random.hdf5", reward=1.0)
+    path = v0_file(cache / "d4rl" / "hopper_random.hdf5", reward=1.0)
     v0_file(tmp_path / "d4rl" / "hopper_random.hdf5", reward=2.0)
-    assert (load_batch(HOPPER, BatchRequest()).rewards == 1.0).all()
+    assert (load_batch(knowing(HOPPER, path), BatchRequest()).rewards == 1.0).all()
+
+
+def test_a_file_is_d4rls_by_checksum(cache):
+    """A name alone gives nobody the paper's label."""
+    path = v0_file(cache / "d4rl" / "hopper_random.hdf5")
+    with pytest.raises(UserError, match="bytes where D4RL's has 54,351,370"):
+        load_batch(HOPPER, BatchRequest())
+    known = knowing(HOPPER, path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="another checksum"):
+        load_batch(known, BatchRequest())
+
+
+def test_the_layout_of_a_file_without_timeouts(cache):
+    """Episodes of the length that the file is known to have, and a new one where a second log begins."""
+    path = cache / "d4rl" / "hopper_random.hdf5"
+    v0_file(path)
+    with h5py.File(path, "r+") as file:
+        del file["timeouts"]
+        file["terminals"][:] = 0
+    batch = load_batch(knowing(HOPPER, path, episode_rows=9, part_rows=25), BatchRequest())
+    ends = [8, 17, 24, 33, 42]
+    assert np.flatnonzero(batch.timeouts).tolist() == ends
+    assert np.flatnonzero(~batch.valid_next).tolist() == [*ends, 49]
 
 
 def test_v2_file_is_not_taken_for_v0(cache, tmp_path):
     v0_file(tmp_path / "d4rl" / "hopper_random-v2.hdf5")
     assert load_batch(HOPPER, SMALL).provenance["source"] == "regenerated"
-    with pytest.raises(UserError, match=r"hopper_random\.hdf5 is not on this machine"):
+    with pytest.raises(UserError, match=r"hopper_random\.hdf5 is not in"):
         load_batch(HOPPER, BatchRequest("d4rl"))
 
 
 def test_file_of_another_task_is_refused(cache):
-    v0_file(cache / "d4rl" / "hopper_random.hdf5", observation_size=17)
+    path = v0_file(cache / "d4rl" / "hopper_random.hdf5", observation_size=17)
     with pytest.raises(UserError, match="17 columns, expected 11"):
-        load_batch(HOPPER, BatchRequest())
+        load_batch(knowing(HOPPER, path), BatchRequest())
 
 
 def test_window(cache, tmp_path):
@@ -182,8 +216,8 @@ def test_window(cache, tmp_path):
         ("hopper-random", BatchRequest("internet"), "choose one of auto, d4rl, regenerated"),
         ("hopper-random", BatchRequest(rows=0), "at least 1"),
         ("hopper-random", BatchRequest(rows=-3), "at least 1"),
-        ("hopper-mixed", BatchRequest("d4rl"), r"hopper_mixed\.hdf5 is not on this machine; put it into .*d4rl"),
-        ("hopper-mixed", BatchRequest(), r"no policy of it is bundled; put hopper_mixed\.hdf5 into .*d4rl"),
+        ("hopper-mixed", BatchRequest("d4rl"), r"hopper_mixed\.hdf5 is not in .*d4rl; put one there"),
+        ("hopper-mixed", BatchRequest(), r"no policy of it is bundled, and hopper_mixed\.hdf5 is not in .*d4rl"),
         ("ant-angle", BatchRequest(), "--batch FILE"),
         ("point-angle", BatchRequest("d4rl"), "not a task of D4RL"),
     ],

@@ -5,12 +5,14 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import resources
 
 import gymnasium
 import mopo_bench.results
 import numpy as np
 import pytest
+import torch
 from mopo_bench.tasks import rules
 from mopo_bench.tasks.environments import quiet_model_loading
 from mopo_bench.tasks.errors import UserError
@@ -111,7 +113,27 @@ def test_terminations(names, rule):
 def test_parameters_of_table_2():
     assert get_task("halfcheetah-jump").parameters == {"height_weight": 15.0, "observation": "torso", "z_reference": "reset"}
     assert get_task("ant-angle").parameters == {"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": (0.2, 1.0)}
-    assert all(get_task(name).evaluation_episodes == 100 and get_task(name).steps == 1_000_000 for name in TABLE_2)
+    assert all(get_task(name).evaluation_episodes == 100 and get_task(name).steps == 3_000_000 for name in TABLE_2)
+
+
+def test_what_follows_from_parameters():
+    """A variant's rules are those of its environment."""
+    state = torch.zeros(27)
+    state[0] = 5.0
+    ant = get_task("ant-angle")
+    assert ant.termination(state, state, state) and not ant.with_parameters(healthy_z_range=None).termination(
+        state, state, state
+    )
+    assert get_task("halfcheetah-jump").with_parameters(observation="plain").observation_size == 17
+    with pytest.raises(UserError, match="'angle'"):
+        ant.with_parameters(angel=45.0)
+
+
+def test_a_termination_without_a_name_is_refused():
+    """Two lambdas would be one to a run's identity."""
+    with pytest.raises(UserError, match="partial"):
+        register_task(replace(get_task("point-angle"), name="nameless", termination=lambda *states: None))
+    assert "nameless" not in all_tasks()
 
 
 def test_budget_of_table_1():
