@@ -1,4 +1,4 @@
-"""For all tests: batches are made in a folder of this session, and nobody's own D4RL files are found."""
+"""For all tests: batches are made in a folder of this test run, and nobody's own D4RL files are found."""
 
 import pytest
 
