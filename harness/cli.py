@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 import traceback
 from enum import StrEnum
@@ -408,6 +409,10 @@ def main() -> None:
         code = 2
     if code == 130:  # typer itself turns Ctrl-C into this
         _complain("stopped; the next run goes on from the last checkpoint")
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough: no complaint at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -90,6 +90,8 @@ def start():
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # a shell that starts its jobs in the background has them ignore Ctrl-C, and children inherit that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         started.append(process)
         return process
