@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -256,14 +257,30 @@ def _checkpoint_step(cell: Cell, seed: int, done: int) -> int:
 @contextmanager
 def workers(jobs: int) -> Iterator[None]:
     """joblib's processes with one thread each, BLAS included; killed when the user interrupts."""
-    context = joblib.parallel_config(backend="loky", inner_max_num_threads=1) if jobs > 1 else nullcontext()
-    try:
-        with context:
+    if jobs == 1:
+        yield
+        return
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1, max_nbytes=None):
+        with interrupts_ignored():  # a terminal's Ctrl-C goes to the workers, too, and is theirs to ignore
+            joblib.Parallel(n_jobs=jobs)(joblib.delayed(os.getpid)() for _ in range(jobs))
+        try:
             yield
-    except KeyboardInterrupt:
-        if jobs > 1:
-            get_reusable_executor().shutdown(wait=False, kill_workers=True)
-        raise
+        except KeyboardInterrupt:
+            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+            raise
+
+
+@contextmanager
+def interrupts_ignored() -> Iterator[None]:
+    """What is started meanwhile ignores Ctrl-C for good. Does nothing outside the main thread, which alone may set signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
