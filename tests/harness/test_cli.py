@@ -362,7 +362,9 @@ def test_interrupted_by_the_user(jobs, plan, arguments, start, wait_for, tmp_pat
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert len(err.splitlines()) == 1 and "next run goes on" in err
+    # joblib's own tracker warns now and then, in two lines, that a folder it was to delete is gone already
+    said = [line for line in err.splitlines() if "resource_tracker" not in line]
+    assert len(said) == 1 and "next run goes on" in said[0]
     wait_for(lambda: not alive(process.pid), seconds=30)
     reached = {run.seed: run.steps for run in load_runs(tmp_path)}
     assert {run.state for run in load_runs(tmp_path)} == {"running"} and max(reached.values()) > 0
