@@ -28,7 +28,7 @@ from ..tasks.task import Task
 from .evaluation import Evaluator, reset_seeds
 from .machine import describe_machine, prepare_process
 from .stepping import StepStreams, updater
-from .store import csv_text, identity_hash, replace_file, write_text
+from .store import csv_text, identity_hash, load_tensors, replace_file, write_text
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,7 @@ class Collection:
 
     def read(self, checkpoint: Path) -> dict[str, Any]:
         """The state in a checkpoint of this same collection; else UserError."""
-        try:
-            state = torch.load(checkpoint, weights_only=True)
-        except Exception as error:
-            raise UserError(f"{checkpoint} cannot be read ({type(error).__name__}); delete it to start again") from None
+        state = load_tensors(checkpoint, "delete it to start again")
         if state.get("identity") != self.identity():
             raise UserError(f"{checkpoint} belongs to another collection, {state.get('identity')}; choose another --out")
         return state

@@ -83,7 +83,8 @@ def make_plan(
         for task in chosen_tasks
         for each in chosen
     }
-    missing = {task.name: reason for task in chosen_tasks if (reason := why_missing(task, batch))}
+    requests = {task.name: batch_request(batch, task, suite) for task in chosen_tasks}
+    missing = {task.name: reason for task in chosen_tasks if (reason := why_missing(task, requests[task.name]))}
     if missing:
         here = ",".join(task.name for task in chosen_tasks if task.name not in missing)
         others = f"; the others run with --tasks {here}" if here else ""
@@ -91,10 +92,7 @@ def make_plan(
         raise UserError(f"no batch on this machine for {why}; --batch FILE takes one of your own{others}")
     cells = []
     for task in chosen_tasks:
-        rows = batch.rows if batch.rows is not None or suite is None else suite.rows.get(task.name)
-        source = suite.data if suite is not None and batch.source == "auto" else batch.source
-        request = replace(batch, source=source, rows=rows)
-        data = load_batch(task, request)
+        data = load_batch(task, requests[task.name])
         if data.dynamics_rows.sum() < 2:
             raise UserError(f"the batch of {task.name} needs at least two rows to learn from")
         described = describe_batch(data)
@@ -107,7 +105,7 @@ def make_plan(
                     algorithm=each,
                     config=config,
                     overrides=overrides,
-                    batch=request,
+                    batch=requests[task.name],
                     digest=described["digest"],
                     steps=budget,
                     seeds=tuple(seeds),
@@ -120,6 +118,14 @@ def make_plan(
                 )
             )
     return Plan(tuple(cells), results)
+
+
+def batch_request(batch: BatchRequest, task: Task, suite: Suite | None) -> BatchRequest:
+    """What the user asked for, and the suite's choice where the user made none."""
+    if suite is None:
+        return batch
+    rows = suite.rows.get(task.name) if batch.rows is None else batch.rows
+    return replace(batch, source=suite.data if batch.source == "auto" else batch.source, rows=rows)
 
 
 def configure(
@@ -235,8 +241,10 @@ def groups(todo: Sequence[tuple[Cell, int, int]], group: int) -> list[Cell]:
     """Cells of at most `group` seeds that stand at the same step: first those that wait for no fit, the longest first."""
     waiting: dict[tuple[int, int], list[int]] = {}
     cells = {id(cell): cell for cell, _, _ in todo}
-    for cell, seed, done in todo:
-        waiting.setdefault((id(cell), _checkpoint_step(cell, seed, done)), []).append(seed)
+    for cell, seed, _ in todo:
+        # the record may be a moment behind its checkpoint; groups are formed from what will be loaded
+        checkpoint = Store(cell.results).load_checkpoint(cell.seed_folder(seed))
+        waiting.setdefault((id(cell), checkpoint["step"] if checkpoint else 0), []).append(seed)
     made = [
         (cells[key].with_seeds(*seeds[first : first + group]), done)
         for (key, done), seeds in waiting.items()
@@ -244,14 +252,6 @@ def groups(todo: Sequence[tuple[Cell, int, int]], group: int) -> list[Cell]:
     ]
     order = sorted(made, key=lambda each: (bool(each[0].algorithm.experience.stages), each[1] - each[0].steps))
     return [cell for cell, _ in order]
-
-
-def _checkpoint_step(cell: Cell, seed: int, done: int) -> int:
-    # the record may be a moment behind its checkpoint; groups are formed from what will be loaded
-    if done == 0 and not (cell.seed_folder(seed) / "checkpoint.pt").exists():
-        return 0
-    checkpoint = Store(cell.results).load_checkpoint(cell.seed_folder(seed))
-    return int(checkpoint["step"]) if checkpoint else 0
 
 
 @contextmanager

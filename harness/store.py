@@ -60,6 +60,14 @@ def read_json(path: Path, advice: str) -> Any:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); {advice}") from None
 
 
+def load_tensors(path: Path, advice: str) -> dict[str, Any]:
+    """The checkpoint in a file of ours, on the CPU; UserError, with what to do, if it cannot be read."""
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}); {advice}") from None
+
+
 def csv_text(rows: list[dict[str, Any]]) -> str:
     """Rows as CSV, with the columns of all of them in the order in which they first appear."""
     stream = io.StringIO()
@@ -145,12 +153,7 @@ class Store:
 
     def load_checkpoint(self, folder: Path) -> dict[str, Any] | None:
         path = folder / "checkpoint.pt"
-        if not path.exists():
-            return None
-        try:
-            return torch.load(path, weights_only=True, map_location="cpu")
-        except Exception as error:
-            raise UserError(f"{path} cannot be read ({type(error).__name__}); delete it to run this seed again") from None
+        return load_tensors(path, "delete it to run this seed again") if path.exists() else None
 
     def stage_path(self, stage: str, identity: str, seed: int) -> Path:
         return self.root / "stages" / stage / identity / f"seed-{seed}.pt"

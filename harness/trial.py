@@ -174,7 +174,7 @@ class Trial:
         steps = {checkpoint["step"] if checkpoint else 0 for checkpoint in checkpoints}
         if len(steps) > 1:
             raise ValueError(f"seeds of one group stand at different steps {sorted(steps)}")
-        self.step = self.first_step = steps.pop()
+        self.step = steps.pop()
         self.records = [
             {**empty_record(seed), **(checkpoint["record"] if checkpoint else {})}
             for seed, checkpoint in zip(cell.seeds, checkpoints, strict=True)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import filelock
+import gymnasium
+import mujoco
 import platformdirs
 
 from .behaviour import RECIPE_VERSION
@@ -158,9 +160,6 @@ def _cache_trouble(folder: Path) -> Iterator[None]:
 
 def _recipe_digest(task: Task) -> str:
     """Of what a regenerated batch is made from: bundled files, rules and parameters, recipe, versions of the simulator."""
-    import gymnasium
-    import mujoco
-
     state = hashlib.sha256(repr((task.identity(), RECIPE_VERSION, gymnasium.__version__, mujoco.__version__)).encode())
     for kind in ("npz", "hdf5"):
         bundled = resources.files(__package__) / "bundled" / f"{task.name}.{kind}"
