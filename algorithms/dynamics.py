@@ -249,9 +249,10 @@ def regression_data(problem: OfflineProblem, dtype: torch.dtype, device: torch.d
     def tensor(array: Any) -> Tensor:
         return torch.as_tensor(array[keep]).to(device, dtype)
 
-    observations, successors = tensor(batch.observations), tensor(batch.next_observations)
+    observations = tensor(batch.observations)
     inputs = torch.cat((observations, tensor(batch.actions)), -1)
-    return inputs, torch.cat((tensor(batch.rewards)[:, None], successors - observations), -1)
+    changes = tensor(batch.next_observations).sub_(observations)
+    return inputs, torch.cat((tensor(batch.rewards)[:, None], changes), -1)
 
 
 def r_squared(predicted: Tensor, target: Tensor) -> float:

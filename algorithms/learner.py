@@ -9,11 +9,13 @@ Axes, in this order: seed S, ensemble E, samples, batch B, features. Scalars of 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -202,6 +204,8 @@ class Experience:
 
     Stages are models fitted once on the data and shared by everything that names them with the same settings:
     `stages = {"dynamics": Dynamics}`. They reach the constructor fitted, stacked over the group's seeds.
+
+    `table` is the batch and `usable` which of its rows may be drawn, see `pack_dataset`; `draw_real` draws from them.
     """
 
     @dataclass(frozen=True)
@@ -225,7 +229,7 @@ class Experience:
         self.dtype, self.device = dtype, torch.device(device)
         self.layout = Layout(problem.observation_size, problem.action_size)
         self.fitted = dict(stages or {})
-        self.rows = pack_dataset(problem.batch, self.layout, dtype, device)
+        self.table, self.usable = pack_dataset(problem.batch, dtype, device)
         self.build()
 
     vitals: Mapping[str, Tensor] = MappingProxyType({})  # (S,) each, stored with every evaluation
@@ -241,8 +245,11 @@ class Experience:
         return self.layout.batch(self.draw_real(uniform))
 
     def draw_real(self, uniform: Tensor) -> Tensor:
-        index = (uniform * len(self.rows)).long()
-        return self.rows.index_select(0, index.flatten()).view(*index.shape, -1)
+        count = len(self.table if self.usable is None else self.usable)
+        index = (uniform * count).long().flatten()
+        if self.usable is not None:
+            index = self.usable.index_select(0, index)
+        return self.table.index_select(0, index).view(*uniform.shape, -1)
 
     def state(self, index: int) -> dict[str, Any]:
         """What a checkpoint must hold of seed number `index` beside what can be derived again."""
@@ -252,8 +259,14 @@ class Experience:
         """Takes one state per seed, in order. `learner` is loaded already and may be used to replay rollouts."""
 
 
-def pack_dataset(batch: OfflineDataset, layout: Layout, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """The rows critics may use: those whose next observation is valid, and terminal ones, where it does not count."""
-    keep = batch.critic_rows
-    arrays = (batch.observations, batch.actions, batch.rewards, ~batch.terminals, batch.next_observations)
-    return layout.pack(*(torch.as_tensor(array[keep]).to(device, dtype) for array in arrays))
+def pack_dataset(batch: OfflineDataset, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
+    """All rows packed, (N, width), and the indices of those that critics may use, or None where that is all of them.
+
+    A critic may use rows whose next observation is valid, and terminal ones, where it does not count. float32 on the CPU is
+    the batch's own memory, or the file it is mapped from: writing to it is an error, and may end the process.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        table = torch.from_numpy(batch.table()).to(device, dtype)
+    usable = batch.critic_rows
+    return table, None if usable.all() else torch.from_numpy(np.flatnonzero(usable)).to(device)

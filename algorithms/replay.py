@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..tasks.dataset import Packing
+
 
 class Batch(NamedTuple):
     """B transitions per seed. `observation_actions` is s and a side by side, the critics' input; `alive` is 1 - terminal."""
@@ -19,31 +21,23 @@ class Batch(NamedTuple):
     next_observations: Tensor  # (S, B, obs)
 
 
-class Layout(NamedTuple):
-    """Columns of a row: observation, action, reward, alive, next observation."""
-
-    observation_size: int
-    action_size: int
-
-    @property
-    def width(self) -> int:
-        return 2 * self.observation_size + self.action_size + 2
+class Layout(Packing):
+    """How a row is packed, for tensors."""
 
     def pack(self, observations: Tensor, actions: Tensor, rewards: Tensor, alive: Tensor, next_observations: Tensor) -> Tensor:
         """(..., obs), (..., act), (...), (...), (..., obs) to rows (..., width)."""
-        return torch.cat((observations, actions, rewards[..., None], alive[..., None], next_observations), dim=-1)
+        rows = observations.new_empty(*rewards.shape, self.width)
+        return self.fill(rows, observations, actions, rewards, alive, next_observations)
 
     def batch(self, rows: Tensor) -> Batch:
         """Views on rows (S, B, width)."""
-        observed = self.observation_size
-        acted = observed + self.action_size
         return Batch(
-            rows[..., :observed],
-            rows[..., observed:acted],
-            rows[..., :acted],
-            rows[..., acted],
-            rows[..., acted + 1],
-            rows[..., acted + 2 :],
+            rows[..., self.observations],
+            rows[..., self.actions],
+            rows[..., self.observation_actions],
+            rows[..., self.rewards],
+            rows[..., self.alive],
+            rows[..., self.next_observations],
         )
 
 

@@ -26,6 +26,7 @@ def plan_run(
     window: str = "all",
     rows: int | None = None,
     batch: Path | None = None,
+    data_seed: int = 0,
     clip_actions: bool = False,
     results: Path | str = "runs",
     settings: Mapping[str, Any] | None = None,
@@ -45,7 +46,7 @@ def plan_run(
         results=Path(results),
         suite=chosen,
         steps=steps,
-        batch=BatchRequest(data, rows, window, batch, 0, clip_actions),
+        batch=BatchRequest(data, rows, window, batch, data_seed, clip_actions),
         settings=settings,
         **options,
     )

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ..tasks.errors import UserError
+from .data_cli import data_app
+from .terminal import Json, checked_count, console, names, print_rows
 
 app = typer.Typer(
     name="mopo-bench",
@@ -25,12 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Batches: where each comes from, and what is in it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-console = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width of its own
 
 Results = Annotated[Path, typer.Option(help="Folder of run records.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_RESULTS = Path("runs")
 MOST_SEEDS = 10_000  # a slip of the finger, not a plan
 
@@ -62,10 +60,6 @@ class TableName(StrEnum):
     scores = "scores"
 
 
-def names(text: str | None) -> list[str]:
-    return [part.strip() for part in (text or "").split(",") if part.strip()]
-
-
 def parse_seeds(text: str) -> list[int]:
     """ "6": 0 to 5; "0,1,5": these; "21-23": 21, 22, 23; a trailing comma makes a list of one."""
     try:
@@ -87,12 +81,6 @@ def parse_seeds(text: str) -> list[int]:
     if not seeds:
         raise UserError(f"--seeds {text}: no seeds named")
     return seeds
-
-
-def checked_count(option: str, number: int) -> int:
-    if number < 1:
-        raise UserError(f"{option} {number}: ask for at least 1")
-    return number
 
 
 def parse_settings(settings: list[str]) -> dict[str, str]:
@@ -117,7 +105,7 @@ def list_command(kind: Kind, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    _print_rows([{column: value for column, value in row.items() if column != "settings"} for row in rows])
+    print_rows([{column: value for column, value in row.items() if column != "settings"} for row in rows])
 
 
 @app.command()
@@ -130,9 +118,12 @@ def run(
     jobs: Annotated[int | None, typer.Option(help="Worker processes of one thread each; all cores by default.")] = None,
     group: Annotated[int, typer.Option(help="Seeds of a cell trained together; pays on a GPU only.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    data: Annotated[str, typer.Option(help="auto, d4rl or regenerated.")] = "auto",
+    data: Annotated[str, typer.Option(help="auto, d4rl, d4rl-v2 or regenerated.")] = "auto",
     window: Annotated[str, typer.Option(help="all, last_1m or first_1m rows of the batch.")] = "all",
     rows: Annotated[int | None, typer.Option(help="Rows of a regenerated batch.")] = None,
+    data_seed: Annotated[
+        int, typer.Option(help="Seed of a regenerated batch; jump and angle: odd is the second collection.")
+    ] = 0,
     batch: Annotated[Path | None, typer.Option(help="Your own HDF5 file in D4RL's layout, for one task.")] = None,
     clip_actions: Annotated[bool, typer.Option(help="Accept actions outside the box, clipped.")] = False,
     results: Results = DEFAULT_RESULTS,
@@ -161,6 +152,7 @@ def run(
         window=window,
         rows=rows,
         batch=batch,
+        data_seed=data_seed,
         clip_actions=clip_actions,
         results=results,
         settings=parse_settings(set_ or []),
@@ -255,106 +247,6 @@ def demo(
     _report(outcome, plan)
 
 
-@data_app.command("list")
-def data_list(as_json: Json = False) -> None:
-    """Every task: where its batch comes from and whether it is here.
-
-    Example: mopo-bench data list
-    """
-    from .listing import data_listing
-
-    rows = data_listing()
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
-    _print_rows(rows)
-
-
-@data_app.command("inspect")
-def data_inspect(
-    task_or_file: Annotated[str, typer.Argument(help="A task, or an HDF5 file in D4RL's layout.")],
-    data: Annotated[str, typer.Option(help="auto, d4rl or regenerated.")] = "auto",
-    rows: Annotated[int | None, typer.Option(help="Rows of a regenerated batch.")] = None,
-    as_json: Json = False,
-) -> None:
-    """What is in a batch: rows, episodes, returns, terminals, what had to be repaired or dropped.
-
-    Example: mopo-bench data inspect hopper-medium
-    """
-    from .listing import inspect_batch
-
-    facts = inspect_batch(task_or_file, data, rows)
-    if as_json:
-        print(json.dumps(facts, indent=1))
-        return
-    for key, value in facts.items():
-        console.print(f"{key:>16}  {_text(value)}")
-
-
-@data_app.command("collect")
-def data_collect(
-    task: Annotated[str, typer.Argument(help="A *-medium task, or any task with --target.")],
-    out: Annotated[Path, typer.Option(help="Folder for the policy, its training curve, the batch and the checkpoint.")],
-    target: Annotated[float | None, typer.Option(help="Stop at this return; a third of the expert's by default.")] = None,
-    steps: Annotated[int, typer.Option(help="Stop after this many environment steps at the latest.")] = 400_000,
-    rows: Annotated[int, typer.Option(help="Rows of the batch rolled out from the policy.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="Seed of training and rollout.")] = 0,
-    evaluate_every: Annotated[int, typer.Option(help="Environment steps between evaluations.")] = 1_000,
-    compile_: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the step (needs a C compiler).")] = False,
-) -> None:
-    """Trains SAC online by D4RL's protocol and writes a batch of its stochastic policy; goes on where it was stopped.
-
-    Example: mopo-bench data collect hopper-medium --out collected/hopper-medium
-    """
-    from ..tasks.behaviour import roll_out
-    from ..tasks.dataset import write_hdf5
-    from ..tasks.registry import get_task
-    from .collect import Collection, medium_return
-
-    chosen = get_task(task)
-    checked_count("--steps", steps)
-    checked_count("--rows", rows)
-    checked_count("--evaluate-every", evaluate_every)
-    goal = medium_return(chosen) if target is None else target
-    collection = Collection(chosen, goal, steps, seed=seed, evaluate_every=evaluate_every, compiled=compile_)
-    policy = collection.run(out, _print_curve)
-    write_hdf5(roll_out(chosen, policy, rows, seed), out / "batch.hdf5")
-    console.print(f"{policy.about['policy']}, return {policy.about['return_mean']:.0f}; {rows:,} rows in {out / 'batch.hdf5'}")
-    if policy.about["return_mean"] is None or policy.about["return_mean"] < collection.target_return:
-        console.print(f"the target return of {collection.target_return:.0f} was not reached: go on with a larger --steps")
-
-
-@data_app.command("curves")
-def data_curves(
-    files: Annotated[list[Path], typer.Argument(help="curve.csv files of `data collect`.")],
-    out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")],
-) -> None:
-    """Draws the training curves of collections side by side.
-
-    Example: mopo-bench data curves results/collection/*.csv --out curves.png
-    """
-    from .plots import collection_curves
-
-    if out.suffix not in (".png", ".svg", ".pdf"):
-        raise UserError(f"--out {out}: expected a name that ends in .png, .svg or .pdf")
-    collection_curves(files, out)
-
-
-def _print_rows(rows: list[dict[str, Any]]) -> None:
-    table = Table(box=None, header_style="bold")
-    for index, column in enumerate(rows[0]):
-        table.add_column(column.replace("_", " "), no_wrap=index == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*[_text(value) for value in row.values()])
-    console.print(table)
-
-
-def _print_curve(row: dict[str, Any]) -> None:
-    console.print(
-        f"{row['steps']:>8,} steps  return {row['return_mean']:8.1f} ± {row['return_std']:.1f}  {row['seconds']:.0f} s"
-    )
-
-
 def _print_plan(plan: Any) -> None:
     from .runner import state_of
     from .store import Store
@@ -375,18 +267,6 @@ def _report(outcome: dict[str, list[str]], plan: Any) -> None:
     console.print(f"Run records are in {plan.results}; `mopo-bench table scores --results {plan.results}` prints them.")
     if set(outcome) - {"done", "diverged"}:
         raise typer.Exit(3)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:,.6g}"
-    if isinstance(value, list | tuple):
-        return ", ".join(_text(each) for each in value)
-    return "" if value is None else str(value)
 
 
 def main() -> None:

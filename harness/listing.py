@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from ..algorithms.registry import all_algorithms
-from ..tasks.batches import BatchRequest, d4rl_path, load_batch
-from ..tasks.dataset import read_hdf5
-from ..tasks.registry import all_tasks, get_task
+from ..tasks.batches import BatchRequest, regenerated_path
+from ..tasks.d4rl import FileState, verify
+from ..tasks.registry import all_tasks
 from .suite import suites
 
 
@@ -55,37 +56,35 @@ def listing(kind: str) -> list[dict[str, Any]]:
 
 
 def data_listing() -> list[dict[str, Any]]:
-    """One row per task: D4RL's file and whether it is here, and what it is regenerated from."""
+    """One row per task: the batch that `--data auto` takes, by the label of runs on it, its rows, and whether it is here;
+    the states of D4RL's files (by size; `data verify` hashes them); what a batch is made from where they are not."""
     rows = []
     for task in all_tasks().values():
-        here = [file.version for file in task.files if d4rl_path(file)]
+        states = {file.version: verify(file, hashing=False) for file in task.files}
+        v0 = states.get("v0", FileState("absent"))
+        if v0.status in ("right size", "accepted"):
+            label, count, here = "v0" if v0.status == "right size" else "v0-changed", rows_of(v0.path), "yes"
+        else:
+            made = regenerated_path(task, BatchRequest()).exists()
+            label, count, here = task.regenerated_as, task.regenerated_rows, "yes" if made else "made when asked for"
         rows.append(
             {
                 "name": task.name,
-                "d4rl_file": task.files[0].name if task.files else None,
+                "batch": f"{task.name}@{label}",
+                "rows": count,
                 "here": here,
-                "regenerated_rows": task.regenerated_rows if task.regenerate else None,
-                "regenerated_from": task.regenerated_from or None,
+                "d4rl_file": task.files[0].name if task.files else None,
+                **{version: states[version].status if version in states else None for version in ("v0", "v2")},
+                "made_from": task.regenerated_from or None,
             }
         )
     return rows
 
 
-def inspect_batch(task_or_file: str, source: str, rows: int | None) -> dict[str, Any]:
-    """The facts of a task's batch, or of a file named by a path (one that exists, or ends in .hdf5 or .h5)."""
-    path = Path(task_or_file)
-    if task_or_file not in all_tasks() and (path.exists() or path.suffix in (".hdf5", ".h5")):
-        # no task says what the action box is, so any will do: the range is among the facts
-        notes = {"label": str(path), "source": "file"}
-        batch = read_hdf5(path, action_low=-math.inf, action_high=math.inf, provenance=notes)
-    else:
-        batch = load_batch(get_task(task_or_file), BatchRequest(source, rows))
-    notes = batch.provenance
-    return {
-        "label": notes.get("label"),
-        **batch.describe(),
-        "observation_size": batch.observations.shape[1],
-        "action_size": batch.actions.shape[1],
-        "from": notes.get("from"),
-        "digest": batch.digest(),
-    }
+def rows_of(path: Path | None) -> int | None:
+    """Of an HDF5 file in D4RL's layout; None where that cannot be read."""
+    try:
+        with h5py.File(path, "r") as file:
+            return len(file["rewards"])
+    except (OSError, KeyError, TypeError):
+        return None

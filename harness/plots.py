@@ -11,7 +11,9 @@ matplotlib.use("Agg")  # files only; a window system may be absent
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 
+from ..tasks.dataset import OfflineDataset
 from ..tasks.errors import UserError
 
 
@@ -31,10 +33,35 @@ def collection_curves(files: Sequence[Path], out: Path) -> None:
         axis.plot(steps, curve["episode_return_mean"], label="while exploring", linewidth=1, alpha=0.8)
         axis.set(title=file.stem, xlabel="environment steps", ylabel="undiscounted return")
         axis.legend(loc="upper left")
+    _save(figure, out)
+
+
+def batch_picture(batch: OfflineDataset, title: str, out: Path) -> None:
+    """Returns of the episodes: their distribution, along the log, and against the episodes' lengths."""
+    returns, lengths, starts = batch.episode_returns(), batch.episode_lengths(), batch.episodes()[0]
+    sns.set_theme(style="whitegrid", context="notebook")
+    figure, axes = plt.subplots(1, 3, figsize=(15, 3.8), layout="constrained")
+    sns.histplot(x=returns, bins=min(50, max(5, len(returns) // 4)), ax=axes[0])
+    axes[0].axvline(returns.mean(), color="black", linestyle="--", linewidth=1, label=f"mean {returns.mean():,.0f}")
+    axes[0].axvline(returns.max(), color="black", linestyle=":", linewidth=1, label=f"max {returns.max():,.0f}")
+    axes[0].set(xlabel="undiscounted return of an episode", ylabel="episodes")
+    axes[0].legend()
+    dots = {"s": 9, "linewidth": 0, "alpha": 0.6, "rasterized": True}
+    axes[1].scatter(starts, returns, **dots)
+    axes[1].set(xlabel="first row of the episode in the log", ylabel="return")
+    axes[2].scatter(lengths, returns, **dots)
+    axes[2].set(xlabel="length of the episode, steps", ylabel="return")
+    figure.suptitle(f"{title}: {len(batch):,} rows, {len(returns):,} episodes")
+    _save(figure, out)
+
+
+def _save(figure: Figure, out: Path) -> None:
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"{out}: expected a name that ends in .png, .svg or .pdf")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=110)
     except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}; choose another file with --out") from None
+        raise UserError(f"cannot write {out}: {error.strerror}; name another file") from None
     finally:
         plt.close(figure)

@@ -18,7 +18,7 @@ from ..tasks.registry import all_tasks
 from .store import Run
 
 Interval = tuple[float, float]
-SOURCES = ("v0", "v2", "regenerated", "file")  # of a batch; the paper's data first
+SOURCES = ("v0", "v0-changed", "v2", "regenerated", "lite", "file")  # of a batch; the paper's data first
 
 
 class Metric(NamedTuple):

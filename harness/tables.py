@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..tasks.catalog import DOMAINS, QUALITIES
+from ..tasks.catalog import DOMAINS, PROTOCOLS
 from ..tasks.errors import UserError, unknown
 from ..tasks.registry import all_tasks
 from .paper import BATCH, COLUMNS, PRINTED, paper_table, swapped_cells
@@ -83,7 +83,7 @@ def scores(runs: Iterable[Run], metric: str = "last") -> list[dict[str, Any]]:
 
 def table1(runs: Iterable[Run], metric: str = "last") -> Table:
     """Table 1: normalised scores on D4RL, by dataset type and environment."""
-    tasks = {f"{domain}-{quality}": (quality, domain) for quality, domain in itertools.product(QUALITIES, DOMAINS)}
+    tasks = {f"{domain}-{quality}": (quality, domain) for quality, domain in itertools.product(PROTOCOLS, DOMAINS)}
     title = "Table 1: normalised scores on D4RL's MuJoCo tasks"
     return _beside_paper("table1", title, "score", ("Dataset type", "Environment"), tasks, runs, metric)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .dataset import OfflineDataset, read_hdf5
-from .environments import make_environment
+from .dataset import OfflineDataset
+from .environments import make_environment, recorded_step
 from .errors import UserError
+from .hdf5 import read_hdf5
 from .streams import numpy_stream
 from .task import Task
 
-RECIPE_VERSION = 1  # raised by hand when the same policy would give another batch; a batch in the cache is then made anew
+RECIPE_VERSION = 2  # raised by hand when the same policy would give another batch; a batch in the cache is then made anew
 EPISODES_AT_ONCE = 10  # of one batch; part of what it is, since a product of 10 rows may round differently from one of 1
 
 
@@ -49,14 +50,8 @@ class BehaviourPolicy:
 
     @classmethod
     def load(cls, path: Path) -> BehaviourPolicy:
-        with np.load(path, allow_pickle=False) as file:
-            weights = [file[f"weight_{index}"] for index in range(len(file.files) - 1)]
-            return cls(weights, json.loads(str(file["about"])))
-
-    @classmethod
-    def bundled(cls, name: str) -> BehaviourPolicy:
-        with resources.as_file(resources.files(__package__) / "bundled" / f"{name}.npz") as path:
-            return cls.load(path)
+        weights, about = _load(path)
+        return cls(weights, about)
 
     @classmethod
     def random(cls, task: Task, seed: int, hidden: tuple[int, ...] = (256, 256)) -> BehaviourPolicy:
@@ -70,20 +65,79 @@ class BehaviourPolicy:
         return cls(weights, {"policy": "randomly initialised", "seed": seed})
 
 
+def save_series(policies: Sequence[BehaviourPolicy], path: Path) -> None:
+    """Policies along one training run in one file, in half precision: they need to act alike, not to learn on."""
+    facts = ("steps", "return_mean", "return_std")
+    about = {key: value for key, value in policies[-1].about.items() if key not in facts}
+    about["series"] = [{key: policy.about[key] for key in facts} for policy in policies]
+    stacked = [np.stack(weights).astype(np.float16) for weights in zip(*(policy.weights for policy in policies), strict=True)]
+    BehaviourPolicy(stacked, about).save(path)
+
+
+def bundled_policies(name: str) -> list[BehaviourPolicy]:
+    """The policy, or the series of policies along training, that comes with the package under `name`."""
+    with resources.as_file(resources.files(__package__) / "bundled" / f"{name}.npz") as path:
+        weights, about = _load(path)
+    if "series" not in about:
+        return [BehaviourPolicy(weights, about)]
+    facts = about.pop("series")
+    return [
+        BehaviourPolicy([weight[index].astype(np.float32) for weight in weights], {**about, **each})
+        for index, each in enumerate(facts)
+    ]
+
+
+def _load(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        return [file[f"weight_{index}"] for index in range(len(file.files) - 1)], json.loads(str(file["about"]))
+
+
 @threadpool_limits.wrap(limits=1)  # the same products on any number of cores
-def roll_out(task: Task, policy: BehaviourPolicy, rows: int, seed: int) -> OfflineDataset:
+def roll_out(
+    task: Task, policies: BehaviourPolicy | Sequence[tuple[BehaviourPolicy, float]], rows: int, seed: int
+) -> OfflineDataset:
     """A batch of `rows` steps of the stochastic policy in the task's environment, episodes one after another.
 
-    Episode k draws its start and its noise from streams named by k, so that its content does not depend on the others.
-    The last episode is cut where the rows end: its last row is neither terminal nor a timeout, as in D4RL's files.
+    Of several policies, each with its share of the rows, whole episodes of one follow whole episodes of the other. Episode k
+    draws its start and its noise from streams named by k, so that its content does not depend on the others. The last
+    episode is cut where the rows end: its last row is neither terminal nor a timeout, as in D4RL's files. Besides, the batch
+    stores what `recorded_step` gives.
     """
     if rows < 1:
         raise UserError(f"cannot roll out {rows} rows of {task.name}: ask for at least 1")
+    parts = [(policies, 1.0)] if isinstance(policies, BehaviourPolicy) else list(policies)
+    ends = rows * np.cumsum([share for _, share in parts]) / sum(share for _, share in parts)
+    steps: list[_Step] = []
+    episodes = 0
+    for (policy, _), end in zip(parts, ends, strict=True):
+        for episode in _episodes(task, policy, round(end) - len(steps), seed, episodes):
+            steps += episode
+            episodes += 1
+    columns = {name: np.array([step[name] for step in steps[:rows]]) for name in steps[0]}
+    return OfflineDataset(
+        **{name: columns.pop(name) for name in _Episode.columns},
+        valid_next=np.ones(rows, bool),
+        extras=columns,
+        provenance={"source": "regenerated", "task": task.name, "seed": seed, **_origin([policy for policy, _ in parts])},
+    )
+
+
+def _origin(policies: Sequence[BehaviourPolicy]) -> dict[str, Any]:
+    if len(policies) == 1:
+        return {"policy": policies[0].about}
+    return {"policies": [{key: value for key, value in each.about.items() if key != "machine"} for each in policies]}
+
+
+_Step = dict[str, Any]
+
+
+def _episodes(task: Task, policy: BehaviourPolicy, rows: int, seed: int, first: int) -> list[list[_Step]]:
+    """Whole episodes of at least `rows` rows in all (of none, where that is below 1), numbered from `first` on."""
     box = task.action_box
     slots: list[_Episode] = []
-    finished: dict[int, list[tuple]] = {}
-    started = rows_ready = next_in_order = 0
-    environments = [make_environment(task.environment, **task.parameters) for _ in range(EPISODES_AT_ONCE)]
+    finished: dict[int, list[_Step]] = {}
+    rows_ready, started, next_in_order = 0, first, first
+    environments = [make_environment(task.environment, **task.parameters) for _ in range(EPISODES_AT_ONCE if rows > 0 else 0)]
     while rows_ready < rows:
         while environments:
             slots.append(_Episode(started, environments.pop(), task, seed))
@@ -91,55 +145,76 @@ def roll_out(task: Task, policy: BehaviourPolicy, rows: int, seed: int) -> Offli
         noise = np.stack([slot.noise[len(slot.steps)] for slot in slots])
         actions = policy(np.stack([slot.observation for slot in slots]), noise).astype(np.float32)
         for slot, action in zip(list(slots), actions, strict=True):
-            if slot.step(action, box.from_unit(action), task.max_episode_steps):
+            if slot.step(box.from_unit(action)):
                 finished[slot.number] = slot.steps
                 environments.append(slot.environment)
                 slots.remove(slot)
-        while next_in_order in finished:
+        while next_in_order in finished and rows_ready < rows:
             rows_ready += len(finished[next_in_order])
             next_in_order += 1
-    steps = [step for number in range(next_in_order) for step in finished[number]][:rows]
-    observations, actions, rewards, successors, terminals, timeouts = (np.array(column) for column in zip(*steps, strict=True))
-    return OfflineDataset(
-        observations=observations.astype(np.float32),
-        actions=actions.astype(np.float32),
-        rewards=rewards.astype(np.float32),
-        next_observations=successors.astype(np.float32),
-        terminals=terminals.astype(bool),
-        timeouts=timeouts.astype(bool),
-        valid_next=np.ones(len(steps), bool),
-        provenance={"source": "regenerated", "task": task.name, "seed": seed, "policy": policy.about},
-    )
+    return [finished[number] for number in range(first, next_in_order)]
 
 
 class _Episode:
+    columns = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
+
     def __init__(self, number: int, environment: Any, task: Task, seed: int):
-        self.number, self.environment = number, environment
+        self.number, self.environment, self.task = number, environment, task
         generator = numpy_stream(seed, task.environment, "episode", number)
         self.noise = generator.standard_normal((task.max_episode_steps, task.action_size)).astype(np.float32)
         self.observation, _ = environment.reset(seed=int(generator.integers(2**31)))
-        self.steps: list[tuple] = []
+        self.steps: list[_Step] = []
 
-    def step(self, unit_action: np.ndarray, action: np.ndarray, max_episode_steps: int) -> bool:
-        successor, reward, terminated, _, _ = self.environment.step(action)
-        timeout = not terminated and len(self.steps) + 1 == max_episode_steps
-        self.steps.append((self.observation, action, reward, successor, terminated, timeout))
+    def step(self, action: np.ndarray) -> bool:
+        task = self.task
+        successor, reward, terminated, stored = recorded_step(self.environment, action, task.recorded)
+        timeout = not terminated and len(self.steps) + 1 == task.max_episode_steps
+        row = (np.float32(self.observation), action, np.float32(reward), np.float32(successor), terminated, timeout)
+        self.steps.append({**dict(zip(self.columns, row, strict=True)), **stored})
         self.observation = successor
         return terminated or timeout
 
 
-def from_actor(name: str) -> Callable[[Task, int, int], OfflineDataset]:
-    """A recipe: roll out the bundled actor of that name."""
-    return lambda task, rows, seed: roll_out(task, BehaviourPolicy.bundled(name), rows, seed)
+@dataclass(frozen=True)
+class FromPolicies:
+    """A recipe: rolls out the bundled policies `parts` in turn, (name, share of the rows) each, as the task's batch was logged,
+    and gives the rows the task's reward. With `collections`, the policies are of several training runs, name-0, name-1, ...,
+    and the batch's seed chooses among them."""
+
+    parts: tuple[tuple[str, float], ...]
+    collections: int = 0
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        names = [name for name, _ in self.parts]
+        return tuple(f"{name}-{run}.npz" for name in names for run in range(self.collections)) or tuple(
+            f"{n}.npz" for n in names
+        )
+
+    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
+        policies = []
+        for name, share in self.parts:
+            found = bundled_policies(f"{name}-{seed % self.collections}" if self.collections else name)
+            policies += [(policy, share / len(found)) for policy in found]
+        return task.relabelled(roll_out(task.as_collected(), policies, rows, seed))
+
+
+@dataclass(frozen=True)
+class FromBundledBatch:
+    """A recipe for a small batch that comes whole with the package; the seed has no part in it."""
+
+    name: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (f"{self.name}.hdf5",)
+
+    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
+        with resources.as_file(resources.files(__package__) / "bundled" / self.files[0]) as path:
+            batch = read_hdf5(path, action_low=task.action_low, action_high=task.action_high)
+        return batch.head(rows)
 
 
 def from_random_policy(task: Task, rows: int, seed: int) -> OfflineDataset:
     """A recipe: D4RL v0's *random*."""
     return roll_out(task, BehaviourPolicy.random(task, seed), rows, seed)
-
-
-def from_bundled_batch(task: Task, rows: int, seed: int) -> OfflineDataset:
-    """A recipe for a small batch that comes whole with the package; the seed has no part in it."""
-    with resources.as_file(resources.files(__package__) / "bundled" / f"{task.name}.hdf5") as path:
-        batch = read_hdf5(path, action_low=task.action_low, action_high=task.action_high)
-    return batch.head(rows)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from .. import results
-from . import rules
-from .behaviour import from_actor, from_bundled_batch, from_random_policy
+from . import rewards, rules
+from .behaviour import FromBundledBatch, FromPolicies, from_random_policy
 from .dataset import OfflineDataset
 from .point_angle import HORIZON, point_angle_batch
-from .task import DataFile, Regenerate, Task
+from .task import DataFile, Task
 
 D4RL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 FOLDERS = {"v0": "gym_mujoco", "v2": "gym_mujoco_v2"}
@@ -24,8 +24,16 @@ DOMAINS = {
     "hopper": ("Hopper-v4", 11, 3, rules.hopper, (-20.272305, 3234.3)),
     "walker2d": ("Walker2d-v4", 17, 6, rules.walker2d, (1.629008, 4592.3)),
 }
-QUALITIES = ("random", "medium", "mixed", "medium-expert")
-WITH_ACTOR = ("halfcheetah-medium", "hopper-medium")  # whose policy comes with the package
+# of what D4RL made each batch, in order; hopper-medium-expert of v0 is expert and mixed
+PROTOCOLS = {"random": ("random",), "medium": ("medium",), "mixed": ("mixed",), "medium-expert": ("medium", "expert")}
+REGENERATED_FROM = {
+    "random": "a randomly initialised policy",
+    "medium": "this project's medium SAC",
+    "mixed": "ten policies along this project's SAC, up to medium",
+    "expert": "this project's best SAC",
+    "replay": "ten policies along this project's SAC, relabelled",
+}
+ROWS = {"medium": 1_000_000, "expert": 1_000_000, "mixed": 200_920}  # of D4RL's parts; the one mixed part is hopper's
 
 
 def d4rl_files() -> dict[str, tuple[DataFile, ...]]:
@@ -37,10 +45,7 @@ def d4rl_files() -> dict[str, tuple[DataFile, ...]]:
         # v0 calls the replay buffer "mixed" and walker2d's file "walker_mixed"
         name = stem.replace("walker_", "walker2d_").replace("medium_replay", "mixed").replace("_", "-")
         url = f"{D4RL}/{FOLDERS[row['version']]}/{row['file']}"
-        # v0's halfcheetah logs have episodes of 999 rows, but for the replay buffer; medium-expert is one log after another
-        episode_rows = 999 if name.startswith("halfcheetah") and not name.endswith("mixed") else 1000
-        part_rows = 1_000_000 if name.endswith("medium-expert") else None
-        file = DataFile(row["version"], url, int(row["bytes"]), row["sha256"], episode_rows, part_rows)
+        file = DataFile(row["version"], url, int(row["bytes"]), row["sha256"])
         files[name] = (*files.get(name, ()), file)
     return files
 
@@ -61,17 +66,13 @@ def halfcheetah_jump_follows(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {"observation_size": 18 if parameters["observation"] == "torso" else 17}
 
 
-def catalogue() -> list[Task]:
+def d4rl_tasks() -> list[Task]:
     files, tasks = d4rl_files(), []
-    for quality in QUALITIES:
+    for quality, usual in PROTOCOLS.items():
         for domain, (environment, observation_size, action_size, termination, references) in DOMAINS.items():
             name = f"{domain}-{quality}"
-            regenerate: Regenerate | None = None
-            source = ""
-            if quality == "random":
-                regenerate, source = from_random_policy, "a randomly initialised policy"
-            elif name in WITH_ACTOR:
-                regenerate, source = from_actor(name), "this project's SAC, stopped once past a third of the expert's return"
+            protocol = ("expert", "mixed") if name == "hopper-medium-expert" else usual
+            recipe = FromPolicies(tuple((f"{domain}-{part}", ROWS[part]) for part in protocol if part != "random"))
             tasks.append(
                 Task(
                     name=name,
@@ -80,12 +81,21 @@ def catalogue() -> list[Task]:
                     action_size=action_size,
                     termination=termination,
                     reference_returns=references,
+                    kinematics=domain,
                     files=files[name],
-                    regenerate=regenerate,
-                    regenerated_from=source,
+                    protocol=protocol,
+                    regenerate=from_random_policy if quality == "random" else recipe,
+                    regenerated_rows=200_000 if len(protocol) > 1 else 100_000,
+                    regenerated_from=", then ".join(REGENERATED_FROM[part] for part in protocol),
+                    regenerated_as="lite" if "mixed" in protocol else "regenerated",
                     paper_table="table1",
                 )
             )
+    return tasks
+
+
+def catalogue() -> list[Task]:
+    tasks = d4rl_tasks()
     # Table 2: z_init's noise alone moves a return by up to 1500, so 100 episodes; the authors' budget was 3000 epochs.
     tasks.append(
         Task(
@@ -95,6 +105,13 @@ def catalogue() -> list[Task]:
             action_size=6,
             parameters={"height_weight": 15.0, "observation": "torso", "z_reference": "reset"},
             follows=halfcheetah_jump_follows,
+            collected_under={"reward": "behaviour"},
+            recorded=("x_velocity", "z", "z_init"),
+            reward=rewards.halfcheetah_jump,
+            protocol=("replay",),
+            regenerate=FromPolicies((("halfcheetah-jump", 1),), collections=2),
+            regenerated_from=REGENERATED_FROM["replay"],
+            regenerated_as="lite",
             steps=3_000_000,
             paper_table="table2",
             evaluation_episodes=100,
@@ -108,6 +125,13 @@ def catalogue() -> list[Task]:
             action_size=8,
             termination=rules.ant((0.2, 1.0)),
             follows=ant_angle_follows,
+            collected_under={"reward": "behaviour"},
+            recorded=("x_velocity", "y_velocity", "contact_cost"),
+            reward=rewards.ant_angle,
+            protocol=("replay",),
+            regenerate=FromPolicies((("ant-angle", 1),), collections=2),
+            regenerated_from=REGENERATED_FROM["replay"],
+            regenerated_as="lite",
             steps=3_000_000,
             parameters={"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": (0.2, 1.0)},
             paper_table="table2",
@@ -139,7 +163,7 @@ def catalogue() -> list[Task]:
             action_low=-2.0,
             action_high=2.0,
             max_episode_steps=200,
-            regenerate=from_bundled_batch,
+            regenerate=FromBundledBatch("pendulum-mixed"),
             regenerated_rows=5_000,
             regenerated_from="the replay buffer of this project's SAC",
             steps=8_000,

@@ -20,6 +20,7 @@ import mujoco
 import numpy as np
 from gymnasium.envs.mujoco.ant_v4 import AntEnv
 from gymnasium.envs.mujoco.half_cheetah_v4 import HalfCheetahEnv
+from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from gymnasium.spaces import Box
 from gymnasium.utils import EzPickle
 
@@ -132,7 +133,7 @@ class AntAngle(AntEnv):
         healthy_z_range: lowest and highest healthy torso height in metres; None: no height ends an episode.
         kwargs: of Gymnasium's AntEnv, such as `render_mode`.
 
-    `info` holds x_velocity, y_velocity, reward_behaviour and reward_task.
+    `info` holds x_velocity, y_velocity, contact_cost, reward_behaviour and reward_task.
 
     Raises:
         UserError: for an unknown `reward`.
@@ -157,12 +158,13 @@ class AntAngle(AntEnv):
         before = self.data.qpos[:2].copy()
         observation, _, terminated, truncated, _ = super().step(action)
         x_velocity, y_velocity = (float(v) for v in (self.data.qpos[:2] - before) / self.dt)
-        rest = self._survive_bonus - 0.5 * _squared_norm(action) - float(self.contact_cost)
+        contact = float(self.contact_cost)
+        rest = self._survive_bonus - 0.5 * _squared_norm(action) - contact
         rewards = {
             "behaviour": x_velocity + rest,
             "task": x_velocity * self._direction[0] + y_velocity * self._direction[1] + rest,
         }
-        info = {"x_velocity": x_velocity, "y_velocity": y_velocity, **_reward_info(rewards)}
+        info = {"x_velocity": x_velocity, "y_velocity": y_velocity, "contact_cost": contact, **_reward_info(rewards)}
         return observation, rewards[self._reward], bool(terminated), truncated, info
 
 
@@ -227,3 +229,19 @@ def make_environment(name: str, **parameters: Any) -> gymnasium.Env:
     with warnings.catch_warnings(), quiet_model_loading():
         warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
         return gymnasium.make(name, disable_env_checker=True, **parameters).unwrapped
+
+
+def recorded_step(
+    environment: gymnasium.Env, action: np.ndarray, names: Sequence[str]
+) -> tuple[np.ndarray, float, bool, dict[str, np.ndarray]]:
+    """One step: next observation, reward, whether terminal, and what a batch stores beside them, as float32.
+
+    That is, under "infos/...", the simulator's positions and velocities before the step (qpos, qvel; of MuJoCo's environments),
+    as in D4RL's v2 files, and the entries `names` of the step's `info`.
+    """
+    stored = {}
+    if isinstance(environment, MujocoEnv):
+        stored = {"infos/qpos": environment.data.qpos.copy(), "infos/qvel": environment.data.qvel.copy()}
+    successor, reward, terminated, _, info = environment.step(action)
+    stored |= {f"infos/{name}": info[name] for name in names}
+    return successor, float(reward), bool(terminated), {name: np.asarray(value, np.float32) for name, value in stored.items()}

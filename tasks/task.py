@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .dataset import OfflineDataset
 from .errors import UserError, unknown
+from .rewards import Reward, relabel
 from .rules import never
 
 Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -72,8 +74,6 @@ class DataFile:
     url: str
     bytes: int
     sha256: str
-    episode_rows: int = 1000  # of an episode that nothing ended, where the file stores no timeouts
-    part_rows: int | None = None  # a file of several logs, one after another, each of so many rows
 
     @property
     def name(self) -> str:
@@ -85,8 +85,11 @@ class Task:
     """Everything a task is. Variants are `parameters`, keyword arguments of the environment and part of a run's identity.
 
     reference_returns: (min, max) of the normalised score, 100 (R - min) / (max - min); None where the field has none.
-    files: D4RL's files by version. regenerate: makes a batch of about that many rows from what the package bundles,
-    `(task, rows, seed)`. paper_table: the table of the paper in which this task stands, numbers in `results/paper/`.
+    collected_under: parameters of the environment that were others when the batch was logged; `recorded`: entries of the
+    environment's `info` that a batch must store besides; `reward`: computes the task's own rewards from those. protocol: the
+    parts of which D4RL's protocol makes the batch, in order, see `harness/collect.py`. files: D4RL's files by version.
+    regenerate: makes a batch of about that many rows from what the package bundles, `(task, rows, seed)`.
+    paper_table: the table of the paper in which this task stands, numbers in `results/paper/`.
     """
 
     name: str
@@ -96,6 +99,11 @@ class Task:
     termination: Termination = never
     parameters: Mapping[str, Any] = field(default_factory=dict)
     follows: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None  # fields that the parameters decide
+    collected_under: Mapping[str, Any] = field(default_factory=dict)
+    recorded: tuple[str, ...] = ()
+    reward: Reward | None = None
+    kinematics: str | None = None  # of `continuity.KINEMATICS`: finds where episodes end in logs that do not say
+    protocol: tuple[str, ...] = ()
     action_low: float = -1.0
     action_high: float = 1.0
     max_episode_steps: int = 1000
@@ -105,6 +113,7 @@ class Task:
     regenerate: Regenerate | None = None
     regenerated_rows: int = 100_000
     regenerated_from: str = ""  # whose policy: shown in tables
+    regenerated_as: str = "regenerated"  # task@this wherever the batch is shown; "lite" stands for a replay buffer
     paper_table: str = ""
     steps: int = 1_000_000  # gradient steps of the paper's budget
     evaluate_every: int = 1_000
@@ -135,6 +144,17 @@ class Task:
                 raise unknown(f"parameter of {self.name}", name, self.parameters, "mopo-bench list tasks --json")
         parameters = {**self.parameters, **parameters}
         return replace(self, parameters=parameters, **(self.follows(parameters) if self.follows else {}))
+
+    def as_collected(self) -> Task:
+        """The task in whose environment its batch is logged: the same, unless the batch is of another reward."""
+        return replace(self, parameters={**self.parameters, **self.collected_under}, collected_under={})
+
+    def relabelled(self, batch: OfflineDataset) -> OfflineDataset:
+        """The batch with the task's own rewards, where it was logged under others."""
+        if self.reward is None:
+            return batch
+        known = list(signature(self.reward).parameters)
+        return relabel(batch, self.reward, {key: value for key, value in self.parameters.items() if key in known}, self.name)
 
     def identity(self) -> dict[str, Any]:
         """What of a task decides the numbers of a run beside its data."""

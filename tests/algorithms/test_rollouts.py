@@ -1,6 +1,7 @@
 """Model rollouts against a loop over single states, the ring against a deque, and the mixture of batches."""
 
 from collections import deque
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -58,6 +59,11 @@ def make_rollouts(problem, seeds, dynamics, **settings):
     return ModelRollouts(problem, config, seeds, dtype=torch.float64, stages={"dynamics": dynamics})
 
 
+def real_rows(experience):
+    """The rows of the batch that critics may use, packed."""
+    return experience.table[torch.from_numpy(experience.problem.batch.critic_rows)]
+
+
 def rolled_out_slowly(experience, seed, scale, limit):
     """One state after the other, in plain Python: the rows of one refresh, step by step as they enter the ring."""
     config, stream = experience.config, torch.Generator().manual_seed(seed)
@@ -65,14 +71,15 @@ def rolled_out_slowly(experience, seed, scale, limit):
     def uniforms():
         return torch.rand(config.rollout_states, generator=stream, dtype=torch.float64).numpy()
 
-    starts, draws = (uniforms() * len(experience.rows)).astype(int), []
+    real = real_rows(experience).numpy()
+    starts, draws = (uniforms() * len(real)).astype(int), []
     for _ in range(config.rollout_length):
         uniform = uniforms()
         noise = torch.randn(config.rollout_states, ACTION_SIZE + 1 + OBSERVATION_SIZE, generator=stream)
         draws.append((uniform, noise.double().numpy()))
     by_step = [[] for _ in draws]
     for state, start in enumerate(starts):
-        observation = experience.rows[start, :OBSERVATION_SIZE].numpy()
+        observation = real[start, :OBSERVATION_SIZE]
         for step, (uniform, noise) in enumerate(draws):
             action_noise, reward_noise, state_noise = np.split(noise[state], [ACTION_SIZE, ACTION_SIZE + 1])
             action = np.tanh(scale * observation[:2] + action_noise)
@@ -120,7 +127,7 @@ def test_ended_rollouts_stop(problem):
     assert 10 < (rows.alive == 0).sum() < len(rows.alive) - 10
     assert torch.equal(rows.alive == 0, (rows.next_observations == rows.observations).all(-1))
     assert rows.observations.abs().max() < FINAL
-    starts = {tuple(row) for row in layout.batch(experience.rows).observations.tolist()}
+    starts = {tuple(row) for row in layout.batch(real_rows(experience)).observations.tolist()}
     followed = {tuple(row) for row in rows.next_observations[rows.alive == 1].tolist()}
     begun = [tuple(row) in starts for row in rows.observations.tolist()]
     assert sum(begun) == 25
@@ -193,18 +200,18 @@ def test_batches_are_12_real_rows_of_256(problem):
     batch = experience.draw(uniform)
     rows = experience.layout.pack(batch.observations, batch.actions, batch.rewards, batch.alive, batch.next_observations)
     for seed in range(2):
-        real = experience.rows[(uniform[seed, :12] * len(experience.rows)).long()]
+        real = real_rows(experience)
+        real = real[(uniform[seed, :12] * len(real)).long()]
         model = experience.ring.rows[seed, (uniform[seed, 12:] * experience.ring.size[seed]).long()]
         assert torch.equal(rows[seed], torch.cat((real, model)))
     torch.testing.assert_close(batch.observation_actions, torch.cat((batch.observations, batch.actions), -1))
 
 
 def test_real_rows_are_those_critics_may_use(problem):
-    """Valid rows and terminals, packed as they are; rows with neither are left out."""
+    """Valid rows and terminals, packed as they are, each at its own uniform numbers; rows with neither are left out."""
     batch = problem.batch
     keep = batch.critic_rows
     assert 0 < (~keep).sum() < 100 and batch.terminals.sum() > 10
-    rows = make_rollouts(problem, (0,), HandMade()).rows.numpy()
     columns = (
         batch.observations,
         batch.actions,
@@ -212,7 +219,20 @@ def test_real_rows_are_those_critics_may_use(problem):
         ~batch.terminals[:, None],
         batch.next_observations,
     )
-    np.testing.assert_array_equal(rows, np.concatenate(columns, 1)[keep].astype(np.float64))
+    expected = np.concatenate(columns, 1)[keep].astype(np.float64)
+    experience = make_rollouts(problem, (0, 1), HandMade())
+    evenly = (torch.arange(len(expected)) + 0.5).double() / len(expected)
+    drawn = experience.draw_real(torch.stack((evenly, evenly.flip(0)))).numpy()
+    np.testing.assert_array_equal(drawn, np.stack((expected, expected[::-1])))
+
+
+def test_where_critics_may_use_every_row_there_is_no_index(problem):
+    batch = problem.batch
+    every = replace(problem, batch=replace(batch, valid_next=np.ones(len(batch), bool)))
+    experience = make_rollouts(every, (0,), HandMade())
+    assert experience.usable is None and make_rollouts(problem, (0,), HandMade()).usable is not None
+    evenly = (torch.arange(len(batch)) + 0.5).double()[None] / len(batch)
+    assert torch.equal(experience.draw_real(evenly)[0], experience.table)
 
 
 def test_layout_packs_and_unpacks(generator):

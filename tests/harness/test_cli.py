@@ -52,6 +52,22 @@ REFUSED = [
     (("data", "inspect", "point-angle", "--rows", "0"), "0 rows"),
     (("data", "collect", "point-angle", "--out", "collected"), "--target"),
     (("data", "collect", "hopper-medium", "--out", "collected", "--steps", "0"), "--steps"),
+    (("data", "inspect", "point-angle", "--plot", "batch.docx"), ".png"),
+    (("data", "inspect", "point-angle", "--window", "last"), "last_1m"),
+    (("data", "fetch", "ant-angle"), "not a task of D4RL"),
+    (("data", "fetch", "hopper-medium", "--version", "v1"), "v2"),
+    (("data", "fetch", "hopper-medium", "--offline"), "hopper_medium.hdf5"),
+    (("data", "fetch", "hopper-medium", "--mirror", "no-such-folder"), "--mirror"),
+    (("data", "fetch", "hopper-medium", "--mirror", "ftp://example.org"), "--mirror"),
+    (("data", "fetch", "hopper-medium", "--offline", "--accept-sha256", "abc"), "--accept-sha256"),
+    (("data", "fetch", "--offline", "--accept-sha256", "0" * 64), "--accept-sha256"),
+    (("data", "verify", "point-angle"), "not a task of D4RL"),
+    (("data", "verify", "--physics"), "--physics"),
+    (("data", "verify", "point-angle", "--physics"), "MuJoCo"),
+    (("data", "verify", "hopper-medium", "--batch", "mine.hdf5"), "--physics"),
+    (("data", "relabel", "no-such-file.hdf5", "--reward", "ant-angle", "--out", "new.hdf5"), "no-such-file.hdf5"),
+    (("data", "relabel", "no-such-file.hdf5", "--reward", "ant-angel", "--out", "new.hdf5"), "'ant-angle'"),
+    (("data", "actors", "--episodes", "0"), "--episodes"),
     # seeds, steps and other numbers
     ((*SAC, "--seeds", "0"), "at least 1"),
     ((*SAC, "--seeds", "-1"), "--seeds"),
@@ -76,8 +92,9 @@ REFUSED = [
     ((*SAC, "--data", "web"), "regenerated"),
     (("run", "--tasks", "hopper-medium", "--algorithms", "sac", "--data", "d4rl"), "hopper_medium.hdf5"),
     ((*SAC, "--data", "d4rl"), "--batch"),
-    (("run", "--tasks", "hopper-mixed", "--algorithms", "sac"), "hopper_mixed.hdf5"),
-    (("run", "--tasks", "ant-angle", "--algorithms", "sac"), "--batch"),
+    (("run", "--tasks", "hopper-mixed", "--algorithms", "sac", "--data", "d4rl-v2"), "hopper_medium_replay-v2.hdf5"),
+    (("run", "--tasks", "ant-angle", "--algorithms", "sac", "--data", "d4rl"), "--batch"),
+    ((*SAC, "--data-seed", "-1"), "--data-seed"),
     ((*SAC, "--window", "last"), "last_1m"),
     ((*SAC, "--device", "tpu"), "cuda"),
     # settings
@@ -292,7 +309,10 @@ def test_lists_as_json(command):
     assert len(suites["table1"]["tasks"]) == 12 and suites["table1"]["seeds"] == 6
     data = {row["name"]: row for row in parsed(command("data", "list", "--json"))}
     assert set(data) == set(tasks)
-    assert data["hopper-medium"]["d4rl_file"] == "hopper_medium.hdf5" and data["hopper-medium"]["here"] == []
+    hopper = data["hopper-medium"]
+    assert (hopper["d4rl_file"], hopper["v0"], hopper["v2"]) == ("hopper_medium.hdf5", "absent", "absent")
+    assert hopper["batch"] == "hopper-medium@regenerated" and data["ant-angle"]["batch"] == "ant-angle@lite"
+    assert data["ant-angle"]["v0"] is None and all(row["rows"] for row in data.values())
 
 
 @pytest.mark.parametrize("words", [("list", "tasks"), ("list", "algorithms"), ("list", "suites"), ("data", "list")])
@@ -331,15 +351,6 @@ def test_scores_as_json(arguments, command, tmp_path):
     ]
     assert [row["return"] for row in rows] == pytest.approx([run.evaluations[-1]["return_mean"] for run in runs])
     assert {row["data"] for row in rows} == {"point-angle@regenerated"}
-
-
-def test_collect_that_was_too_short(command, tmp_path):
-    """Stopped before its first evaluation: there is a policy, but no return to speak of."""
-    words = ("data", "collect", "point-angle", "--target", "1e9", "--steps", "120", "--rows", "50")
-    finished = command(*words, "--out", tmp_path / "collected")
-    assert finished.code == 0 and "not reached" in finished.out
-    facts = parsed(command("data", "inspect", tmp_path / "collected" / "batch.hdf5", "--json"))
-    assert facts["rows"] == 50
 
 
 def test_run_as_installed(arguments, tmp_path):

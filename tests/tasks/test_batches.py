@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -80,6 +82,20 @@ def test_batch_is_made_once(cache):
     assert (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()) == before
     assert batch.digest() == roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 300, 0).digest()
     assert kept(cache) == [path]
+
+
+def test_batches_are_mapped_from_the_cache(cache, tmp_path):
+    """Whatever file they come from; what is unpacked may be deleted."""
+    own, regenerated = BatchRequest(file=v0_file(tmp_path / "mine.hdf5")), SMALL
+    for count, request in enumerate((own, regenerated), 1):
+        table = load_batch(HOPPER, request).window("last_1m").table()
+        while not isinstance(table, np.memmap):
+            table = table.base
+        folders = {path.parent for path in (cache / "arrays").rglob("table.npy")}
+        assert Path(table.filename).parent in folders and len(folders) == count
+    digest = load_batch(HOPPER, own).digest()
+    shutil.rmtree(cache / "arrays")
+    assert load_batch(HOPPER, own).digest() == digest
 
 
 def test_what_differs_is_kept_apart(cache):
@@ -176,24 +192,50 @@ def test_a_file_is_d4rls_by_checksum(cache):
         load_batch(known, BatchRequest())
 
 
-def test_the_layout_of_a_file_without_timeouts(cache):
-    """Episodes of the length that the file is known to have, and a new one where a second log begins."""
+@pytest.mark.parametrize("flags", [False, True], ids=["2020", "with timeouts"])
+def test_ends_that_a_file_does_not_tell(flags, cache):
+    """A v0 log in which falls are no terminals: where the next row does not follow, the data show it."""
+    log = roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 300, seed=1)
     path = cache / "d4rl" / "hopper_random.hdf5"
-    v0_file(path)
-    with h5py.File(path, "r+") as file:
-        del file["timeouts"]
-        file["terminals"][:] = 0
-    batch = load_batch(knowing(HOPPER, path, episode_rows=9, part_rows=25), BatchRequest())
-    ends = [8, 17, 24, 33, 42]
-    assert np.flatnonzero(batch.timeouts).tolist() == ends
-    assert np.flatnonzero(~batch.valid_next).tolist() == [*ends, 49]
+    path.parent.mkdir(parents=True)
+    with h5py.File(path, "w") as file:
+        for name in ("observations", "actions", "rewards"):
+            file[name] = getattr(log, name)
+        file["terminals"] = np.zeros(300, np.uint8)
+        if flags:
+            file["timeouts"] = np.zeros(300, np.uint8)
+    batch = load_batch(knowing(HOPPER, path), BatchRequest())
+    ends = np.flatnonzero(log.terminals[:-1])
+    assert len(ends) > 5 and np.flatnonzero(batch.timeouts[:-1]).tolist() == ends.tolist()
+    assert np.flatnonzero(~batch.valid_next).tolist() == [*ends, 299]
+    facts = batch.describe()
+    assert (facts["repaired"], facts["repaired_by_data"], facts["repaired_by_count"]) == (len(ends), len(ends), 0)
 
 
 def test_v2_file_is_not_taken_for_v0(cache, tmp_path):
     v0_file(tmp_path / "d4rl" / "hopper_random-v2.hdf5")
     assert load_batch(HOPPER, SMALL).provenance["source"] == "regenerated"
-    with pytest.raises(UserError, match=r"hopper_random\.hdf5 is not in"):
+    with pytest.raises(UserError, match=r"hopper_random\.hdf5 is not in .*data fetch hopper-random"):
         load_batch(HOPPER, BatchRequest("d4rl"))
+
+
+def test_v2_file_is_taken_when_asked_for(cache):
+    """Its label says so, and its own next observations are taken."""
+    with pytest.raises(UserError, match=r"hopper_random-v2\.hdf5 is not in .*--version v2"):
+        load_batch(HOPPER, BatchRequest("d4rl-v2"))
+    path = v0_file(cache / "d4rl" / "hopper_random-v2.hdf5")
+    with h5py.File(path, "r+") as file:
+        file["next_observations"] = file["observations"][()] + np.float32(1)
+        file["infos/qpos"] = np.zeros((50, 6))
+        file["metadata/algorithm"] = "SAC"
+    content = path.read_bytes()
+    v2 = replace(HOPPER.files[1], bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    task = replace(HOPPER, files=(HOPPER.files[0], v2))
+    batch = load_batch(task, BatchRequest("d4rl-v2"))
+    assert batch.provenance["label"] == "hopper-random@v2" and batch.valid_next.all() and "infos/qpos" in batch.extras
+    np.testing.assert_array_equal(batch.next_observations, batch.observations + 1)
+    with pytest.raises(UserError, match="--rows"):
+        load_batch(task, BatchRequest("d4rl-v2", rows=10))
 
 
 def test_file_of_another_task_is_refused(cache):
@@ -213,12 +255,12 @@ def test_window(cache, tmp_path):
 @pytest.mark.parametrize(
     "name, request_, problem",
     [
-        ("hopper-random", BatchRequest("internet"), "choose one of auto, d4rl, regenerated"),
+        ("hopper-random", BatchRequest("internet"), "choose one of auto, d4rl, d4rl-v2, regenerated"),
         ("hopper-random", BatchRequest(rows=0), "at least 1"),
         ("hopper-random", BatchRequest(rows=-3), "at least 1"),
-        ("hopper-mixed", BatchRequest("d4rl"), r"hopper_mixed\.hdf5 is not in .*d4rl; put one there"),
-        ("hopper-mixed", BatchRequest(), r"no policy of it is bundled, and hopper_mixed\.hdf5 is not in .*d4rl"),
-        ("ant-angle", BatchRequest(), "--batch FILE"),
+        ("hopper-mixed", BatchRequest("d4rl"), r"hopper_mixed\.hdf5 is not in .*d4rl; .*data fetch hopper-mixed --version v0"),
+        ("hopper-mixed", BatchRequest("d4rl-v2"), r"hopper_medium_replay-v2\.hdf5 is not in .*--version v2"),
+        ("ant-angle", BatchRequest("d4rl"), "not a task of D4RL.*--batch FILE"),
         ("point-angle", BatchRequest("d4rl"), "not a task of D4RL"),
     ],
 )
@@ -227,6 +269,12 @@ def test_no_batch(name, request_, problem, cache):
         load_batch(get_task(name), request_)
     assert "\n" not in str(refused.value)
     assert kept(cache) == []
+
+
+def test_task_with_nothing_to_make_a_batch_of(cache):
+    task = replace(get_task("hopper-mixed"), regenerate=None)
+    with pytest.raises(UserError, match=r"no policy of it is bundled, and hopper_mixed\.hdf5 is not in .*d4rl; --batch FILE"):
+        load_batch(task, BatchRequest())
 
 
 def test_cache_that_cannot_be_written(tmp_path, monkeypatch):
@@ -256,4 +304,4 @@ def test_every_recipe_makes_a_batch(cache):
             assert batch.observations.shape == (40, task.observation_size) and batch.actions.shape == (40, task.action_size)
             assert task.regenerated_from and json.dumps(batch.provenance)
             made[name] = batch.digest()
-    assert len(set(made.values())) == len(made) >= 6
+    assert len(set(made.values())) == len(made) == len(all_tasks())

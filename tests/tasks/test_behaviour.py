@@ -9,10 +9,18 @@ import numpy as np
 import pytest
 import torch
 from mopo_bench.harness.evaluation import Evaluator, reset_seeds
-from mopo_bench.tasks.behaviour import EPISODES_AT_ONCE, BehaviourPolicy, from_actor, from_random_policy, roll_out
-from mopo_bench.tasks.dataset import read_hdf5
+from mopo_bench.tasks.behaviour import (
+    EPISODES_AT_ONCE,
+    BehaviourPolicy,
+    FromPolicies,
+    bundled_policies,
+    from_random_policy,
+    roll_out,
+    save_series,
+)
 from mopo_bench.tasks.environments import make_environment
 from mopo_bench.tasks.errors import UserError
+from mopo_bench.tasks.hdf5 import read_hdf5
 from mopo_bench.tasks.registry import all_tasks, get_task
 from mopo_bench.tasks.task import Task
 
@@ -140,40 +148,117 @@ def test_policy_is_saved_whole(tmp_path):
         assert len(file.files) == 7
 
 
+# Several policies in turn.
+
+
+def test_policies_in_turn_share_the_rows():
+    """Whole episodes of each, as many as its share asks for; the rows are cut at the end only."""
+    policies = [BehaviourPolicy.random(PENDULUM, seed) for seed in range(3)]
+    batch = roll_out(PENDULUM, list(zip(policies, (2.0, 1.0, 1.0), strict=True)), 200, seed=0)
+    assert len(batch) == 200 and batch.episode_lengths().tolist() == [30] * 6 + [20]
+    # 100 rows of the first want four episodes; 150 rows up to the second want five
+    for episode, policy in enumerate([0, 0, 0, 0, 1, 2, 2]):
+        rows = slice(30 * episode, min(30 * episode + 30, 200))
+        # episode k is the same whichever policies came before it
+        alone = [roll_out(PENDULUM, each, 300, seed=0).actions[rows] for each in policies]
+        assert [np.array_equal(actions, batch.actions[rows]) for actions in alone].index(True) == policy
+    assert [each["seed"] for each in batch.provenance["policies"]] == [0, 1, 2]
+
+
+def test_one_policy_among_several_with_no_rows():
+    """Its share is less than what the one before ran over."""
+    policies = [BehaviourPolicy.random(PENDULUM, seed) for seed in range(3)]
+    batch = roll_out(PENDULUM, [(policies[0], 10), (policies[1], 10), (policies[2], 10)], 30, seed=0)
+    assert batch.digest() == roll_out(PENDULUM, policies[0], 30, seed=0).digest()
+
+
+def test_states_of_the_simulator_are_stored(hopper_batch):
+    assert {name: array.shape for name, array in hopper_batch.extras.items()} == {
+        "infos/qpos": (600, 6),
+        "infos/qvel": (600, 6),
+    }
+    np.testing.assert_array_equal(hopper_batch.extras["infos/qpos"][:, 1:], hopper_batch.observations[:, :5])
+    np.testing.assert_array_equal(hopper_batch.extras["infos/qvel"].clip(-10, 10), hopper_batch.observations[:, 5:])
+
+
+def test_series_is_saved_in_half_precision(tmp_path, monkeypatch):
+    policies = [BehaviourPolicy.random(HOPPER, seed) for seed in range(3)]
+    for step, policy in enumerate(policies):
+        policy.about.update(steps=step, return_mean=10.0 * step, return_std=1.0)
+    (tmp_path / "bundled").mkdir()
+    save_series(policies, tmp_path / "bundled" / "some.npz")
+    monkeypatch.setattr("mopo_bench.tasks.behaviour.resources.files", lambda package: tmp_path)
+    found = bundled_policies("some")
+    seen = np.random.default_rng(0).normal(size=(50, 11))
+    for policy, original in zip(found, policies, strict=True):
+        assert all(weight.dtype == np.float32 for weight in policy.weights)
+        assert np.abs(policy(seen) - original(seen)).max() < 2e-3
+        assert {key: policy.about[key] for key in ("steps", "return_mean")} == {
+            key: original.about[key] for key in ("steps", "return_mean")
+        }
+    assert (tmp_path / "bundled" / "some.npz").stat().st_size < 3 * 2 * 75_000 + 10_000
+
+
+# What is bundled.
+
+EXPECTED = [
+    *[f"{domain}-{part}" for domain in ("halfcheetah", "hopper", "walker2d") for part in ("medium", "expert", "mixed")],
+    *[f"{name}-{collection}" for name in ("halfcheetah-jump", "ant-angle") for collection in (0, 1)],
+]
+
+
 def test_something_is_bundled():
-    assert {"halfcheetah-medium", "hopper-medium"} <= set(ACTORS)
+    assert set(ACTORS) == set(EXPECTED)
     assert {path.suffix for path in BUNDLED.iterdir() if not path.name.startswith(("__", "."))} <= {".npz", ".hdf5"}
-    assert sum(path.stat().st_size for path in BUNDLED.iterdir() if path.is_file()) < 10e6
+    assert sum(path.stat().st_size for path in BUNDLED.iterdir() if path.is_file()) < 15e6
 
 
 @pytest.mark.parametrize("name", ACTORS)
-def test_bundled_actor(name):
-    """It says where it comes from, and is as good as it says."""
-    policy, task = BehaviourPolicy.bundled(name), get_task(name)
-    about = policy.about
-    assert about["task"] == name and about["policy"].startswith("SAC")
-    assert isinstance(about["seed"], int) and about["steps"] > 1_000
-    assert {"torch", "gymnasium", "mujoco"} <= set(about["machine"]["versions"])
-    sizes = (task.observation_size, 2 * task.action_size)
-    assert (policy.weights[0].shape[0], policy.weights[-1].shape[1]) == sizes
-    assert all(weight.dtype == np.float32 and np.isfinite(weight).all() for weight in policy.weights)
-    if task.reference_returns:
+def test_bundled_policies(name):
+    """Each says where it comes from, and is as good as it says."""
+    policies = bundled_policies(name)
+    task = get_task(policies[0].about["task"])
+    steps = [policy.about["steps"] for policy in policies]
+    assert steps == sorted(set(steps)) and steps[0] > 1_000
+    assert len(policies) >= 5 or name.endswith(("medium", "expert"))
+    for policy in policies:
+        about = policy.about
+        assert about["policy"].startswith("SAC") and about["command"].startswith("mopo-bench data collect ")
+        assert isinstance(about["seed"], int) and about["task"] in about["command"]
+        assert {"torch", "gymnasium", "mujoco"} <= set(about["machine"]["versions"])
+        sizes = (task.observation_size, 2 * task.action_size)
+        assert (policy.weights[0].shape[0], policy.weights[-1].shape[1]) == sizes
+        assert all(weight.dtype == np.float32 and np.isfinite(weight).all() for weight in policy.weights)
+    if name.endswith("medium"):
         assert about["return_mean"] >= about["target_return"] >= 0.9 * task.reference_returns[1] / 3
 
     def act(seen):
-        return policy(seen[0])[None]
+        return policies[-1](seen[0])[None]
 
-    returns = Evaluator(task).returns(act, [reset_seeds(about["seed"], about["steps"], 10)])
-    # the very episodes it was judged by, but rounded otherwise, which moves the end of a hopper's episode
-    assert returns.mean() == pytest.approx(about["return_mean"], abs=2 * about["return_std"])
+    about = policies[-1].about
+    returns = Evaluator(task.as_collected()).returns(act, [reset_seeds(about["seed"], about["steps"], 10)])
+    # the very episodes it was judged by, but rounded otherwise, which moves the end of an episode
+    assert returns.mean() == pytest.approx(about["return_mean"], abs=2 * about["return_std"] + 0.1 * abs(about["return_mean"]))
 
 
-@pytest.mark.parametrize("name", ACTORS)
-def test_recipe_rolls_the_bundled_actor_out(name):
+@pytest.mark.parametrize("name", [name for name, task in all_tasks().items() if isinstance(task.regenerate, FromPolicies)])
+def test_recipe_rolls_the_bundled_policies_out(name):
     task = get_task(name)
-    batch = from_actor(name)(task, 200, 0)
-    assert len(batch) == 200 and batch.provenance["policy"] == BehaviourPolicy.bundled(name).about
-    assert from_actor(name)(task, 200, 0).digest() == batch.digest()
+    files = [path.removesuffix(".npz") for path in task.regenerate.files]
+    assert set(files) <= set(EXPECTED)
+    batch = task.regenerate(task, 200, 0)
+    assert len(batch) == 200 and task.regenerate(task, 200, 0).digest() == batch.digest()
+    assert task.regenerate(task, 200, 1).digest() != batch.digest()
+
+
+@pytest.mark.parametrize("name", ["halfcheetah-jump", "ant-angle"])
+def test_two_collections(name):
+    """The batch's seed chooses the training run: even ones the first, odd ones the second."""
+    task = get_task(name)
+    seeds = [{policy["seed"] for policy in task.regenerate(task, 30, seed).provenance["policies"]} for seed in (0, 1, 2)]
+    assert len(seeds[0]) == 1 and seeds[0] != seeds[1] and seeds[0] == seeds[2]
+    batch = task.regenerate(task, 30, 0)
+    assert batch.provenance["relabelled"]["reward"] == name
 
 
 @pytest.mark.parametrize("name", BATCHES)

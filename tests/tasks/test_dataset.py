@@ -1,188 +1,147 @@
-"""Datasets: a file comes back bit for bit, what it leaves out is inferred, and a bad file is refused in one line."""
+"""Datasets: what a record of transitions says of itself, and its packed form, without a copy where there need be none."""
 
-import os
+import hashlib
 from dataclasses import replace
-from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
-from mopo_bench.tasks.dataset import OfflineDataset, infer_timeouts, read_hdf5, write_hdf5
+from mopo_bench.tasks import dataset as dataset_module
+from mopo_bench.tasks.dataset import OfflineDataset, Packing
 from mopo_bench.tasks.errors import UserError
 
 ROWS, OBSERVATION_SIZE, ACTION_SIZE = 40, 3, 2
 ARRAYS = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts", "valid_next")
 
 
-def columns(rows=ROWS):
-    """A v0 file's required arrays: terminals in rows 4 and 17."""
+def flags(*rows):
+    found = np.zeros(ROWS, bool)
+    found[list(rows)] = True
+    return found
+
+
+@pytest.fixture
+def dataset():
+    """Four episodes, each array on its own: rows 0-4 and 5-17 end in terminals, 18-30 by timeout; 31-39 is unfinished."""
     generator = np.random.default_rng(0)
-    terminals = np.zeros(rows, bool)
-    terminals[[4, 17]] = True
-    return {
-        "observations": generator.normal(size=(rows, OBSERVATION_SIZE)).astype(np.float32),
-        "actions": generator.uniform(-1, 1, (rows, ACTION_SIZE)).astype(np.float32),
-        "rewards": generator.normal(size=rows).astype(np.float32),
-        "terminals": terminals,
-    }
+    observations = generator.normal(size=(ROWS + 1, OBSERVATION_SIZE)).astype(np.float32)
+    return OfflineDataset(
+        observations=observations[:-1],
+        actions=generator.uniform(-1, 1, (ROWS, ACTION_SIZE)).astype(np.float32),
+        rewards=generator.normal(size=ROWS).astype(np.float32),
+        next_observations=observations[1:],
+        terminals=flags(4, 17),
+        timeouts=flags(30),
+        valid_next=~flags(4, 17, 30, 39),
+        extras={"infos/qpos": np.arange(2.0 * ROWS).reshape(ROWS, 2)},
+        provenance={"source": "file"},
+    )
 
 
-def save(path, arrays):
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
-    return path
+def packed(dataset):
+    """The same rows as views of one table, and that table: written down here once more, column by column."""
+    alive = 1 - dataset.terminals.astype(np.float32)
+    parts = (dataset.observations, dataset.actions, dataset.rewards[:, None], alive[:, None], dataset.next_observations)
+    table = np.concatenate(parts, axis=1)
+    views = {"observations": table[:, :3], "actions": table[:, 3:5], "rewards": table[:, 5], "next_observations": table[:, 7:]}
+    return replace(dataset, **views), table
 
 
-def rows_where(mask):
-    return np.flatnonzero(mask).tolist()
+# The packed table.
 
 
-@pytest.fixture
-def v0(tmp_path):
-    return save(tmp_path / "batch.hdf5", columns())
-
-
-@pytest.fixture
-def dataset(tmp_path):
-    """Four episodes: rows 0-4 and 5-17 end in terminals, 18-27 and 28-37 by timeout; 38-39 is unfinished."""
-    arrays = columns() | {"infos/qpos": np.arange(2.0 * ROWS).reshape(ROWS, 2)}
-    path = save(tmp_path / "source.hdf5", arrays)
-    return read_hdf5(path, max_episode_steps=10 + 3, provenance={"policy": "random", "seed": 3})
-
-
-# What the two layouts say, and what is inferred.
-
-
-def test_v0_without_timeouts_infers_them(v0):
-    dataset = read_hdf5(v0, max_episode_steps=10)
-    # 0-4 terminal; 5-14 timeout; 15-17 terminal; 18-27 and 28-37 timeout; 38-39 unfinished.
-    assert rows_where(dataset.timeouts) == [14, 27, 37]
-    assert rows_where(~dataset.valid_next) == [4, 14, 17, 27, 37, 39]
-    assert rows_where(~dataset.critic_rows) == [14, 27, 37, 39]
-    assert dataset.dynamics_rows is dataset.valid_next
-    valid = dataset.valid_next[:-1]
-    assert np.array_equal(dataset.next_observations[:-1][valid], dataset.observations[1:][valid])
-    starts, stops = dataset.episodes()
-    assert starts.tolist() == [0, 5, 15, 18, 28, 38] and stops.tolist() == [5, 15, 18, 28, 38, 40]
-    facts = dataset.describe()
-    assert (facts["repaired"], facts["dropped"], facts["timeouts"], facts["terminals"]) == (3, 4, 3, 2)
-
-
-def test_v0_with_timeouts_takes_them_as_they_are(tmp_path):
-    timeouts = np.zeros(ROWS, np.uint8)
-    timeouts[[11, 39]] = 1
-    dataset = read_hdf5(save(tmp_path / "a.hdf5", columns() | {"timeouts": timeouts}), max_episode_steps=10)
-    assert rows_where(dataset.timeouts) == [11, 39]
-    assert rows_where(~dataset.valid_next) == [4, 11, 17, 39]
-    assert dataset.describe()["repaired"] == 0
-    assert dataset.episodes()[1].tolist() == [5, 12, 18, 40]
-
-
-def test_v2_next_observations_are_kept_and_valid_everywhere(tmp_path):
-    arrays = columns() | {"next_observations": np.full((ROWS, OBSERVATION_SIZE), 7.0)}
-    dataset = read_hdf5(save(tmp_path / "a.hdf5", arrays), max_episode_steps=10)
-    assert dataset.valid_next.all() and (dataset.next_observations == 7).all()
-    assert dataset.next_observations.dtype == np.float32
-    assert dataset.describe()["dropped"] == 0
-
-
-def test_a_terminal_restarts_the_count_and_is_not_a_timeout():
-    terminals = np.zeros(12, bool)
-    terminals[[2, 6]] = True
-    # Rows 3-6 end in a terminal at the limit; 7-10 by timeout.
-    assert rows_where(infer_timeouts(terminals, 4)) == [10]
-
-
-def test_columns_are_squeezed_and_converted(tmp_path):
-    arrays = columns()
-    plain = read_hdf5(save(tmp_path / "plain.hdf5", arrays))
-    arrays |= {
-        "observations": arrays["observations"].astype(np.float64),
-        "rewards": arrays["rewards"][:, None],
-        "terminals": arrays["terminals"][:, None].astype(np.float64),
-    }
-    assert read_hdf5(save(tmp_path / "other.hdf5", arrays)).digest() == plain.digest()
-    integers = columns() | {"observations": np.arange(ROWS)[:, None]}
-    assert read_hdf5(save(tmp_path / "integers.hdf5", integers)).observations[7, 0] == 7.0
-
-
-def test_actions_are_clipped_within_the_tolerance_or_on_request(tmp_path):
-    arrays = columns()
-    arrays["actions"][3, 1] = 1.0009
-    nearly = read_hdf5(save(tmp_path / "nearly.hdf5", arrays))
-    assert nearly.actions[3, 1] == 1.0 and "clipped_actions" not in nearly.provenance
-    arrays["actions"][[5, 8], 0] = [-4.0, 2.0]
-    clipped = read_hdf5(save(tmp_path / "far.hdf5", arrays), clip_actions=True)
-    assert clipped.actions[[5, 8], 0].tolist() == [-1.0, 1.0] and clipped.provenance["clipped_actions"] == 2
-    wide = read_hdf5(tmp_path / "far.hdf5", action_low=np.array([-4.0, -1.5]), action_high=np.array([2.0, 1.5]))
-    assert np.array_equal(wide.actions, arrays["actions"])
-
-
-# Writing.
-
-
-@pytest.mark.parametrize("compression", ["gzip", "lzf"])
-def test_round_trip_is_bit_identical(dataset, tmp_path, compression):
-    write_hdf5(dataset, tmp_path / "new" / "copy.hdf5", compression=compression)
-    copy = read_hdf5(tmp_path / "new" / "copy.hdf5")
-    for name in ARRAYS:
-        written, again = getattr(dataset, name), getattr(copy, name)
-        assert written.dtype == again.dtype and written.tobytes() == again.tobytes(), name
-    assert copy.extras.keys() == dataset.extras.keys() == {"infos/qpos", "infos/timeout_inferred"}
-    assert all(np.array_equal(copy.extras[name], array) for name, array in dataset.extras.items())
-    assert copy.extras["infos/qpos"].dtype == np.float64
-    assert copy.provenance == dataset.provenance == {
-        "source": "file", "file": "source.hdf5", "policy": "random", "seed": 3
+def test_a_packed_row():
+    packing = Packing(OBSERVATION_SIZE, ACTION_SIZE)
+    row = np.arange(packing.width)
+    assert row.tolist() == list(range(10))
+    assert {name: np.atleast_1d(view).tolist() for name, view in packing.views(row).items()} == {
+        "observations": [0, 1, 2], "actions": [3, 4], "rewards": [5], "next_observations": [7, 8, 9]
     }  # fmt: skip
-    assert copy.describe() == dataset.describe() and copy.describe()["repaired"] == 1
-    assert os.listdir(tmp_path / "new") == ["copy.hdf5"]
+    assert row[packing.alive] == 6 and row[packing.observation_actions].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_a_failing_write_leaves_the_old_file_and_nothing_else(dataset, tmp_path, monkeypatch):
-    folder = tmp_path / "out"
-    folder.mkdir()
-    target = folder / "batch.hdf5"
-    target.write_bytes(b"old")
-    with pytest.raises(ValueError, match="nonsense"):
-        write_hdf5(dataset, target, compression="nonsense")
-    with pytest.raises(TypeError):
-        write_hdf5(replace(dataset, provenance={"policy": object()}), target)
+def test_views_of_one_table_are_kept_and_given_back(dataset):
+    views, table = packed(dataset)
+    for name in ARRAYS[:4]:
+        assert np.shares_memory(getattr(views, name), table) and not getattr(views, name).flags.writeable
+    assert views.table().base is not None and views.table().ctypes.data == table.ctypes.data
+    assert np.array_equal(views.table(), table) and views.table().strides == table.strides
+    with pytest.raises(ValueError, match="read-only"):
+        views.table()[0, 0] = 1
+    cut = views.head(20)
+    assert cut.table().ctypes.data == table.ctypes.data and np.array_equal(cut.table(), table[:20])
+    tail = replace(views, **{name: getattr(views, name)[33:] for name in ARRAYS}, extras={})
+    assert np.shares_memory(tail.table(), table) and np.array_equal(tail.table(), table[33:])
+    single = views.head(1)
+    assert np.array_equal(single.table(), table[:1])
 
-    def refuse(source, destination):
-        assert Path(source).parent == folder and h5py.is_hdf5(source)
-        raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", refuse)
-        with pytest.raises(UserError, match=r"batch\.hdf5.*No space left"):
-            write_hdf5(dataset, target)
-    assert os.listdir(folder) == ["batch.hdf5"] and target.read_bytes() == b"old"
-    with pytest.raises(UserError, match="cannot be written"):
-        write_hdf5(dataset, folder)  # a directory stands there
-    assert sorted(os.listdir(tmp_path)) == ["out", "source.hdf5"]
-    write_hdf5(dataset, target)
-    assert read_hdf5(target).digest() == dataset.digest()
+def test_arrays_of_their_own_are_packed(dataset):
+    _, table = packed(dataset)
+    made = dataset.table()
+    assert np.array_equal(made, table) and made.dtype == np.float32 and not np.shares_memory(made, dataset.observations)
+    with pytest.raises(ValueError, match="read-only"):
+        made[0, 0] = 1
+
+
+@pytest.mark.parametrize("name", ["observations", "actions", "rewards", "next_observations", "terminals"])
+def test_a_replaced_array_is_in_the_table(dataset, name):
+    views, table = packed(dataset)
+    before = table.copy()
+    changed = getattr(views, name).copy()
+    changed[7] = ~changed[7] if changed.dtype == bool else 5
+    other = replace(views, **{name: changed})
+    expected = packed(replace(dataset, **{name: changed}))[1]
+    assert np.array_equal(other.table(), expected) and not np.array_equal(expected, before)
+    assert np.array_equal(table, before) and not np.shares_memory(other.table(), table)
+
+
+def test_columns_in_another_order_are_not_taken_for_a_table(dataset):
+    """Views of one memory, but successors for observations, or rewards of one row further down, or of every other row."""
+    views, table = packed(dataset)
+    swapped = replace(views, observations=views.next_observations, next_observations=views.observations)
+    assert np.array_equal(swapped.table(), packed(swapped)[1])
+    shifted = replace(views, extras={}, **{name: getattr(views, name)[:-1] for name in ARRAYS})
+    shifted = replace(shifted, rewards=views.rewards[1:])
+    sparse = replace(views.head(20), rewards=views.rewards[::2])
+    assert np.array_equal(sparse.table()[:, 5], table[::2, 5])
+    assert np.array_equal(shifted.table()[:, 5], table[1:, 5]) and np.array_equal(shifted.table()[:, :5], table[:-1, :5])
+
+
+def test_arrays_in_any_layout_are_taken_as_they_are(dataset):
+    backwards = {name: getattr(dataset, name)[::-1] for name in ARRAYS}
+    contiguous = replace(dataset, extras={}, **{name: np.ascontiguousarray(array) for name, array in backwards.items()})
+    backwards["observations"] = np.asfortranarray(backwards["observations"])
+    strided = replace(dataset, extras={}, **backwards)
+    assert np.shares_memory(strided.actions, dataset.actions)
+    assert strided.digest() == contiguous.digest() != dataset.digest()
+    assert np.array_equal(strided.table(), contiguous.table())
 
 
 # The digest.
-
-
-def test_digest_knows_values_only(dataset, tmp_path):
-    digests = set()
-    for compression in ("gzip", "lzf"):
-        path = tmp_path / f"{compression}.hdf5"
-        write_hdf5(dataset, path, compression=compression)
-        digests.add(read_hdf5(path).digest())
-    assert (tmp_path / "gzip.hdf5").read_bytes() != (tmp_path / "lzf.hdf5").read_bytes()
-    digests.add(replace(dataset, extras={}, provenance={"seed": 4}).digest())
-    assert digests == {dataset.digest()} and len(dataset.digest()) == 64
 
 
 def test_digest_is_the_same_on_every_machine_and_version():
     number, flags = np.arange(4, dtype=np.float32), np.array([False, True, False, False])
     dataset = OfflineDataset(number[:, None], -number[:, None], number, number[:, None] + 1, flags, ~flags, ~flags)
     assert dataset.digest() == "aaef2c9d3fed7e5d2202dfe208e39cc355ac2f252bff58ffcfa056b0a65b80e1"
+
+
+@pytest.mark.parametrize("slice_bytes", [1, 100, 1 << 23])
+def test_digest_is_of_the_bytes_of_each_array(dataset, slice_bytes, monkeypatch):
+    monkeypatch.setattr(dataset_module, "SLICE_BYTES", slice_bytes)
+    state = hashlib.sha256()
+    for name in ARRAYS:
+        array = getattr(dataset, name)
+        state.update(f"{name} {array.dtype.name} {array.shape}\n".encode() + array.tobytes())
+    for each in (dataset, packed(dataset)[0], dataset.window("all")):
+        assert each.digest() == state.hexdigest()
+
+
+def test_a_digest_known_before_goes_with_the_same_rows_only(dataset):
+    known = dataset.trusting("of before")
+    assert known.digest() == known.window("all").digest() == "of before"
+    for other in (dataset, known.head(39), replace(known, rewards=known.rewards + 1)):
+        assert len(other.digest()) == 64
 
 
 @pytest.mark.parametrize("name", ARRAYS)
@@ -270,155 +229,3 @@ def test_head_keeps_the_true_successor_of_its_last_row(dataset):
     assert len(dataset.head(1000)) == ROWS and dataset.head(1000).provenance["rows"] == [0, ROWS]
     with pytest.raises(UserError, match="at least 1"):
         dataset.head(0)
-
-
-# Bad files: a name, what is done to a good file, and a word that the message must hold besides the file's name.
-
-
-def put(key, value):
-    def edit(file):
-        if key in file:
-            del file[key]
-        file[key] = value
-
-    return edit
-
-
-def poke(key, row, value):
-    """The same array in float64, with the values at `row` changed."""
-
-    def edit(file):
-        array = file[key][()].astype(np.float64)
-        array[row] = value
-        put(key, array)(file)
-
-    return edit
-
-
-def drop(key):
-    return lambda file: file.pop(key)
-
-
-def virtual(file):
-    layout = h5py.VirtualLayout((ROWS,), np.float32)
-    layout[:] = h5py.VirtualSource("elsewhere.hdf5", "rewards", (ROWS,))
-    del file["rewards"]
-    file.create_virtual_dataset("rewards", layout)
-
-
-def external_storage(file):
-    del file["rewards"]
-    file.create_dataset("rewards", (ROWS,), np.float32, external=[("elsewhere.bin", 0, 4 * ROWS)])
-
-
-BAD = {
-    "required key missing": (drop("rewards"), "'rewards' is missing"),
-    "keys found are named": (drop("rewards"), "found: actions, observations, terminals"),
-    "misspelt key": (lambda file: file.move("observations", "observation"), "rename 'observation'"),
-    "group for a dataset": (lambda file: file.pop("actions") and file.create_group("actions"), "actions is a group"),
-    "group within infos": (lambda file: file.create_group("infos/qpos"), "infos/qpos is a group"),
-    "dataset for a group": (put("infos", np.zeros(ROWS)), "infos is a dataset"),
-    "named datatype": (put("timeouts", np.dtype("f4")), "timeouts is a datatype"),
-    "scalar": (put("rewards", 1.0), "rewards is a scalar"),
-    "null dataspace": (put("rewards", h5py.Empty("f4")), "rewards is a scalar"),
-    "observations without columns": (put("observations", np.zeros(ROWS)), "observations has rank 1"),
-    "actions of rank 3": (put("actions", np.zeros((ROWS, 2, 1))), "actions has rank 3"),
-    "rewards of two columns": (put("rewards", np.zeros((ROWS, 2))), "rewards has rank 2"),
-    "fewer rewards": (put("rewards", np.zeros(ROWS - 1)), "rewards has 39 rows"),
-    "more timeouts": (put("timeouts", np.zeros(ROWS + 1, bool)), "timeouts has 41 rows"),
-    "info of another length": (put("infos/qpos", np.zeros(3)), "infos/qpos has 3 rows"),
-    "zero rows": (put("observations", np.zeros((0, 3))), "observations is empty"),
-    "zero columns": (put("actions", np.zeros((ROWS, 0))), "actions is empty"),
-    "strings": (put("observations", np.full((ROWS, 3), b"a")), "dtype |S1"),
-    "variable-length strings": (put("rewards", ["a"] * ROWS), "dtype object"),
-    "complex": (put("observations", np.zeros((ROWS, 3), complex)), "dtype complex128"),
-    "terminals of 2": (poke("terminals", 6, 2), "terminals is neither 0 nor 1 in 1 rows, first in row 6"),
-    "terminals not a number": (poke("terminals", 6, np.nan), "terminals is neither"),
-    "timeouts of a half": (put("timeouts", np.full(ROWS, 0.5)), "timeouts is neither 0 nor 1 in 40 rows"),
-    "observations not a number": (poke("observations", (9, 1), np.nan), "observations is not finite"),
-    "rewards infinite": (poke("rewards", slice(11, 14), -np.inf), "rewards is not finite as float32 in 3 rows"),
-    "first bad row": (poke("rewards", slice(11, 14), -np.inf), "first in row 11"),
-    "float32 overflow": (poke("rewards", 2, 1e39), "first in row 2"),
-    "next observations on a terminal": (
-        lambda file: put("next_observations", np.where(file["terminals"][()], np.nan, 0.0)[:, None].repeat(3, 1))(file),
-        "next_observations is not finite",
-    ),
-    "next observations of another size": (put("next_observations", np.zeros((ROWS, 4))), "4 columns, expected 3"),
-    "actions above their box": (poke("actions", slice(20, 22), 1.5), "outside their box in 2 rows, the worst by 0.5"),
-    "actions below their box": (poke("actions", 20, -1.002), "outside their box in 1 rows"),
-    "soft link": (put("timeouts", h5py.SoftLink("/terminals")), "timeouts is a soft or external link"),
-    "external link": (put("rewards", h5py.ExternalLink("/dev/zero", "rewards")), "rewards is a soft or external link"),
-    "external link in infos": (put("infos/qpos", h5py.ExternalLink("a.hdf5", "b")), "infos/qpos is a soft or external"),
-    "link for infos": (put("infos", h5py.SoftLink("/nowhere")), "infos is a soft or external link"),
-    "link for provenance": (put("metadata/provenance", h5py.SoftLink("/rewards")), "provenance is a soft or external"),
-    "virtual dataset": (virtual, "keeps its values in another file"),
-    "external storage": (external_storage, "keeps its values in another file"),
-    "provenance not JSON": (put("metadata/provenance", np.bytes_("{")), "not a JSON object"),
-    "provenance a number": (put("metadata/provenance", 3), "not a JSON object"),
-    "provenance an array": (put("metadata/provenance", [b"{}", b"{}"]), "not a JSON object"),
-    "provenance a JSON list": (put("metadata/provenance", np.bytes_("[3]")), "not a JSON object"),
-    "provenance of variable length": (put("metadata/provenance", "{}"), "in a fixed-length string"),
-    "provenance a group": (lambda file: file.create_group("metadata/provenance"), "not a JSON object"),
-}
-
-
-def refusal(path, **options):
-    with pytest.raises(UserError) as caught:
-        read_hdf5(path, **options)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1 and path.name.splitlines()[0] in message, message
-    return message
-
-
-@pytest.mark.parametrize(("edit", "words"), BAD.values(), ids=BAD.keys())
-def test_bad_file_is_refused_in_one_line(v0, edit, words):
-    read_hdf5(v0, observation_size=OBSERVATION_SIZE, action_size=ACTION_SIZE)  # it is good before the edit
-    with h5py.File(v0, "r+") as file:
-        edit(file)
-    message = refusal(v0)
-    assert words in message and "damaged" not in message
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"observation_size": 17}, "observations has 3 columns, expected 17"),
-        ({"action_size": 6}, "actions has 2 columns, expected 6"),
-    ],
-)
-def test_another_tasks_file_is_refused(v0, options, words):
-    assert words in refusal(v0, **options)
-
-
-def test_what_is_not_a_whole_hdf5_file_is_refused(v0, tmp_path):
-    whole = v0.read_bytes()
-    assert "does not exist" in refusal(tmp_path / "missing.hdf5")
-    assert "is a directory" in refusal(tmp_path)
-    os.mkfifo(tmp_path / "pipe.hdf5")
-    assert "not a regular file" in refusal(tmp_path / "pipe.hdf5")
-    for content in (b"", b"<html>404</html>", whole[4:]):
-        v0.write_bytes(content)
-        assert "not an HDF5 file" in refusal(v0)
-    for size in (9, len(whole) // 2, len(whole) - 1):
-        v0.write_bytes(whole[:size])
-        assert "truncated" in refusal(v0)
-    odd = tmp_path / "two\nlines.hdf5"
-    odd.write_bytes(b"")
-    refusal(odd)
-
-
-def test_damaged_bytes_never_raise_anything_but_a_user_error(v0):
-    whole = v0.read_bytes()
-    generator = np.random.default_rng(1)
-    refused = 0
-    for _ in range(200):
-        damaged = bytearray(whole)
-        for place in generator.integers(0, len(whole), 8):
-            damaged[place] = generator.integers(256)
-        v0.write_bytes(damaged)
-        try:
-            read_hdf5(v0)
-        except UserError as error:
-            refused += 1
-            assert len(str(error).splitlines()) == 1
-    assert refused > 20

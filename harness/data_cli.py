@@ -1,0 +1,263 @@
+"""The `data` commands: batches, where each comes from, what is in it, and how one is made."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..tasks.errors import UserError
+from .terminal import Json, checked_count, console, names, print_rows, text
+
+data_app = typer.Typer(help="Batches: where each comes from, what is in it, how one is made.", no_args_is_help=True)
+
+Tasks = Annotated[list[str] | None, typer.Argument(help="Tasks of D4RL; all 12 by default.")]
+Out = Annotated[Path, typer.Option(help="The file to write, .hdf5.")]
+
+
+class Version(StrEnum):
+    v0 = "v0"
+    v2 = "v2"
+    all = "all"
+
+
+class TableFormat(StrEnum):
+    text = "text"
+    csv = "csv"
+    markdown = "markdown"
+
+
+@data_app.command("list")
+def data_list(as_json: Json = False) -> None:
+    """Every task: where its batch comes from, whether it is here and whole.
+
+    Example: mopo-bench data list
+    """
+    from .listing import data_listing
+
+    _show(data_listing(), as_json)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    tasks: Tasks = None,
+    version: Annotated[Version, typer.Option(help="v0 is the paper's.")] = Version.v0,
+    mirror: Annotated[str | None, typer.Option(help="URL or local folder to take the files from instead.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Open no connection; say what is missing.")] = False,
+    accept_sha256: Annotated[str | None, typer.Option(help="Accept exactly this other file, for one task.")] = None,
+) -> None:
+    """Downloads D4RL's files into the cache, goes on with broken transfers, checks every file by size and SHA-256.
+
+    Example: mopo-bench data fetch hopper-medium --mirror /data/d4rl
+    """
+    from ..tasks.d4rl import fetch
+
+    files = _d4rl_files(tasks, version)
+    if accept_sha256 is not None and len(files) != 1:
+        raise UserError(f"--accept-sha256 accepts one file: name one task and one --version, not {len(files)} files")
+    for task, file in files:
+        path = fetch(file, mirror=mirror, offline=offline, accept_sha256=accept_sha256, progress=True)
+        console.print(f"{task} {file.version}: {path}")
+
+
+@data_app.command("verify")
+def data_verify(
+    tasks: Tasks = None,
+    version: Annotated[Version, typer.Option(help="Which of D4RL's files.")] = Version.all,
+    physics: Annotated[bool, typer.Option("--physics", help="Step stored states again in today's MuJoCo.")] = False,
+    batch: Annotated[Path | None, typer.Option(help="With --physics: a file of your own, for one task.")] = None,
+    rows: Annotated[int, typer.Option(help="With --physics: rows to step again.")] = 5_000,
+    as_json: Json = False,
+) -> None:
+    """Checks the D4RL files on this machine by size and SHA-256; with --physics, how near the simulator is to the data.
+
+    Example: mopo-bench data verify hopper-medium --physics
+    """
+    if physics:
+        _show(_physics(names(",".join(tasks or [])), batch, checked_count("--rows", rows)), as_json)
+        return
+    if batch is not None:
+        raise UserError("--batch goes with --physics; `data inspect FILE` reads and checks a file of your own")
+    from ..tasks.d4rl import verify
+
+    found = []
+    for task, file in _d4rl_files(tasks, version):
+        state = verify(file)
+        place = str(state.path or "")
+        found.append({"task": task, "file": file.name, "state": state.status, "bytes": state.bytes, "path": place})
+    _show(found, as_json)
+    bad = [row["file"] for row in found if row["state"] not in ("verified", "accepted", "absent")]
+    if bad:
+        raise UserError(f"{', '.join(bad)}: not what D4RL published; `mopo-bench data fetch` replaces such files")
+
+
+def _physics(chosen: list[str], file: Path | None, rows: int) -> list[dict[str, Any]]:
+    from ..tasks.batches import BatchRequest, load_batch
+    from ..tasks.physics import replay_physics
+    from ..tasks.registry import get_task
+
+    if not chosen or (file is not None and len(chosen) != 1):
+        raise UserError("--physics: name the task, such as `data verify hopper-medium --physics`")
+    found = []
+    for task in map(get_task, chosen):
+        batch = load_batch(task, BatchRequest(source="auto" if file else _with_states(task), file=file))
+        found.append({"batch": batch.provenance["label"], **replay_physics(batch, task, rows)})
+    return found
+
+
+def _with_states(task: Any) -> str:
+    """D4RL's v2 file where it is here: v0 stores no states; else the regenerated batch."""
+    from ..tasks.d4rl import d4rl_path
+
+    return "d4rl-v2" if any(file.version == "v2" and d4rl_path(file) for file in task.files) else "regenerated"
+
+
+@data_app.command("inspect")
+def data_inspect(
+    task_or_file: Annotated[str, typer.Argument(help="A task, or an HDF5 file in D4RL's layout.")],
+    data: Annotated[str, typer.Option(help="auto, d4rl, d4rl-v2 or regenerated.")] = "auto",
+    rows: Annotated[int | None, typer.Option(help="Rows of a regenerated batch.")] = None,
+    window: Annotated[str, typer.Option(help="all, last_1m or first_1m rows.")] = "all",
+    data_seed: Annotated[
+        int, typer.Option(help="Seed of a regenerated batch; jump and angle: odd is the second collection.")
+    ] = 0,
+    clip_actions: Annotated[bool, typer.Option(help="Accept actions outside the box, clipped.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Write a picture of the episodes: .png, .svg or .pdf.")] = None,
+    as_json: Json = False,
+) -> None:
+    """What is in a batch: rows, episodes, returns, score, ranges, what was repaired or dropped, what is odd.
+
+    Example: mopo-bench data inspect hopper-medium --plot hopper-medium.png
+    """
+    from ..tasks.batches import BatchRequest
+    from .inspection import find_batch, inspect_batch
+
+    request = BatchRequest(data, rows, window, seed=data_seed, clip_actions=clip_actions)
+    batch, task = find_batch(task_or_file, request)
+    facts = inspect_batch(batch, task)
+    if plot is not None:
+        from .plots import batch_picture
+
+        batch_picture(batch, facts["label"] or task_or_file, plot)
+    if as_json:
+        print(json.dumps(facts, indent=1))
+        return
+    for key, value in facts.items():
+        shown = "; ".join(value) if key == "oddities" else text(value)
+        console.print(f"{key.replace('_', ' '):>20}  {shown or '-'}")
+
+
+@data_app.command("collect")
+def data_collect(
+    task: Annotated[str, typer.Argument(help="Any task.")],
+    out: Annotated[Path, typer.Option(help="Folder for batch, policies, curve and checkpoint.")],
+    steps: Annotated[int | None, typer.Option(help="Environment steps of training at most; 1M, as in the paper.")] = None,
+    target: Annotated[float | None, typer.Option(help="Return of the medium policy; a third of the expert's.")] = None,
+    rows: Annotated[int, typer.Option(help="Rows rolled out from a policy.")] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="Seed of training and rollout.")] = 0,
+    evaluate_every: Annotated[int, typer.Option(help="Environment steps between evaluations.")] = 1_000,
+    compile_: Annotated[bool, typer.Option("--compile/--no-compile", help="Compile the step (needs a C compiler).")] = False,
+) -> None:
+    """Makes a task's batch by D4RL's protocol: trains SAC online, then logs it; goes on where it was stopped.
+
+    Tasks of one environment may share a folder: medium, mixed and medium-expert come from one run.
+
+    Example: mopo-bench data collect halfcheetah-jump --steps 300000 --out collected/jump
+    """
+    from ..tasks.registry import get_task
+    from .collect import collect
+
+    chosen = get_task(task)
+    for option, number in (("--steps", steps), ("--rows", rows), ("--evaluate-every", evaluate_every)):
+        checked_count(option, 1 if number is None else number)
+    batch = collect(
+        chosen,
+        out,
+        steps=steps,
+        rows=rows,
+        target=target,
+        seed=seed,
+        evaluate_every=evaluate_every,
+        compiled=compile_,
+        report=_print_curve,
+    )
+    returns = batch.episode_returns()
+    console.print(f"{len(batch):,} rows in {out / 'batch.hdf5'}: return {returns.mean():.0f}, best {returns.max():.0f}")
+
+
+@data_app.command("relabel")
+def data_relabel(
+    file: Annotated[Path, typer.Argument(help="An HDF5 file in D4RL's layout.")],
+    reward: Annotated[str, typer.Option(help="A registered reward (halfcheetah-jump, ant-angle), or module:function.")],
+    out: Out,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the reward, such as angle=45.")] = None,
+) -> None:
+    """The same logs, another reward.
+
+    Example: mopo-bench data relabel collected/ant/batch.hdf5 --reward ant-angle --set angle=45 --out ant-45.hdf5
+    """
+    from ..tasks.rewards import relabel_file
+
+    before, after = relabel_file(file, reward, [setting.partition("=")[::2] for setting in set_ or []], out)
+    console.print(f"{out}: return {after:,.1f} on average, {before:,.1f} under the reward of {file}")
+
+
+@data_app.command("actors")
+def data_actors(
+    episodes: Annotated[int, typer.Option(help="Deterministic episodes per policy.")] = 100,
+    format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.text,
+) -> None:
+    """Evaluates every bundled policy in the environment it was trained in.
+
+    Example: mopo-bench data actors --episodes 100 --format csv > actors.csv
+    """
+    from .actors import evaluate_actors
+
+    rows = []
+    for row in evaluate_actors(checked_count("--episodes", episodes)):
+        rows.append(row)
+        if format_ is TableFormat.text:
+            console.print(f"{row['file']:<26} step {row['steps']:>7,}  {row['return_mean']:>9,.1f} ± {row['return_std']:,.1f}")
+    if format_ is not TableFormat.text:
+        import pandas as pd
+
+        frame = pd.DataFrame(rows)
+        print(frame.to_csv(index=False).rstrip() if format_ is TableFormat.csv else frame.to_markdown(index=False))
+
+
+@data_app.command("curves")
+def data_curves(
+    files: Annotated[list[Path], typer.Argument(help="curve.csv files of `data collect`.")],
+    out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")],
+) -> None:
+    """Draws the training curves of collections side by side.
+
+    Example: mopo-bench data curves results/collection/*.csv --out curves.png
+    """
+    from .plots import collection_curves
+
+    collection_curves(files, out)
+
+
+def _d4rl_files(tasks: list[str] | None, version: Version) -> list[tuple[str, Any]]:
+    from ..tasks.d4rl import files_of
+    from ..tasks.registry import all_tasks, get_task
+
+    chosen = [get_task(name) for name in names(",".join(tasks or []))] or [t for t in all_tasks().values() if t.files]
+    return [(task.name, file) for task in chosen for file in files_of(task, version.value)]
+
+
+def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print_rows(rows)
+
+
+def _print_curve(row: dict[str, Any]) -> None:
+    console.print(
+        f"{row['steps']:>8,} steps  return {row['return_mean']:8.1f} ± {row['return_std']:.1f}  {row['seconds']:.0f} s"
+    )

@@ -1,0 +1,117 @@
+"""What is in a batch, as facts and as a picture."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..tasks.batches import BatchRequest, load_batch
+from ..tasks.dataset import OfflineDataset
+from ..tasks.errors import UserError
+from ..tasks.hdf5 import read_hdf5
+from ..tasks.registry import all_tasks, get_task
+from ..tasks.task import Task
+from .paper import BATCH, paper_table
+
+SLICE = 100_000  # rows looked at together, so that a batch of millions is inspected in bounded memory
+
+
+def find_batch(task_or_file: str, request: BatchRequest) -> tuple[OfflineDataset, Task | None]:
+    """The batch of a task, or of a file named by a path (one that exists, or ends in .hdf5 or .h5), which has no task."""
+    path = Path(task_or_file)
+    if task_or_file not in all_tasks() and (path.exists() or path.suffix in (".hdf5", ".h5")):
+        if request.source != "auto" or request.rows is not None:
+            raise UserError(f"{path} is a file: --data and --rows are for tasks")
+        # no task says what the action box is, so any will do: the range is among the facts
+        notes = {"label": str(path)}
+        return read_hdf5(path, action_low=-math.inf, action_high=math.inf, provenance=notes), None
+    task = get_task(task_or_file)
+    return load_batch(task, request), task
+
+
+def inspect_batch(batch: OfflineDataset, task: Task | None) -> dict[str, Any]:
+    """Facts by name, JSON-able: counts, returns, ranges per dimension, and oddities in words.
+
+    With a task, also the normalised score of its mean and best episode, how often its termination rule and the stored
+    terminals disagree, and the paper's Batch Mean and Batch Max where it prints them.
+    """
+    lengths, returns = batch.episode_lengths(), batch.episode_returns()
+    facts: dict[str, Any] = {
+        "label": batch.provenance.get("label"),
+        **batch.describe(),
+        "return_std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
+        "episode_length_min": int(lengths.min()),
+        "episode_length_mean": float(lengths.mean()),
+        "episode_length_max": int(lengths.max()),
+    }
+    if task is not None:
+        facts |= {"score_mean": task.score(facts["return_mean"]), "score_max": task.score(facts["return_max"])}
+        printed = paper_table(task.paper_table) if task.paper_table == "table2" else {}
+        for column, of in BATCH.items():
+            if found := printed.get((task.name, column.title())):
+                facts[f"paper_{of}"] = found.mean
+    for name in ("observations", "actions"):
+        array, singular = getattr(batch, name), name.removesuffix("s")
+        facts[f"{singular}_size"] = array.shape[1]
+        facts[f"{singular}_low"], facts[f"{singular}_high"] = (
+            [float(value) for value in of(array, axis=0)] for of in (np.min, np.max)
+        )
+    return {
+        **facts,
+        "stored_besides": sorted(batch.extras),
+        "oddities": oddities(batch, task),
+        "from": batch.provenance.get("from"),
+        "digest": batch.digest(),
+    }
+
+
+def oddities(batch: OfflineDataset, task: Task | None) -> list[str]:
+    """What a careful reader would want to know before trusting the batch, a sentence each."""
+    found = []
+    for name in ("observations", "actions"):
+        array = getattr(batch, name)
+        constant = np.flatnonzero(array.min(axis=0) == array.max(axis=0))
+        if len(constant):
+            found.append(f"{name} {', '.join(map(str, constant))} never change")
+    if batch.rewards.min() == batch.rewards.max():
+        found.append(f"every reward is {batch.rewards[0]:g}")
+    if repeated := len(batch) - len(np.unique(_fingerprints(batch))):
+        found.append(f"{repeated:,} rows repeat another row exactly")
+    if task is not None:
+        if too_long := int((batch.episode_lengths() > task.max_episode_steps).sum()):
+            found.append(f"{too_long:,} episodes are longer than {task.max_episode_steps} steps")
+        if wrong := _against_the_rule(batch, task):
+            found.append(f"{wrong:,} rows are terminal where the task's rule is not, or the other way round")
+    both = int((batch.terminals & batch.timeouts).sum())
+    if both:
+        found.append(f"{both:,} rows are both terminal and timed out")
+    return found
+
+
+def _fingerprints(batch: OfflineDataset) -> np.ndarray:
+    """(N,) uint64: equal for equal observations, actions, rewards and terminals; else different but by a chance of 2^-64."""
+    columns = batch.observations.shape[1] + batch.actions.shape[1] + 2
+    factors = np.random.default_rng(0).integers(1, 2**63, columns, dtype=np.uint64) | np.uint64(1)
+    parts = []
+    for first in range(0, len(batch), SLICE):
+        rows = slice(first, first + SLICE)
+        reals = (batch.observations[rows], batch.actions[rows], batch.rewards[rows, None], batch.terminals[rows, None])
+        bits = np.concatenate(reals, axis=1, dtype=np.float32).view(np.uint32).astype(np.uint64)
+        bits *= bits ^ np.uint64(0x9E3779B97F4A7C15)  # not linear, or exchanged columns could cancel
+        parts.append((bits * factors).sum(axis=1, dtype=np.uint64))
+    return np.concatenate(parts)
+
+
+def _against_the_rule(batch: OfflineDataset, task: Task) -> int:
+    wrong = 0
+    usable = batch.valid_next  # elsewhere the next observation is not known
+    for first in range(0, len(batch), SLICE):
+        rows = slice(first, first + SLICE)
+        arrays = (batch.observations[rows], batch.actions[rows], batch.next_observations[rows])
+        over = task.termination(*(torch.tensor(array) for array in arrays)).numpy()
+        wrong += int(((over != batch.terminals[rows]) & usable[rows]).sum())
+    return wrong

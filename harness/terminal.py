@@ -1,0 +1,46 @@
+"""What the commands share: the console, listings, and options that are counts or lists."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..tasks.errors import UserError
+
+console = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width of its own
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def names(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def checked_count(option: str, number: int) -> int:
+    if number < 1:
+        raise UserError(f"{option} {number}: ask for at least 1")
+    return number
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    table = Table(box=None, header_style="bold")
+    for index, column in enumerate(rows[0]):
+        table.add_column(column.replace("_", " "), no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*[text(value) for value in row.values()])
+    console.print(table)
+
+
+def text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(text(each) for each in value)
+    return "" if value is None else str(value)

@@ -1,0 +1,170 @@
+"""The `data` commands on real files: what is fetched, checked, inspected, collected, relabelled."""
+
+import csv
+import hashlib
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from mopo_bench.harness import actors
+from mopo_bench.harness.runner import load_runs
+from mopo_bench.tasks import registry
+from mopo_bench.tasks.behaviour import BehaviourPolicy, bundled_policies, roll_out
+from mopo_bench.tasks.hdf5 import read_hdf5, write_hdf5
+from mopo_bench.tasks.registry import get_task
+
+
+def parsed(finished):
+    assert finished.code == 0 and finished.err == ""
+    return json.loads(finished.out)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache and a D4RL folder of this test alone."""
+    monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path / "cache"))
+    monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "own"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch, cache):
+    """A folder with files that the registry takes for D4RL's of hopper-random, one of v0 of 2020 and one of v2."""
+    task = get_task("hopper-random")
+    log = roll_out(task, BehaviourPolicy.random(task, 0), 200, seed=1)
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    v0, v2 = task.files
+    with h5py.File(folder / v0.name, "w") as file:
+        for name in ("observations", "actions", "rewards", "terminals"):
+            file[name] = getattr(log, name)
+    write_hdf5(log, folder / v2.name)
+    files = []
+    for file in task.files:
+        content = (folder / file.name).read_bytes()
+        files.append(replace(file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
+    monkeypatch.setitem(registry._TASKS, task.name, replace(task, files=tuple(files)))
+    return folder
+
+
+def states(command, *words):
+    found = command("data", "verify", *words, "--json")
+    return {row["file"]: row["state"] for row in json.loads(found.out)}, found
+
+
+def test_fetch_verify_inspect_train(mirror, cache, command, tmp_path):
+    """From a folder with the files to runs that are labelled with what they were trained on."""
+    assert states(command, "hopper-random")[0] == {"hopper_random.hdf5": "absent", "hopper_random-v2.hdf5": "absent"}
+    finished = command("data", "fetch", "hopper-random", "--version", "all", "--mirror", mirror)
+    assert finished.code == 0 and str(cache / "d4rl" / "hopper_random.hdf5") in finished.out
+    assert (cache / "d4rl" / "hopper_random.hdf5").read_bytes() == (mirror / "hopper_random.hdf5").read_bytes()
+    assert set(states(command, "hopper-random")[0].values()) == {"verified"}
+    row = {row["name"]: row for row in parsed(command("data", "list", "--json"))}["hopper-random"]
+    assert (row["batch"], row["rows"], row["here"], row["v0"]) == ("hopper-random@v0", 200, "yes", "right size")
+    facts = parsed(command("data", "inspect", "hopper-random", "--json"))
+    assert facts["label"] == "hopper-random@v0" and facts["repaired"] == facts["repaired_by_count"] == 0
+    assert facts["dropped"] == 1  # the last row: nothing follows it
+    facts = parsed(command("data", "inspect", "hopper-random", "--data", "d4rl-v2", "--json"))
+    assert facts["label"] == "hopper-random@v2" and facts["dropped"] == 0
+    run = ("run", "--tasks", "hopper-random", "--algorithms", "bc", "--seeds", "1", "--jobs", "1", "--steps", "2")
+    small = ("--set", "bc.hidden=8,8", "--episodes", "1", "--results", tmp_path / "runs")
+    for data, label in (("auto", "v0"), ("d4rl-v2", "v2"), ("regenerated", "regenerated")):
+        rows = ("--rows", "100") if data == "regenerated" else ()
+        assert command(*run, *small, "--data", data, *rows).code == 0
+        assert f"hopper-random@{label}" in {each.cell["data"]["label"] for each in load_runs(tmp_path / "runs")}
+
+
+def test_damaged_file(mirror, cache, command):
+    assert command("data", "fetch", "hopper-random", "--mirror", mirror).code == 0
+    path = cache / "d4rl" / "hopper_random.hdf5"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    found, finished = states(command, "hopper-random")
+    assert found["hopper_random.hdf5"] == "wrong checksum" and finished.code == 2 and "data fetch" in finished.err
+    refused = command("data", "inspect", "hopper-random")
+    assert refused.code == 2 and "checksum" in refused.err
+    assert command("data", "fetch", "hopper-random", "--mirror", mirror).code == 0
+    assert states(command, "hopper-random")[0]["hopper_random.hdf5"] == "verified"
+
+
+def test_file_that_changed_upstream(mirror, cache, command):
+    """Refused, accepted by its checksum alone, and never labelled as D4RL's after that."""
+    changed = mirror / "hopper_random.hdf5"
+    with h5py.File(changed, "r+") as file:
+        file["rewards"][:] = 7.0
+    changed.write_bytes(changed.read_bytes())
+    refused = command("data", "fetch", "hopper-random", "--mirror", mirror)
+    assert refused.code == 2 and len(refused.err.splitlines()) == 1 and "--accept-sha256" in refused.err
+    assert not (cache / "d4rl" / "hopper_random.hdf5").exists()
+    sha256 = hashlib.sha256(changed.read_bytes()).hexdigest()
+    assert command("data", "fetch", "hopper-random", "--mirror", mirror, "--accept-sha256", sha256).code == 0
+    facts = parsed(command("data", "inspect", "hopper-random", "--json"))
+    assert facts["label"] == "hopper-random@v0-changed" and "every reward is 7" in facts["oddities"]
+    assert states(command, "hopper-random")[0]["hopper_random.hdf5"] == "accepted"
+
+
+def test_physics_of_a_v2_file(mirror, cache, command):
+    """v2 stores the states; without it the regenerated batch does."""
+    assert command("data", "fetch", "hopper-random", "--version", "v2", "--mirror", mirror).code == 0
+    (facts,) = parsed(command("data", "verify", "hopper-random", "--physics", "--rows", "100", "--json"))
+    assert facts["batch"] == "hopper-random@v2" and facts["rows"] == 100
+    assert facts["observation_error_median"] < 1e-5 and facts["terminals_differ"] == 0
+    (facts,) = parsed(
+        command("data", "verify", "hopper-random", "--physics", "--batch", mirror / "hopper_random-v2.hdf5", "--json")
+    )
+    assert facts["batch"] == "hopper-random@file" and facts["rows"] == 200
+    refused = command("data", "verify", "hopper-random", "--physics", "--batch", mirror / "hopper_random.hdf5")
+    assert refused.code == 2 and "infos/qpos" in refused.err
+
+
+def test_inspect_with_picture(cache, command, tmp_path):
+    finished = command("data", "inspect", "point-angle", "--plot", tmp_path / "batch.png")
+    assert finished.code == 0 and (tmp_path / "batch.png").stat().st_size > 5_000
+    assert "return mean" in finished.out and "oddities" in finished.out
+
+
+def test_collect_and_relabel(cache, command, tmp_path):
+    """SAC on the behaviour reward, relabelled with the task's, then with another angle."""
+    folder = tmp_path / "ant"
+    finished = command("data", "collect", "ant-angle", "--steps", "120", "--out", folder)
+    assert finished.code == 0 and "rows in" in finished.out
+    facts = parsed(command("data", "inspect", folder / "batch.hdf5", "--json"))
+    assert facts["rows"] >= 120 and "infos/y_velocity" in facts["stored_besides"]
+    words = ("--reward", "ant-angle", "--set", "angle=60", "--set", "survive_bonus=0.5", "--out", tmp_path / "60.hdf5")
+    assert command("data", "relabel", folder / "batch.hdf5", *words).code == 0
+    old, new = read_hdf5(folder / "batch.hdf5"), read_hdf5(tmp_path / "60.hdf5")
+    x, y = (old.extras[f"infos/{name}_velocity"].astype(float) for name in "xy")
+    difference = (np.cos(np.pi / 3) - np.cos(np.pi / 6)) * x + (np.sin(np.pi / 3) - np.sin(np.pi / 6)) * y - 0.5
+    np.testing.assert_allclose(new.rewards - old.rewards, difference, atol=1e-5)
+    assert new.provenance["relabelled"]["parameters"] == {"angle": 60, "survive_bonus": 0.5}
+    assert new.provenance["command"] == old.provenance["command"]
+
+
+def test_collect_that_does_not_get_there(command, tmp_path):
+    words = ("data", "collect", "hopper-medium", "--steps", "120", "--rows", "50", "--out", tmp_path / "hopper")
+    finished = command(*words)
+    assert finished.code == 2 and "not reached" in finished.err and len(finished.err.splitlines()) == 1
+    assert (tmp_path / "hopper" / "checkpoint.pt").exists() and not (tmp_path / "hopper" / "batch.hdf5").exists()
+    assert command(*words, "--target", "-1000").code == 0
+    assert parsed(command("data", "inspect", tmp_path / "hopper" / "batch.hdf5", "--json"))["rows"] == 50
+
+
+def test_committed_table_of_actors_is_of_the_bundled_ones(command, monkeypatch):
+    """As the command writes it, for the policies that are bundled now; few episodes, since it is about the form."""
+    with (Path(__file__).parents[2] / "results" / "collection" / "actors.csv").open() as file:
+        committed = list(csv.DictReader(file))
+    expected = [
+        (f"{name}.npz", str(policy.about["steps"])) for name in actors.bundled_names() for policy in bundled_policies(name)
+    ]
+    assert [(row["file"], row["steps"]) for row in committed] == expected
+    assert {row["episodes"] for row in committed} == {"100"}
+    monkeypatch.setattr(actors, "bundled_names", lambda: ["hopper-medium"])
+    finished = command("data", "actors", "--episodes", "3", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(finished.out))
+    assert finished.code == 0 and list(row) == list(committed[0]) and row["episodes"] == "3"
+    assert float(row["return_mean"]) == pytest.approx(float(row["trained_return"]), rel=0.5)
