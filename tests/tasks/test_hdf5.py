@@ -7,33 +7,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from bad_files import ACTION_SIZE, BAD, BROKEN, DOCUMENT, OBSERVATION_SIZE, ROWS, columns, complaint, document, poke, save
 from mopo_bench.tasks import dataset as dataset_module
 from mopo_bench.tasks.continuity import infer_timeouts
 from mopo_bench.tasks.errors import UserError
 from mopo_bench.tasks.hdf5 import read_hdf5, write_hdf5
 
-ROWS, OBSERVATION_SIZE, ACTION_SIZE = 40, 3, 2
 ARRAYS = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts", "valid_next")
-
-
-def columns(rows=ROWS):
-    """A v0 file's required arrays: terminals in rows 4 and 17."""
-    generator = np.random.default_rng(0)
-    terminals = np.zeros(rows, bool)
-    terminals[[4, 17]] = True
-    return {
-        "observations": generator.normal(size=(rows, OBSERVATION_SIZE)).astype(np.float32),
-        "actions": generator.uniform(-1, 1, (rows, ACTION_SIZE)).astype(np.float32),
-        "rewards": generator.normal(size=rows).astype(np.float32),
-        "terminals": terminals,
-    }
-
-
-def save(path, arrays):
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
-    return path
 
 
 def rows_where(mask):
@@ -251,94 +231,7 @@ def test_digest_knows_values_only(dataset, tmp_path):
     assert digests == {dataset.digest()} and len(dataset.digest()) == 64
 
 
-# Bad files: a name, what is done to a good file, and a word that the message must hold besides the file's name.
-
-
-def put(key, value):
-    def edit(file):
-        if key in file:
-            del file[key]
-        file[key] = value
-
-    return edit
-
-
-def poke(key, row, value):
-    """The same array in float64, with the values at `row` changed."""
-
-    def edit(file):
-        array = file[key][()].astype(np.float64)
-        array[row] = value
-        put(key, array)(file)
-
-    return edit
-
-
-def drop(key):
-    return lambda file: file.pop(key)
-
-
-def virtual(file):
-    layout = h5py.VirtualLayout((ROWS,), np.float32)
-    layout[:] = h5py.VirtualSource("elsewhere.hdf5", "rewards", (ROWS,))
-    del file["rewards"]
-    file.create_virtual_dataset("rewards", layout)
-
-
-def external_storage(file):
-    del file["rewards"]
-    file.create_dataset("rewards", (ROWS,), np.float32, external=[("elsewhere.bin", 0, 4 * ROWS)])
-
-
-BAD = {
-    "required key missing": (drop("rewards"), "'rewards' is missing"),
-    "keys found are named": (drop("rewards"), "found: actions, observations, terminals"),
-    "misspelt key": (lambda file: file.move("observations", "observation"), "rename 'observation'"),
-    "group for a dataset": (lambda file: file.pop("actions") and file.create_group("actions"), "actions is a group"),
-    "group within infos": (lambda file: file.create_group("infos/qpos"), "infos/qpos is a group"),
-    "dataset for a group": (put("infos", np.zeros(ROWS)), "infos is a dataset"),
-    "named datatype": (put("timeouts", np.dtype("f4")), "timeouts is a datatype"),
-    "scalar": (put("rewards", 1.0), "rewards is a scalar"),
-    "null dataspace": (put("rewards", h5py.Empty("f4")), "rewards is a scalar"),
-    "observations without columns": (put("observations", np.zeros(ROWS)), "observations has rank 1"),
-    "actions of rank 3": (put("actions", np.zeros((ROWS, 2, 1))), "actions has rank 3"),
-    "rewards of two columns": (put("rewards", np.zeros((ROWS, 2))), "rewards has rank 2"),
-    "fewer rewards": (put("rewards", np.zeros(ROWS - 1)), "rewards has 39 rows"),
-    "more timeouts": (put("timeouts", np.zeros(ROWS + 1, bool)), "timeouts has 41 rows"),
-    "info of another length": (put("infos/qpos", np.zeros(3)), "infos/qpos has 3 rows"),
-    "zero rows": (put("observations", np.zeros((0, 3))), "observations is empty"),
-    "zero columns": (put("actions", np.zeros((ROWS, 0))), "actions is empty"),
-    "strings": (put("observations", np.full((ROWS, 3), b"a")), "dtype |S1"),
-    "variable-length strings": (put("rewards", ["a"] * ROWS), "dtype object"),
-    "complex": (put("observations", np.zeros((ROWS, 3), complex)), "dtype complex128"),
-    "terminals of 2": (poke("terminals", 6, 2), "terminals is neither 0 nor 1 in 1 rows, first in row 6"),
-    "terminals not a number": (poke("terminals", 6, np.nan), "terminals is neither"),
-    "timeouts of a half": (put("timeouts", np.full(ROWS, 0.5)), "timeouts is neither 0 nor 1 in 40 rows"),
-    "observations not a number": (poke("observations", (9, 1), np.nan), "observations is not finite"),
-    "rewards infinite": (poke("rewards", slice(11, 14), -np.inf), "rewards is not finite as float32 in 3 rows"),
-    "first bad row": (poke("rewards", slice(11, 14), -np.inf), "first in row 11"),
-    "float32 overflow": (poke("rewards", 2, 1e39), "first in row 2"),
-    "next observations on a terminal": (
-        lambda file: put("next_observations", np.where(file["terminals"][()], np.nan, 0.0)[:, None].repeat(3, 1))(file),
-        "next_observations is not finite",
-    ),
-    "next observations of another size": (put("next_observations", np.zeros((ROWS, 4))), "4 columns, expected 3"),
-    "actions above their box": (poke("actions", slice(20, 22), 1.5), "outside their box in 2 rows, the worst by 0.5"),
-    "actions below their box": (poke("actions", 20, -1.002), "outside their box in 1 rows"),
-    "soft link": (put("timeouts", h5py.SoftLink("/terminals")), "timeouts is a soft or external link"),
-    "external link": (put("rewards", h5py.ExternalLink("/dev/zero", "rewards")), "rewards is a soft or external link"),
-    "external link in infos": (put("infos/qpos", h5py.ExternalLink("a.hdf5", "b")), "infos/qpos is a soft or external"),
-    "link for infos": (put("infos", h5py.SoftLink("/nowhere")), "infos is a soft or external link"),
-    "link for provenance": (put("metadata/provenance", h5py.SoftLink("/rewards")), "provenance is a soft or external"),
-    "virtual dataset": (virtual, "keeps its values in another file"),
-    "external storage": (external_storage, "keeps its values in another file"),
-    "provenance not JSON": (put("metadata/provenance", np.bytes_("{")), "not a JSON object"),
-    "provenance a number": (put("metadata/provenance", 3), "not a JSON object"),
-    "provenance an array": (put("metadata/provenance", [b"{}", b"{}"]), "not a JSON object"),
-    "provenance a JSON list": (put("metadata/provenance", np.bytes_("[3]")), "not a JSON object"),
-    "provenance of variable length": (put("metadata/provenance", "{}"), "in a fixed-length string"),
-    "provenance a group": (lambda file: file.create_group("metadata/provenance"), "not a JSON object"),
-}
+# Bad files, see bad_files.py.
 
 
 def refusal(path, **options):
@@ -401,3 +294,18 @@ def test_damaged_bytes_never_raise_anything_but_a_user_error(v0):
             refused += 1
             assert len(str(error).splitlines()) == 1
     assert refused > 20
+
+
+@pytest.mark.parametrize("kind", [*BROKEN, *BAD])
+def test_bad_file_on_the_command_line(kind, tmp_path, monkeypatch):
+    """Exit 2, one line, and nothing written: no results folder, nothing in the cache but the lock."""
+    monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path / "cache"))
+    code, line = complaint(kind, tmp_path)
+    assert code == 2 and len(line.splitlines()) == 1 and line.startswith("FILE: ")
+    assert {path.name for path in tmp_path.iterdir()} <= {"batch.hdf5", "cache"}
+    assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] in ([], [".lock"])
+
+
+def test_the_documented_messages_are_those_that_come(tmp_path, monkeypatch):
+    monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path / "cache"))
+    assert DOCUMENT.read_text() == document(tmp_path), "write it again with `python tests/tasks/bad_files.py`"
