@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ..tasks.errors import UserError
-from .terminal import Json, checked_count, console, names, print_rows, text
+from .terminal import Json, checked_count, console, markdown, names, print_rows, text
 
 data_app = typer.Typer(help="Batches: where each comes from, what is in it, how one is made.", no_args_is_help=True)
 
@@ -150,6 +151,26 @@ def data_inspect(
         console.print(f"{key.replace('_', ' '):>20}  {shown or '-'}")
 
 
+@data_app.command("summary")
+def data_summary(
+    tasks: Annotated[list[str] | None, typer.Argument(help="Tasks; the 14 of the paper by default.")] = None,
+    data: Annotated[str, typer.Option(help="auto, d4rl, d4rl-v2 or regenerated.")] = "auto",
+    data_seed: Annotated[int, typer.Option(help="Seed of regenerated batches.")] = 0,
+    rows: Annotated[int | None, typer.Option(help="Rows of regenerated batches.")] = None,
+    format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.text,
+) -> None:
+    """A row per task: what is in its batch, beside the paper's Batch Mean and Batch Max.
+
+    Example: mopo-bench data summary --format csv > batches.csv
+    """
+    from ..tasks.batches import BatchRequest
+    from ..tasks.registry import all_tasks, get_task
+    from .inspection import summary
+
+    chosen = [get_task(name) for name in tasks or []] or [task for task in all_tasks().values() if task.paper_table]
+    _print_table([summary(task, BatchRequest(data, rows, seed=data_seed)) for task in chosen], format_)
+
+
 @data_app.command("collect")
 def data_collect(
     task: Annotated[str, typer.Argument(help="Any task.")],
@@ -201,6 +222,8 @@ def data_relabel(
     """
     from ..tasks.rewards import relabel_file
 
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a module beside the data is found, as `python -m` would
     before, after = relabel_file(file, reward, [setting.partition("=")[::2] for setting in set_ or []], out)
     console.print(f"{out}: return {after:,.1f} on average, {before:,.1f} under the reward of {file}")
 
@@ -216,16 +239,7 @@ def data_actors(
     """
     from .actors import evaluate_actors
 
-    rows = []
-    for row in evaluate_actors(checked_count("--episodes", episodes)):
-        rows.append(row)
-        if format_ is TableFormat.text:
-            console.print(f"{row['file']:<26} step {row['steps']:>7,}  {row['return_mean']:>9,.1f} ± {row['return_std']:,.1f}")
-    if format_ is not TableFormat.text:
-        import pandas as pd
-
-        frame = pd.DataFrame(rows)
-        print(frame.to_csv(index=False).rstrip() if format_ is TableFormat.csv else frame.to_markdown(index=False))
+    _print_table(list(evaluate_actors(checked_count("--episodes", episodes))), format_)
 
 
 @data_app.command("curves")
@@ -255,6 +269,17 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
         print(json.dumps(rows, indent=1))
     else:
         print_rows(rows)
+
+
+def _print_table(rows: list[dict[str, Any]], format_: TableFormat) -> None:
+    if format_ is TableFormat.text:
+        print_rows(rows)
+    elif format_ is TableFormat.csv:
+        from .store import csv_text
+
+        print(csv_text(rows), end="")
+    else:
+        print(markdown(rows))
 
 
 def _print_curve(row: dict[str, Any]) -> None:

@@ -69,6 +69,20 @@ def inspect_batch(batch: OfflineDataset, task: Task | None) -> dict[str, Any]:
     }
 
 
+def summary(task: Task, request: BatchRequest) -> dict[str, Any]:
+    """A row for one task's batch: the facts by which batches are compared, the paper's beside them where it prints them."""
+    facts = inspect_batch(load_batch(task, request), task)
+    rounded = ("return_mean", "return_std", "return_max", "score_mean", "paper_return_mean", "paper_return_max")
+    return {
+        "batch": facts["label"],
+        **{name: facts[name] for name in ("rows", "episodes")},
+        **{name: None if facts.get(name) is None else round(facts[name], 1) for name in rounded},
+        **{name: facts[name] for name in ("terminals", "repaired", "dropped")},
+        "oddities": "; ".join(facts["oddities"]),
+        "digest": facts["digest"][:12],
+    }
+
+
 def oddities(batch: OfflineDataset, task: Task | None) -> list[str]:
     """What a careful reader would want to know before trusting the batch, a sentence each."""
     found = []

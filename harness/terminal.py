@@ -34,6 +34,12 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
     console.print(table)
 
 
+def markdown(rows: list[dict[str, Any]]) -> str:
+    lines = [[column.replace("_", " ") for column in rows[0]], ["---"] * len(rows[0])]
+    lines += [[text(value) for value in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"

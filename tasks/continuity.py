@@ -95,8 +95,12 @@ def infer_timeouts(
         broken[:] = False
     row = np.arange(len(terminals))
     begins = np.concatenate([[True], (terminals | broken)[:-1]])
-    length = row - np.maximum.accumulate(np.where(begins, row, 0)) + 1
-    counted = (length % max_episode_steps == 0) & ~terminals
+    begun_at = np.where(begins, row, 0)  # in place from here on: such a column may be a quarter of a small task's file
+    np.maximum.accumulate(begun_at, out=begun_at)
+    row -= begun_at
+    row += 1
+    row %= max_episode_steps
+    counted = (row == 0) & ~terminals
     return BY_DATA * broken.astype(np.uint8) + BY_COUNT * counted.astype(np.uint8)
 
 

@@ -29,9 +29,9 @@ RUNS = {
             options,
         )
         for domain, options in {
-            "halfcheetah": {"steps": 150_000, "evaluate_every": 5_000, "target_return": 3_900.0},
-            "hopper": {"steps": 150_000, "evaluate_every": 1_000},
-            "walker2d": {"steps": 300_000, "evaluate_every": 2_500},
+            "halfcheetah": {"steps": 100_000, "evaluate_every": 5_000, "target_return": 3_900.0},
+            "hopper": {"steps": 115_000, "evaluate_every": 1_000},
+            "walker2d": {"steps": 200_000, "evaluate_every": 2_500},
         }.items()
     },
     **{

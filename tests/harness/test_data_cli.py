@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,6 +144,19 @@ def test_collect_and_relabel(cache, command, tmp_path):
     np.testing.assert_allclose(new.rewards - old.rewards, difference, atol=1e-5)
     assert new.provenance["relabelled"]["parameters"] == {"angle": 60, "survive_bonus": 0.5}
     assert new.provenance["command"] == old.provenance["command"]
+
+
+def test_relabel_with_a_function_of_the_users_own(command, tmp_path, monkeypatch):
+    """In a module of the folder in which the command is called."""
+    task = get_task("hopper-random")
+    write_hdf5(roll_out(task, BehaviourPolicy.random(task, 0), 50, seed=1), tmp_path / "log.hdf5")
+    (tmp_path / "my_rewards.py").write_text("def height(batch, weight=1.0):\n    return weight * batch.observations[:, 0]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    finished = command("data", "relabel", "log.hdf5", "--reward", "my_rewards:height", "--set", "weight=2", "--out", "new.hdf5")
+    assert finished.code == 0
+    new = read_hdf5(tmp_path / "new.hdf5")
+    np.testing.assert_array_equal(new.rewards, 2 * new.observations[:, 0])
 
 
 def test_collect_that_does_not_get_there(command, tmp_path):

@@ -214,8 +214,9 @@ def document(folder):
     lines = [
         "# Bad batch files, and what is said of each",
         "",
-        "`mopo-bench run --batch FILE` with each of these files: exit status 2, this one line on standard error, nothing written.",
-        "`data inspect FILE` says the same, but for what only a task can tell. Made by `python tests/tasks/bad_files.py`.",
+        "`mopo-bench run --batch FILE` with each of these files: exit status 2, this one line on standard error, nothing",
+        "written. `data inspect FILE` says the same, but for what only a task can tell. Made by",
+        "`python tests/tasks/bad_files.py`.",
         "",
         "| file | message |",
         "|---|---|",

@@ -388,7 +388,7 @@ def test_two_million_rows_in_bounded_memory(tmp_path, folder):
     read, unpacked, found = measure("read"), measure("mapped"), measure("mapped")
     batch = mapped(path, folder)
     size = array_size(batch)
-    assert size == 2_000_000 * (42 * 4 + 4)
+    assert size == 2_000_000 * (42 * 4 + 3)
     assert size < read["peak"] < 1.5 * size
     for each in (unpacked, found):
         assert each["loaded"] < 0.2 * size and each["drawn"] < 0.3 * size
