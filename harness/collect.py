@@ -73,9 +73,9 @@ class Collection:
                 report(trainer.evaluate())
                 for name in trainer.worth_keeping():
                     trainer.policy().save(folder / name)
+                write_text(folder / "curve.csv", csv_text(trainer.curve))
                 # last, so that whatever a checkpoint knows of is already there
                 replace_file(checkpoint, partial(torch.save, trainer.state()))
-                write_text(folder / "curve.csv", csv_text(trainer.curve))
         trainer.policy().save(folder / "policy.npz")
         return trainer
 
@@ -229,7 +229,8 @@ class OnlineTrainer:
                 seen = torch.as_tensor(observation, dtype=torch.float32).view(1, 1, -1)
                 action = self.learner.act(seen, torch.as_tensor(noise[step]))[0, 0].numpy()
             successor, reward, terminated, extras = recorded_step(self.environment, box.from_unit(action), task.recorded)
-            row = np.concatenate((observation, action, [reward, not terminated], successor)).astype(np.float32)
+            row = np.empty(self.layout.width, np.float32)
+            self.layout.fill(row, observation, action, reward, not terminated, successor)
             self.buffer.write(0, torch.as_tensor(row)[None])
             self._store(extras)
             observation, self.steps, total = successor, self.steps + 1, total + reward

@@ -93,14 +93,13 @@ def infer_timeouts(
     broken = np.zeros(len(terminals), bool) if kinematics is None else breaks(observations, kinematics) & ~terminals
     if 2 * np.count_nonzero(broken) > len(broken):
         broken[:] = False
-    row = np.arange(len(terminals))
-    begins = np.concatenate([[True], (terminals | broken)[:-1]])
-    begun_at = np.where(begins, row, 0)  # in place from here on: such a column may be a quarter of a small task's file
-    np.maximum.accumulate(begun_at, out=begun_at)
-    row -= begun_at
-    row += 1
-    row %= max_episode_steps
-    counted = (row == 0) & ~terminals
+    # by stretch, not by row: a column of row numbers may be a quarter of a small task's file
+    begins = np.flatnonzero(np.concatenate([[True], (terminals | broken)[:-1]]))
+    counts = np.diff(begins, append=len(terminals)) // max_episode_steps  # episodes of full length in each stretch
+    nth = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + 1
+    counted = np.zeros(len(terminals), bool)
+    counted[np.repeat(begins, counts) + nth * max_episode_steps - 1] = True
+    counted &= ~terminals
     return BY_DATA * broken.astype(np.uint8) + BY_COUNT * counted.astype(np.uint8)
 
 

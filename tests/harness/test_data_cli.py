@@ -146,6 +146,29 @@ def test_collect_and_relabel(cache, command, tmp_path):
     assert new.provenance["command"] == old.provenance["command"]
 
 
+def made(folder):
+    """Every file's bytes, and the curve but for its seconds."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.npz")}
+    curve = [line.rpartition(",")[0] for line in (folder / "curve.csv").read_text().splitlines()]
+    return files | {"batch": (folder / "batch.hdf5").read_bytes()}, curve
+
+
+def test_killed_collection_ends_with_the_same_bytes(command, start, wait_for, tmp_path):
+    """SIGKILL between two checkpoints, then the same command again."""
+    words = ("data", "collect", "hopper-medium-expert", "--steps", "1100", "--evaluate-every", "100", "--target", "-1000")
+    words += ("--rows", "60", "--seed", "3")
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert command(*words, "--out", undisturbed).code == 0
+    process = start(*words, "--out", killed)
+    wait_for(lambda: (killed / "curve.csv").exists() and len((killed / "curve.csv").read_text().splitlines()) > 9, process)
+    process.kill()
+    process.wait()
+    assert not (killed / "batch.hdf5").exists() and (killed / "checkpoint.pt").exists()
+    assert command(*words, "--out", killed).code == 0
+    assert made(killed) == made(undisturbed)
+    assert set(made(killed)[0]) == {"medium.npz", "best.npz", "policy.npz", "batch"}
+
+
 def test_relabel_with_a_function_of_the_users_own(command, tmp_path, monkeypatch):
     """In a module of the folder in which the command is called."""
     task = get_task("hopper-random")
