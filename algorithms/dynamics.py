@@ -149,26 +149,27 @@ class Dynamics(Stage):
         std = torch.where(std < 1e-12, torch.ones_like(std), std)
         rows = torch.cat(((inputs - mean) / std, targets), -1)
         train_rows, held_rows = rows[train], rows[held]
-        size_in = inputs.shape[1]
+        size_in, size_out = inputs.shape[1], targets.shape[1]
+        del inputs, targets, rows  # as large as the batch each
         initialiser = Initialiser([torch_stream(seed, "dynamics", "weights")], dtype, device)
-        network = EnsembleNetwork.create(initialiser, size_in, targets.shape[1], config.hidden, config.networks)
+        network = EnsembleNetwork.create(initialiser, size_in, size_out, config.hidden, config.networks)
         optimiser = Adam(
             network.weights, config.learning_rate, network.decays(config.weight_decays, config.variance_weight_decay)
         )
         bootstrap = torch.randint(
             len(train_rows), (config.networks, len(train_rows)), generator=torch_stream(seed, "dynamics", "bootstrap")
-        ).to(rows.device)
+        ).to(train_rows.device)
 
         def holdout_error() -> Tensor:
             predicted, _ = network(held_rows[None, None, :, :size_in])
             return (predicted[0] - held_rows[:, size_in:]).square().mean((1, 2))
 
-        best_error = torch.full((config.networks,), math.inf, dtype=dtype, device=rows.device)
+        best_error = torch.full((config.networks,), math.inf, dtype=dtype, device=train_rows.device)
         best = network.copy().weights
         epoch = since_improvement = 0
         while since_improvement <= config.patience and (config.max_epochs is None or epoch < config.max_epochs):
             stream = torch_stream(seed, "dynamics", "epoch", epoch)
-            shuffle = torch.rand(bootstrap.shape, generator=stream).argsort(1).to(rows.device)
+            shuffle = torch.rand(bootstrap.shape, generator=stream).argsort(1).to(train_rows.device)
             for indices in bootstrap.gather(1, shuffle).split(config.batch_size, dim=1):
                 batch = train_rows[indices][None]
                 x, y = batch[..., :size_in], batch[..., size_in:]

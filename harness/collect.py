@@ -7,12 +7,14 @@ number, and a checkpoint is taken only between episodes, so that a run that was 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import torch
 
@@ -61,10 +63,7 @@ class Collection:
         prepare_process()
         trainer = OnlineTrainer(self)
         checkpoint = folder / "checkpoint.pt"
-        try:
-            (folder / "snapshots").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write to {folder}: {error.strerror}; choose another folder with --out") from None
+        (folder / "snapshots").mkdir(parents=True, exist_ok=True)
         if checkpoint.exists():
             trainer.load(self.read(checkpoint))
         while trainer.steps < self.steps and not (self.stop_at_target and trainer.medium_point() is not None):
@@ -92,12 +91,12 @@ class Collection:
             "sac": version_of(SAC),
         }
 
-    def command(self) -> str:
-        """That makes this collection again."""
-        options: dict[str, Any] = {"seed": self.seed, "steps": self.steps, "evaluate-every": self.evaluate_every}
+    def command(self, **options: int) -> str:
+        """That makes this collection again; `options` are further ones of the command."""
+        chosen: dict[str, Any] = {"seed": self.seed, "steps": self.steps, "evaluate-every": self.evaluate_every, **options}
         if self.target_return is not None:
-            options["target"] = f"{self.target_return:g}"
-        written = " ".join(f"--{name} {value}" for name, value in options.items())
+            chosen["target"] = self.target_return
+        written = " ".join(f"--{name} {value}" for name, value in chosen.items())
         return f"mopo-bench data collect {self.task.name} {written}{' --compile' if self.compiled else ''} --out FOLDER"
 
     def read(self, checkpoint: Path) -> dict[str, Any]:
@@ -125,7 +124,7 @@ def collect(
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     **options: Any,
 ) -> OfflineDataset:
-    """The task's batch by D4RL's protocol, also written to `folder/batch.hdf5`; training goes on from what the folder holds.
+    """The task's batch by D4RL's protocol, also written to `folder/NAME.hdf5`; training goes on from what the folder holds.
 
     The parts of `Task.protocol`, one after another: *random*, *medium* and *expert* are `rows` steps of the stochastic policy,
     of a randomly initialised one, of the first that reached the target and of the best; *mixed* is the replay buffer up to the
@@ -139,22 +138,36 @@ def collect(
         target = medium_return(task)
     whole_run = {"expert", "replay"} & set(protocol)
     plan = Collection(task, steps or 1_000_000, target, stop_at_target=not whole_run, **options)
-    if protocol == ("random",):
-        parts = [roll_out(task, BehaviourPolicy.random(task, plan.seed), rows, plan.seed)]
-    else:
-        trainer = plan.run(folder, report)
-        if to_medium and trainer.medium_point() is None:
-            best = max(row["return_mean"] for row in trainer.curve)
-            raise UserError(
-                f"{folder}: the medium return of {target:.0f} was not reached in {trainer.steps} steps (best {best:.0f}); "
-                "go on with a larger --steps, or lower --target"
-            )
-        parts = [_part(part, trainer, folder, rows) for part in protocol]
-    batch = task.relabelled(joined(parts))
-    notes = {"source": "collected", "task": task.name, "protocol": list(protocol), "command": plan.command()}
-    batch = replace(batch, provenance={**batch.provenance, **notes})
-    write_hdf5(batch, folder / "batch.hdf5")
+    with _folder_to_itself(folder):
+        if protocol == ("random",):
+            parts = [roll_out(task, BehaviourPolicy.random(task, plan.seed), rows, plan.seed)]
+        else:
+            trainer = plan.run(folder, report)
+            if to_medium and trainer.medium_point() is None:
+                best = max(row["return_mean"] for row in trainer.curve)
+                raise UserError(
+                    f"{folder}: the medium return of {target:.0f} was not reached in {trainer.steps} steps (best {best:.0f}); "
+                    "go on with a larger --steps, or lower --target"
+                )
+            parts = [_part(part, trainer, folder, rows) for part in protocol]
+        batch = task.relabelled(joined(parts))
+        notes = {"source": "collected", "task": task.name, "protocol": list(protocol), "command": plan.command(rows=rows)}
+        batch = replace(batch, provenance={**batch.provenance, **notes})
+        write_hdf5(batch, folder / f"{task.name}.hdf5")
     return batch
+
+
+@contextmanager
+def _folder_to_itself(folder: Path) -> Iterator[None]:
+    """Two runs in one folder would mix their policies; what cannot be written there is one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise UserError(f"another collection is at work in {folder}: wait for it, or choose another --out") from None
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}; choose another folder with --out") from None
 
 
 def _part(part: str, trainer: OnlineTrainer, folder: Path, rows: int) -> OfflineDataset:
@@ -163,7 +176,7 @@ def _part(part: str, trainer: OnlineTrainer, folder: Path, rows: int) -> Offline
     if part == "mixed":
         return trainer.replay().head(trainer.medium_point() or trainer.steps)
     if part == "medium":
-        policy = _policy_of(trainer.medium_point(), folder, trainer.plan.target_return)
+        policy = _policy_of(trainer, folder)
     else:
         policy = BehaviourPolicy.load(folder / {"expert": "best.npz", "policy": "policy.npz"}[part])
     # two logs of one run begin in other states
@@ -171,14 +184,15 @@ def _part(part: str, trainer: OnlineTrainer, folder: Path, rows: int) -> Offline
     return roll_out(trainer.task, policy, rows, seed)
 
 
-def _policy_of(step: int | None, folder: Path, target: float | None) -> BehaviourPolicy:
-    """The policy kept of that step: under whichever name, since the run may have had another target, or none."""
+def _policy_of(trainer: OnlineTrainer, folder: Path) -> BehaviourPolicy:
+    """The medium policy: kept under whichever name, since the run may have had another target, or none."""
+    wanted = {"steps": trainer.medium_point(), "seed": trainer.plan.seed}
     for path in (folder / "medium.npz", *sorted(folder.glob("*.npz")), *sorted(folder.glob("snapshots/*.npz"))):
-        if path.exists() and (policy := BehaviourPolicy.load(path)).about["steps"] == step:
+        if path.exists() and wanted.items() <= (policy := BehaviourPolicy.load(path)).about.items():
             return policy
     raise UserError(
-        f"{folder} keeps no policy of step {step}, the first whose return reached {target:.0f}: ask for the --target with "
-        "which it was trained, or collect into another folder with --out"
+        f"{folder} keeps no policy of step {wanted['steps']}, the first whose return reached {trainer.plan.target_return:.0f}: "
+        "ask for the --target with which it was trained, or collect into another folder with --out"
     )
 
 
@@ -245,6 +259,8 @@ class OnlineTrainer:
     def _store(self, extras: dict[str, np.ndarray]) -> None:
         for name, value in extras.items():
             if name not in self.extras:
+                if self.steps > 0:
+                    raise UserError(f"the collection so far stores no {name}: start again in another folder with --out")
                 self.extras[name] = np.zeros((self.buffer.capacity, *value.shape), np.float32)
             self.extras[name][self.steps] = value
 

@@ -33,7 +33,7 @@ class TableFormat(StrEnum):
 
 @data_app.command("list")
 def data_list(as_json: Json = False) -> None:
-    """Every task: where its batch comes from, whether it is here and whole.
+    """Every task: where its batch comes from, whether it is here, of the right size.
 
     Example: mopo-bench data list
     """
@@ -119,6 +119,7 @@ def _with_states(task: Any) -> str:
 @data_app.command("inspect")
 def data_inspect(
     task_or_file: Annotated[str, typer.Argument(help="A task, or an HDF5 file in D4RL's layout.")],
+    task: Annotated[str | None, typer.Option(help="Of a file: whose batch it is; finds episodes' ends, checks sizes.")] = None,
     data: Annotated[str, typer.Option(help="auto, d4rl, d4rl-v2 or regenerated.")] = "auto",
     rows: Annotated[int | None, typer.Option(help="Rows of a regenerated batch.")] = None,
     window: Annotated[str, typer.Option(help="all, last_1m or first_1m rows.")] = "all",
@@ -137,8 +138,8 @@ def data_inspect(
     from .inspection import find_batch, inspect_batch
 
     request = BatchRequest(data, rows, window, seed=data_seed, clip_actions=clip_actions)
-    batch, task = find_batch(task_or_file, request)
-    facts = inspect_batch(batch, task)
+    batch, chosen = find_batch(task_or_file, request, task)
+    facts = inspect_batch(batch, chosen)
     if plot is not None:
         from .plots import batch_picture
 
@@ -167,14 +168,15 @@ def data_summary(
     from ..tasks.registry import all_tasks, get_task
     from .inspection import summary
 
-    chosen = [get_task(name) for name in tasks or []] or [task for task in all_tasks().values() if task.paper_table]
+    named = [get_task(name) for name in names(",".join(tasks or []))]
+    chosen = named or [task for task in all_tasks().values() if task.paper_table]
     _print_table([summary(task, BatchRequest(data, rows, seed=data_seed)) for task in chosen], format_)
 
 
 @data_app.command("collect")
 def data_collect(
     task: Annotated[str, typer.Argument(help="Any task.")],
-    out: Annotated[Path, typer.Option(help="Folder for batch, policies, curve and checkpoint.")],
+    out: Annotated[Path, typer.Option(help="Folder for the batch (TASK.hdf5), policies, curve and checkpoint.")],
     steps: Annotated[int | None, typer.Option(help="Environment steps of training at most; 1M, as in the paper.")] = None,
     target: Annotated[float | None, typer.Option(help="Return of the medium policy; a third of the expert's.")] = None,
     rows: Annotated[int, typer.Option(help="Rows rolled out from a policy.")] = 1_000_000,
@@ -206,7 +208,7 @@ def data_collect(
         report=_print_curve,
     )
     returns = batch.episode_returns()
-    console.print(f"{len(batch):,} rows in {out / 'batch.hdf5'}: return {returns.mean():.0f}, best {returns.max():.0f}")
+    console.print(f"{len(batch):,} rows in {out / task}.hdf5: return {returns.mean():.0f}, best {returns.max():.0f}")
 
 
 @data_app.command("relabel")
@@ -218,14 +220,14 @@ def data_relabel(
 ) -> None:
     """The same logs, another reward.
 
-    Example: mopo-bench data relabel collected/ant/batch.hdf5 --reward ant-angle --set angle=45 --out ant-45.hdf5
+    Example: mopo-bench data relabel collected/ant-angle.hdf5 --reward ant-angle --set angle=45 --out ant-45.hdf5
     """
     from ..tasks.rewards import relabel_file
 
     if "" not in sys.path:
         sys.path.insert(0, "")  # a module beside the data is found, as `python -m` would
-    before, after = relabel_file(file, reward, [setting.partition("=")[::2] for setting in set_ or []], out)
-    console.print(f"{out}: return {after:,.1f} on average, {before:,.1f} under the reward of {file}")
+    before, after = relabel_file(file, reward, set_ or [], out)
+    console.print(f"{out}: {after:,.3f} a step on average, {before:,.3f} under the reward of {file}")
 
 
 @data_app.command("actors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,26 @@ from .paper import BATCH, paper_table
 SLICE = 100_000  # rows looked at together, so that a batch of millions is inspected in bounded memory
 
 
-def find_batch(task_or_file: str, request: BatchRequest) -> tuple[OfflineDataset, Task | None]:
-    """The batch of a task, or of a file named by a path (one that exists, or ends in .hdf5 or .h5), which has no task."""
+def find_batch(task_or_file: str, request: BatchRequest, task: str | None = None) -> tuple[OfflineDataset, Task | None]:
+    """The batch of a task, or of a file named by a path (one that exists, or ends in .hdf5 or .h5), read as a batch of `task`.
+
+    A file without a task is read with what any file has in common: no action box, no knowledge of where episodes end.
+    """
     path = Path(task_or_file)
-    if task_or_file not in all_tasks() and (path.exists() or path.suffix in (".hdf5", ".h5")):
-        if request.source != "auto" or request.rows is not None:
-            raise UserError(f"{path} is a file: --data and --rows are for tasks")
-        # no task says what the action box is, so any will do: the range is among the facts
-        notes = {"label": str(path)}
-        return read_hdf5(path, action_low=-math.inf, action_high=math.inf, provenance=notes), None
-    task = get_task(task_or_file)
-    return load_batch(task, request), task
+    if task_or_file in all_tasks() or not (path.exists() or path.suffix in (".hdf5", ".h5")):
+        if task not in (None, task_or_file):
+            raise UserError(f"--task {task} is for files: {task_or_file} is read as itself")
+        chosen = get_task(task_or_file)
+        return load_batch(chosen, request), chosen
+    if request.source != "auto" or request.rows is not None or request.seed:
+        raise UserError(f"{path} is a file: --data, --rows and --data-seed are for tasks")
+    if task is not None:
+        chosen = get_task(task)
+        return load_batch(chosen, replace(request, file=path)), chosen
+    if request.clip_actions:
+        raise UserError(f"--clip-actions: say whose actions {path} holds with --task")
+    batch = read_hdf5(path, action_low=-math.inf, action_high=math.inf, provenance={"label": str(path)})
+    return batch.window(request.window), None
 
 
 def inspect_batch(batch: OfflineDataset, task: Task | None) -> dict[str, Any]:
@@ -95,6 +105,8 @@ def oddities(batch: OfflineDataset, task: Task | None) -> list[str]:
         found.append(f"every reward is {batch.rewards[0]:g}")
     if repeated := len(batch) - len(np.unique(_fingerprints(batch))):
         found.append(f"{repeated:,} rows repeat another row exactly")
+    if task is None and batch.describe()["repaired"]:
+        found.append("where episodes end was only counted: name the task with --task, and it is found from the data")
     if task is not None:
         if too_long := int((batch.episode_lengths() > task.max_episode_steps).sum()):
             found.append(f"{too_long:,} episodes are longer than {task.max_episode_steps} steps")

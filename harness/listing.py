@@ -57,16 +57,20 @@ def listing(kind: str) -> list[dict[str, Any]]:
 
 def data_listing() -> list[dict[str, Any]]:
     """One row per task: the batch that `--data auto` takes, by the label of runs on it, its rows, and whether it is here;
-    the states of D4RL's files (by size; `data verify` hashes them); what a batch is made from where they are not."""
+    the states of D4RL's files (by size; `data verify` hashes them); what a batch is made from where there is none."""
     rows = []
     for task in all_tasks().values():
         states = {file.version: verify(file, hashing=False) for file in task.files}
         v0 = states.get("v0", FileState("absent"))
+        label, count = task.regenerated_as, task.regenerated_rows if task.regenerate else None
         if v0.status in ("right size", "accepted"):
             label, count, here = "v0" if v0.status == "right size" else "v0-changed", rows_of(v0.path), "yes"
+        elif v0.status != "absent":  # a run refuses it; nothing is made in its place
+            label, count, here = "v0", None, f"no: {v0.status}"
+        elif task.regenerate is None:
+            label, here = "v0", "no"
         else:
-            made = regenerated_path(task, BatchRequest()).exists()
-            label, count, here = task.regenerated_as, task.regenerated_rows, "yes" if made else "made when asked for"
+            here = "yes" if regenerated_path(task, BatchRequest()).exists() else "made when asked for"
         rows.append(
             {
                 "name": task.name,

@@ -32,7 +32,8 @@ def mapped(
 
     The arrays take no memory of the process: their pages are the machine's, read when they are looked at. The first call
     unpacks the file into a folder of its own, named by a digest of the file's name and bytes and of the options; so do calls
-    after a change of either, and after damage. It appears whole or not at all, and may be deleted at any time.
+    after a change of either, and where a file in the folder has not the size it should. The folder appears whole or not at
+    all, and may be deleted at any time.
 
     Raises UserError as `read_hdf5` does, and where `folder` cannot be written.
     """

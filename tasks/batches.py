@@ -4,7 +4,7 @@ that the user names. Labelled task@source wherever it is shown."""
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from .d4rl import cache_folder, cache_trouble, check_file, d4rl_path, sha256_of
 from .dataset import OfflineDataset
 from .errors import UserError
 from .hdf5 import write_hdf5
-from .task import DataFile, Task
+from .task import DataFile, Task, name_of
 
 SOURCES = ("auto", "d4rl", "d4rl-v2", "regenerated")
 
@@ -133,7 +133,17 @@ def regenerated_path(task: Task, request: BatchRequest) -> Path:
 
 def _recipe_digest(task: Task) -> str:
     """Of what a regenerated batch is made from: bundled files, rules and parameters, recipe, versions of the simulator."""
-    state = hashlib.sha256(repr((task.identity(), RECIPE_VERSION, gymnasium.__version__, mujoco.__version__)).encode())
+    recipe = task.regenerate if is_dataclass(task.regenerate) else _name(task.regenerate)
+    logged = (sorted(task.collected_under.items()), task.recorded, task.reward and _name(task.reward))
+    versions = (RECIPE_VERSION, getattr(task.regenerate, "version", 1), gymnasium.__version__, mujoco.__version__)
+    state = hashlib.sha256(repr((task.identity(), recipe, logged, versions)).encode())
     for name in getattr(task.regenerate, "files", ()):
         state.update((resources.files(__package__) / "bundled" / name).read_bytes())
     return state.hexdigest()[:8]
+
+
+def _name(function: Any) -> str:
+    try:
+        return name_of(function)
+    except UserError:  # a lambda: its place has to do
+        return f"{function.__module__}.{function.__qualname__}"

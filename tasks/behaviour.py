@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -45,8 +46,15 @@ class BehaviourPolicy:
         return np.tanh(mean if noise is None else mean + np.exp(np.clip(log_std, -20, 2)) * noise)
 
     def save(self, path: Path) -> None:
+        """Whole or not at all: collections go on from what they find."""
         arrays = {f"weight_{index}": weight for index, weight in enumerate(self.weights)}
-        np.savez(path, about=json.dumps(self.about), **arrays)  # type: ignore[arg-type]
+        partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            with partial.open("wb") as file:
+                np.savez(file, about=json.dumps(self.about), **arrays)  # type: ignore[arg-type]
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path) -> BehaviourPolicy:
@@ -67,7 +75,7 @@ class BehaviourPolicy:
 
 def save_series(policies: Sequence[BehaviourPolicy], path: Path) -> None:
     """Policies along one training run in one file, in half precision: they need to act alike, not to learn on."""
-    facts = ("steps", "return_mean", "return_std")
+    facts = ("policy", "steps", "return_mean", "return_std")
     about = {key: value for key, value in policies[-1].about.items() if key not in facts}
     about["series"] = [{key: policy.about[key] for key in facts} for policy in policies]
     stacked = [np.stack(weights).astype(np.float16) for weights in zip(*(policy.weights for policy in policies), strict=True)]
@@ -107,13 +115,13 @@ def roll_out(
         raise UserError(f"cannot roll out {rows} rows of {task.name}: ask for at least 1")
     parts = [(policies, 1.0)] if isinstance(policies, BehaviourPolicy) else list(policies)
     ends = rows * np.cumsum([share for _, share in parts]) / sum(share for _, share in parts)
-    steps: list[_Step] = []
-    episodes = 0
+    finished: list[_Columns] = []
+    made = 0
     for (policy, _), end in zip(parts, ends, strict=True):
-        for episode in _episodes(task, policy, round(end) - len(steps), seed, episodes):
-            steps += episode
-            episodes += 1
-    columns = {name: np.array([step[name] for step in steps[:rows]]) for name in steps[0]}
+        for episode in _episodes(task, policy, round(end) - made, seed, len(finished)):
+            finished.append(episode)
+            made += len(episode["rewards"])
+    columns = {name: np.concatenate([episode[name] for episode in finished])[:rows] for name in finished[0]}
     return OfflineDataset(
         **{name: columns.pop(name) for name in _Episode.columns},
         valid_next=np.ones(rows, bool),
@@ -128,14 +136,14 @@ def _origin(policies: Sequence[BehaviourPolicy]) -> dict[str, Any]:
     return {"policies": [{key: value for key, value in each.about.items() if key != "machine"} for each in policies]}
 
 
-_Step = dict[str, Any]
+_Columns = dict[str, np.ndarray]  # of an episode, a row per step
 
 
-def _episodes(task: Task, policy: BehaviourPolicy, rows: int, seed: int, first: int) -> list[list[_Step]]:
+def _episodes(task: Task, policy: BehaviourPolicy, rows: int, seed: int, first: int) -> list[_Columns]:
     """Whole episodes of at least `rows` rows in all (of none, where that is below 1), numbered from `first` on."""
     box = task.action_box
     slots: list[_Episode] = []
-    finished: dict[int, list[_Step]] = {}
+    finished: dict[int, _Columns] = {}
     rows_ready, started, next_in_order = 0, first, first
     environments = [make_environment(task.environment, **task.parameters) for _ in range(EPISODES_AT_ONCE if rows > 0 else 0)]
     while rows_ready < rows:
@@ -146,11 +154,11 @@ def _episodes(task: Task, policy: BehaviourPolicy, rows: int, seed: int, first: 
         actions = policy(np.stack([slot.observation for slot in slots]), noise).astype(np.float32)
         for slot, action in zip(list(slots), actions, strict=True):
             if slot.step(box.from_unit(action)):
-                finished[slot.number] = slot.steps
+                finished[slot.number] = {name: np.array([step[name] for step in slot.steps]) for name in slot.steps[0]}
                 environments.append(slot.environment)
                 slots.remove(slot)
         while next_in_order in finished and rows_ready < rows:
-            rows_ready += len(finished[next_in_order])
+            rows_ready += len(finished[next_in_order]["rewards"])
             next_in_order += 1
     return [finished[number] for number in range(first, next_in_order)]
 
@@ -163,7 +171,7 @@ class _Episode:
         generator = numpy_stream(seed, task.environment, "episode", number)
         self.noise = generator.standard_normal((task.max_episode_steps, task.action_size)).astype(np.float32)
         self.observation, _ = environment.reset(seed=int(generator.integers(2**31)))
-        self.steps: list[_Step] = []
+        self.steps: list[dict[str, Any]] = []
 
     def step(self, action: np.ndarray) -> bool:
         task = self.task

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -49,8 +49,9 @@ def d4rl_path(file: DataFile) -> Path | None:
     """Where a file of D4RL is on this machine: in our cache, or in D4RL's own folder; v0 and v2 files never share a name."""
     own = Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
     for path in (_place(file), own / file.name):
-        if path.is_file():
-            return path
+        with suppress(PermissionError):  # of a folder that may not be entered
+            if path.is_file():
+                return path
     return None
 
 

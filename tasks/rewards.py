@@ -19,14 +19,17 @@ import numpy as np
 
 from .dataset import OfflineDataset
 from .errors import UserError, unknown
-from .hdf5 import read_hdf5, write_hdf5
+from .hdf5 import copy_with_rewards, read_hdf5
 
 Reward = Callable[..., np.ndarray]
+TORSO_HEIGHT = 0.7  # m, of the halfcheetah's model at rest
 
 
 def halfcheetah_jump(batch: OfflineDataset, height_weight: float = 15.0, z_reference: str = "reset") -> np.ndarray:
     """min(v_x, 3) - 0.1 |a|^2 + height_weight (z - z_init), see `environments.HalfCheetahJump`; 0 is the behaviour reward."""
-    z_init = stored(batch, "z_init") if z_reference == "reset" else 0.7
+    if z_reference not in ("reset", "nominal"):
+        raise UserError(f"z_reference={z_reference}: choose reset or nominal")
+    z_init = stored(batch, "z_init") if z_reference == "reset" else TORSO_HEIGHT
     control = 0.1 * np.square(batch.actions.astype(np.float64)).sum(1)
     return np.minimum(stored(batch, "x_velocity"), 3) - control + height_weight * (stored(batch, "z") - z_init)
 
@@ -69,34 +72,51 @@ def find_reward(name: str) -> Reward:
 
 def relabel(batch: OfflineDataset, reward: Reward, parameters: dict[str, Any], name: str) -> OfflineDataset:
     """The batch with other rewards; `provenance` records which, and the mean return under the old ones."""
-    known = list(inspect.signature(reward).parameters)[1:]
+    try:
+        known = dict(list(inspect.signature(reward).parameters.items())[1:])
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name} does not say what parameters it takes ({error}): wrap it in a function of your own") from None
     for parameter in parameters:
         if parameter not in known:
             raise unknown(f"parameter of {name}", parameter, known, "they are the function's own")
-    rewards = np.asarray(reward(batch, **parameters))
+    try:
+        rewards = np.asarray(reward(batch, **parameters))
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise UserError(
+            f"{name} failed with {parameters or 'no parameters'} ({type(error).__name__}: {error}); correct it"
+        ) from error
     if rewards.shape != (len(batch),) or rewards.dtype.kind not in "fiub":
         raise UserError(
             f"{name} gave {rewards.dtype} of shape {rewards.shape}: expected a number for each of {len(batch)} rows"
         )
-    if not np.isfinite(rewards).all():
-        raise UserError(
-            f"{name} is not finite in {int((~np.isfinite(rewards)).sum())} rows, first in row {np.argmin(np.isfinite(rewards))}"
-        )
-    note = {"reward": name, "parameters": parameters, "return_mean_before": float(batch.episode_returns().mean())}
+    finite = np.isfinite(rewards.astype(np.float32))
+    if not finite.all():
+        raise UserError(f"{name} is not finite in {int((~finite).sum())} rows, first in row {finite.argmin()}")
+    used = {key: each.default for key, each in known.items() if each.default is not inspect.Parameter.empty} | parameters
+    note = {"reward": name, "parameters": used, "return_mean_before": float(batch.episode_returns().mean())}
     return replace(batch, rewards=rewards.astype(np.float32), provenance={**batch.provenance, "relabelled": note})
 
 
-def relabel_file(file: Path, name: str, settings: Sequence[tuple[str, str]], out: Path) -> tuple[float, float]:
-    """Relabels `file` into `out`; the mean episode return before and after. Settings are texts: numbers where they look so."""
+def relabel_file(file: Path, name: str, settings: Sequence[str], out: Path) -> tuple[float, float]:
+    """Relabels `file` into `out`; the mean reward of a row before and after.
+
+    All else in the file stays as it is, so that what it leaves open (timeouts, successors) is still found by whoever reads it
+    with its task. settings: "parameter=value", numbers where they look so.
+    """
     if out.exists() and file.exists() and out.samefile(file):
         raise UserError(f"{out} is the file to be read: name another one with --out")
-    parameters = {key.strip(): _parsed(value) for key, value in settings}
+    parameters = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: expected parameter=value, such as angle=45")
+        parameters[key.strip()] = _parsed(value)
     reward = find_reward(name)
     # the actions are kept as they are, whatever their box
     batch = read_hdf5(file, action_low=-math.inf, action_high=math.inf)
     relabelled = relabel(batch, reward, parameters, name)
-    write_hdf5(relabelled, out)
-    return float(batch.episode_returns().mean()), float(relabelled.episode_returns().mean())
+    copy_with_rewards(file, out, relabelled.rewards, relabelled.provenance)
+    return float(batch.rewards.mean(dtype=np.float64)), float(relabelled.rewards.mean(dtype=np.float64))
 
 
 def _parsed(text: str) -> Any:

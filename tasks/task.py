@@ -88,7 +88,8 @@ class Task:
     collected_under: parameters of the environment that were others when the batch was logged; `recorded`: entries of the
     environment's `info` that a batch must store besides; `reward`: computes the task's own rewards from those. protocol: the
     parts of which D4RL's protocol makes the batch, in order, see `harness/collect.py`. files: D4RL's files by version.
-    regenerate: makes a batch of about that many rows from what the package bundles, `(task, rows, seed)`.
+    regenerate: makes a batch of about that many rows from what the package bundles, `(task, rows, seed)`; its attribute
+    `version`, if it has one, is raised where it makes another one, or the cache keeps the old.
     paper_table: the table of the paper in which this task stands, numbers in `results/paper/`.
     """
 

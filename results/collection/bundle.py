@@ -62,7 +62,8 @@ def bundle(folder: Path, outputs, options) -> None:
         else:
             end = medium if part == "mixed" else max(returns)
             wanted = [end * (place + 0.5) / SERIES for place in range(SERIES)]
-            nearest = {min(snapshots, key=lambda step, at=at: abs(step - at)) for at in wanted}
+            nearest = {min(snapshots, key=lambda step, at=at: (abs(step - at), step)) for at in wanted}
+            assert len(nearest) == SERIES, f"{folder} keeps too few snapshots"
             chosen = [BehaviourPolicy.load(snapshots[step]) for step in sorted(nearest)]
         for policy in chosen:
             policy.about.update(task=task_name, command=plan.command(), target_return=plan.target_return)

@@ -3,6 +3,7 @@
 import csv
 from dataclasses import replace
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -177,7 +178,7 @@ def test_replay_is_the_buffer(task, tmp_path):
     collect(task, tmp_path, steps=170, **{**USUAL, "random_steps": 1000})
     trainer = OnlineTrainer(collection(task, 170, random_steps=1000))
     trainer.load(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    batch = read_hdf5(tmp_path / "batch.hdf5", action_low=task.action_low, action_high=task.action_high)
+    batch = read_hdf5(tmp_path / f"{task.name}.hdf5", action_low=task.action_low, action_high=task.action_high)
     observations, actions, rewards, alive, successors = rows_of(trainer)
     assert len(batch) == trainer.steps
     assert np.array_equal(batch.observations, observations) and np.array_equal(batch.next_observations, successors)
@@ -208,17 +209,19 @@ def test_medium_is_a_third_of_the_expert():
         medium_return(get_task("point-angle"))
 
 
-def collected(tmp_path, protocol, target=-1e9, steps=250, rows=90, task=HOPPER):
-    return collect(replace(task, protocol=protocol), tmp_path, steps=steps, rows=rows, target=target, **USUAL)
+def collected(tmp_path, protocol, target=-1e9, steps=250, rows=90, task=HOPPER, name="hopper"):
+    return collect(replace(task, name=name, protocol=protocol), tmp_path, steps=steps, rows=rows, target=target, **USUAL)
 
 
 def test_parts_of_a_batch(tmp_path):
     """All of one run in one folder, whichever task asks first."""
-    expert_mixed = collected(tmp_path, ("expert", "mixed"))
+    expert_mixed = collected(tmp_path, ("expert", "mixed"), name="hopper-first")
+    first = (tmp_path / "hopper-first.hdf5").read_bytes()
     before = (tmp_path / "checkpoint.pt").stat().st_mtime_ns
     medium_point = int(curve(tmp_path)[0]["steps"])
     mixed, medium, both = (collected(tmp_path, part) for part in (("mixed",), ("medium",), ("medium", "expert")))
     assert (tmp_path / "checkpoint.pt").stat().st_mtime_ns == before  # nothing was trained again
+    assert (tmp_path / "hopper-first.hdf5").read_bytes() == first  # nor overwritten
     assert len(mixed) == medium_point and len(medium) == 90 and len(both) == 180 and len(expert_mixed) == 90 + medium_point
     assert both.head(90).rewards.tolist() == medium.rewards.tolist()
     assert both.rewards[90:].tolist() == expert_mixed.rewards[:90].tolist() != medium.rewards.tolist()
@@ -232,14 +235,14 @@ def test_parts_of_a_batch(tmp_path):
 
 def test_batch_is_the_file(tmp_path):
     batch = collected(tmp_path, ("medium",))
-    read = read_hdf5(tmp_path / "batch.hdf5")
+    read = read_hdf5(tmp_path / "hopper.hdf5")
     assert read.digest() == batch.digest() and read.provenance == batch.provenance
     assert collected(tmp_path / "again", ("medium",)).digest() == batch.digest()
 
 
 def test_random_needs_no_training(tmp_path):
     batch = collected(tmp_path, ("random",), target=None)
-    assert [path.name for path in tmp_path.iterdir()] == ["batch.hdf5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "hopper.hdf5"]
     assert batch.digest() == roll_out(HOPPER, BehaviourPolicy.random(HOPPER, USUAL["seed"]), 90, USUAL["seed"]).digest()
 
 
@@ -253,7 +256,7 @@ def test_policy_of_a_task_without_protocol(tmp_path):
 def test_target_that_is_not_reached(tmp_path):
     with pytest.raises(UserError, match=r"not reached in 2\d\d steps .*--steps"):
         collected(tmp_path, ("medium",), target=1e9)
-    assert not (tmp_path / "batch.hdf5").exists() and (tmp_path / "checkpoint.pt").exists()
+    assert not (tmp_path / "hopper.hdf5").exists() and (tmp_path / "checkpoint.pt").exists()
 
 
 def test_medium_policy_of_another_target(tmp_path):
@@ -309,7 +312,30 @@ def test_joined_logs_keep_what_is_beside_them():
 def test_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="--out"):
-        collection().run(tmp_path / "file" / "collected")
+        collected(tmp_path / "file" / "collected", ("random",))
+    with pytest.raises(UserError, match="--out"):
+        collected(tmp_path / "file", ("random",))
+
+
+def test_folder_in_use(tmp_path):
+    with filelock.FileLock(tmp_path / ".lock"), pytest.raises(UserError, match="another collection is at work"):
+        collected(tmp_path, ("medium",))
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_what_was_not_stored_from_the_start_is_refused(tmp_path):
+    """Zeros would stand for it, and a reward would be computed from them."""
+    collection(steps=80).run(tmp_path)
+    with pytest.raises(UserError, match=r"infos/x_velocity.*--out"):
+        collection(replace(HOPPER, recorded=("x_velocity",)), steps=200).run(tmp_path)
+
+
+def test_command_makes_it_again(tmp_path):
+    batch = collected(tmp_path, ("medium",), target=1530.7666666666667 - 1e6)
+    words = batch.provenance["command"].split()
+    options = dict(zip(words[4::2], words[5::2], strict=False))
+    assert options["--rows"] == "90" and float(options["--target"]) == 1530.7666666666667 - 1e6
+    assert options["--steps"] == "250" and options["--seed"] == "4"
 
 
 @pytest.mark.parametrize("other", [{"seed": 5}, {"task": PENDULUM}], ids=["seed", "task"])

@@ -134,11 +134,11 @@ def test_collect_and_relabel(cache, command, tmp_path):
     folder = tmp_path / "ant"
     finished = command("data", "collect", "ant-angle", "--steps", "120", "--out", folder)
     assert finished.code == 0 and "rows in" in finished.out
-    facts = parsed(command("data", "inspect", folder / "batch.hdf5", "--json"))
+    facts = parsed(command("data", "inspect", folder / "ant-angle.hdf5", "--json"))
     assert facts["rows"] >= 120 and "infos/y_velocity" in facts["stored_besides"]
     words = ("--reward", "ant-angle", "--set", "angle=60", "--set", "survive_bonus=0.5", "--out", tmp_path / "60.hdf5")
-    assert command("data", "relabel", folder / "batch.hdf5", *words).code == 0
-    old, new = read_hdf5(folder / "batch.hdf5"), read_hdf5(tmp_path / "60.hdf5")
+    assert command("data", "relabel", folder / "ant-angle.hdf5", *words).code == 0
+    old, new = read_hdf5(folder / "ant-angle.hdf5"), read_hdf5(tmp_path / "60.hdf5")
     x, y = (old.extras[f"infos/{name}_velocity"].astype(float) for name in "xy")
     difference = (np.cos(np.pi / 3) - np.cos(np.pi / 6)) * x + (np.sin(np.pi / 3) - np.sin(np.pi / 6)) * y - 0.5
     np.testing.assert_allclose(new.rewards - old.rewards, difference, atol=1e-5)
@@ -150,7 +150,7 @@ def made(folder):
     """Every file's bytes, and the curve but for its seconds."""
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.npz")}
     curve = [line.rpartition(",")[0] for line in (folder / "curve.csv").read_text().splitlines()]
-    return files | {"batch": (folder / "batch.hdf5").read_bytes()}, curve
+    return files | {path.name: path.read_bytes() for path in folder.glob("*.hdf5")}, curve
 
 
 def test_killed_collection_ends_with_the_same_bytes(command, start, wait_for, tmp_path):
@@ -163,32 +163,103 @@ def test_killed_collection_ends_with_the_same_bytes(command, start, wait_for, tm
     wait_for(lambda: (killed / "curve.csv").exists() and len((killed / "curve.csv").read_text().splitlines()) > 9, process)
     process.kill()
     process.wait()
-    assert not (killed / "batch.hdf5").exists() and (killed / "checkpoint.pt").exists()
+    assert not list(killed.glob("*.hdf5")) and (killed / "checkpoint.pt").exists()
     assert command(*words, "--out", killed).code == 0
     assert made(killed) == made(undisturbed)
-    assert set(made(killed)[0]) == {"medium.npz", "best.npz", "policy.npz", "batch"}
+    assert set(made(killed)[0]) == {"medium.npz", "best.npz", "policy.npz", "hopper-medium-expert.hdf5"}
 
 
-def test_relabel_with_a_function_of_the_users_own(command, tmp_path, monkeypatch):
-    """In a module of the folder in which the command is called."""
+MY_REWARDS = """
+def height(batch, weight=1.0):
+    return weight * batch.observations[:, 0]
+
+
+def sideways(batch):
+    return batch.extras["infos/y_velocity"]
+"""
+
+
+@pytest.fixture
+def my_rewards(tmp_path, monkeypatch):
+    """A module in the folder in which the command is called, and a v0 log of hopper whose ends no flag tells."""
     task = get_task("hopper-random")
-    write_hdf5(roll_out(task, BehaviourPolicy.random(task, 0), 50, seed=1), tmp_path / "log.hdf5")
-    (tmp_path / "my_rewards.py").write_text("def height(batch, weight=1.0):\n    return weight * batch.observations[:, 0]\n")
+    log = roll_out(task, BehaviourPolicy.random(task, 0), 150, seed=1)
+    with h5py.File(tmp_path / "log.hdf5", "w") as file:
+        for name in ("observations", "actions", "rewards"):
+            file[name] = getattr(log, name)
+        file["terminals"] = np.zeros(150, bool)
+    (tmp_path / "my_rewards.py").write_text(MY_REWARDS)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    finished = command("data", "relabel", "log.hdf5", "--reward", "my_rewards:height", "--set", "weight=2", "--out", "new.hdf5")
-    assert finished.code == 0
-    new = read_hdf5(tmp_path / "new.hdf5")
-    np.testing.assert_array_equal(new.rewards, 2 * new.observations[:, 0])
+    return log
+
+
+def test_relabel_with_a_function_of_the_users_own(my_rewards, command, cache):
+    """What the file leaves open stays open, so that it is still found by who knows the task."""
+    words = ("data", "relabel", "log.hdf5", "--reward", "my_rewards:height", "--set", "weight=2", "--out", "new.hdf5")
+    assert command(*words).code == 0
+    np.testing.assert_array_equal(read_hdf5("new.hdf5").rewards, 2 * my_rewards.observations[:, 0])
+    with h5py.File("new.hdf5") as file:
+        assert set(file) == {"observations", "actions", "rewards", "terminals", "metadata"}
+    facts = parsed(command("data", "inspect", "new.hdf5", "--task", "hopper-random", "--json"))
+    assert facts["repaired_by_data"] == my_rewards.terminals[:-1].sum() > 2 and facts["label"] == "hopper-random@file"
+    facts = parsed(command("data", "inspect", "new.hdf5", "--json"))
+    assert facts["repaired_by_data"] == 0 and facts["episodes"] == 1
+    assert "where episodes end" not in str(facts["oddities"])  # 150 rows are no 1000: nothing was counted either
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("my_rewards:height", "--set", "weight=heavy"), "my_rewards:height failed"),
+        (("my_rewards:height", "--set", "weight"), "parameter=value"),
+        (("my_rewards:sideways",), "infos/y_velocity"),
+        (("builtins:max",), "builtins:max"),
+        (("my_rewards:nothing",), "nothing"),
+        (("halfcheetah-jump", "--set", "z_reference=rest"), "nominal"),
+    ],
+)
+def test_relabel_that_fails(words, complaint, my_rewards, command, tmp_path):
+    finished = command("data", "relabel", "log.hdf5", "--reward", *words, "--out", "new.hdf5")
+    assert finished.code == 2 and len(finished.err.splitlines()) == 1 and complaint in finished.err
+    assert not (tmp_path / "new.hdf5").exists() and not list(tmp_path.glob(".*part"))
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--window", "nonsense"), "last_1m"),
+        (("--data-seed", "3"), "--data-seed"),
+        (("--data", "d4rl"), "--data"),
+        (("--clip-actions",), "--task"),
+        (("--task", "halfcheetah-random"), "17"),
+        (("--task", "hoper-random"), "'hopper-random'"),
+    ],
+)
+def test_inspect_takes_no_option_in_silence(words, complaint, my_rewards, command, cache):
+    finished = command("data", "inspect", "log.hdf5", *words)
+    assert finished.code == 2 and len(finished.err.splitlines()) == 1 and complaint in finished.err
+
+
+def test_list_says_what_a_run_would_find(mirror, cache, command, monkeypatch):
+    monkeypatch.setitem(registry._TASKS, "walker2d-random", replace(get_task("walker2d-random"), regenerate=None))
+    (cache / "d4rl").mkdir(parents=True)
+    (cache / "d4rl" / "hopper_random.hdf5").write_bytes(b"short")
+    rows = {row["name"]: row for row in parsed(command("data", "list", "--json"))}
+    assert rows["hopper-random"]["here"] == "no: wrong size" and rows["walker2d-random"]["here"] == "no"
+    assert rows["point-angle"]["here"] == "made when asked for"
+    assert command("data", "inspect", "point-angle").code == 0 and command("data", "inspect", "hopper-random").code == 2
+    rows = {row["name"]: row for row in parsed(command("data", "list", "--json"))}
+    assert rows["point-angle"]["here"] == "yes"
 
 
 def test_collect_that_does_not_get_there(command, tmp_path):
     words = ("data", "collect", "hopper-medium", "--steps", "120", "--rows", "50", "--out", tmp_path / "hopper")
     finished = command(*words)
     assert finished.code == 2 and "not reached" in finished.err and len(finished.err.splitlines()) == 1
-    assert (tmp_path / "hopper" / "checkpoint.pt").exists() and not (tmp_path / "hopper" / "batch.hdf5").exists()
+    assert (tmp_path / "hopper" / "checkpoint.pt").exists() and not (tmp_path / "hopper" / "hopper-medium.hdf5").exists()
     assert command(*words, "--target", "-1000").code == 0
-    assert parsed(command("data", "inspect", tmp_path / "hopper" / "batch.hdf5", "--json"))["rows"] == 50
+    assert parsed(command("data", "inspect", tmp_path / "hopper" / "hopper-medium.hdf5", "--json"))["rows"] == 50
 
 
 def test_committed_table_of_actors_is_of_the_bundled_ones(command, monkeypatch):

@@ -7,7 +7,7 @@ from mopo_bench.tasks.environments import make_environment
 from mopo_bench.tasks.errors import UserError
 from mopo_bench.tasks.hdf5 import read_hdf5, write_hdf5
 from mopo_bench.tasks.registry import get_task
-from mopo_bench.tasks.rewards import REWARDS, find_reward, relabel, relabel_file
+from mopo_bench.tasks.rewards import REWARDS, TORSO_HEIGHT, find_reward, relabel, relabel_file
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +62,7 @@ def test_only_the_rewards_change(logs):
         assert np.array_equal(getattr(again, name), getattr(batch, name))
     assert again.digest() != batch.digest()
     note = again.provenance["relabelled"]
+    assert note["parameters"] == {"angle": 30.0, "survive_bonus": 1.0}
     assert note["return_mean_before"] == pytest.approx(batch.episode_returns().mean()) and note["reward"] == "ant-angle"
 
 
@@ -72,19 +73,16 @@ def height(batch, weight=1.0):
 
 def test_file_is_relabelled_with_a_users_own_function(tmp_path, logs):
     write_hdf5(logs["ant-angle"], tmp_path / "log.hdf5")
-    before, after = relabel_file(tmp_path / "log.hdf5", f"{__name__}:height", [("weight", "2.5")], tmp_path / "new.hdf5")
+    before, after = relabel_file(tmp_path / "log.hdf5", f"{__name__}:height", ["weight=2.5"], tmp_path / "new.hdf5")
     new = read_hdf5(tmp_path / "new.hdf5")
     np.testing.assert_allclose(new.rewards, 2.5 * new.observations[:, 0], rtol=1e-6)
-    assert (before, after) == (
-        pytest.approx(logs["ant-angle"].episode_returns().mean()),
-        pytest.approx(new.episode_returns().mean()),
-    )
+    assert (before, after) == (pytest.approx(logs["ant-angle"].rewards.mean()), pytest.approx(new.rewards.mean()))
     assert new.provenance["relabelled"]["parameters"] == {"weight": 2.5}
 
 
 REFUSED = {
     "unknown name": ("ant-angel", [], "ant-angle"),
-    "unknown parameter": ("ant-angle", [("angel", "45")], "angle"),
+    "unknown parameter": ("ant-angle", ["angel=45"], "angle"),
     "no such module": ("no_such_module:f", [], "no_such_module"),
     "no such function": (f"{__name__}:width", [], "width"),
     "not a function": (f"{__name__}:REFUSED", [], "not a function"),
@@ -121,6 +119,11 @@ def test_a_file_is_not_overwritten_by_itself(tmp_path, logs):
     write_hdf5(logs["ant-angle"], tmp_path / "log.hdf5")
     with pytest.raises(UserError, match="--out"):
         relabel_file(tmp_path / "log.hdf5", "ant-angle", [], tmp_path / "log.hdf5")
+
+
+def test_the_torso_stands_where_the_model_has_it():
+    environment = make_environment("mopo_bench/HalfCheetahJump-v0")
+    assert environment.model.body("torso").pos[2] + environment.init_qpos[1] == pytest.approx(TORSO_HEIGHT)
 
 
 def test_registered_rewards_are_found():
