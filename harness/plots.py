@@ -11,7 +11,9 @@ matplotlib.use("Agg")  # files only; a window system may be absent
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ..tasks.dataset import OfflineDataset
 from ..tasks.errors import UserError
@@ -21,8 +23,12 @@ def collection_curves(files: Sequence[Path], out: Path) -> None:
     """Returns of SAC online against environment steps, one panel per `curve.csv`: 10 deterministic episodes, mean and
     sample standard deviation, and the exploration episodes since the last look."""
     sns.set_theme(style="whitegrid", context="notebook")
-    figure, axes = plt.subplots(1, len(files), figsize=(5.2 * len(files), 3.8), squeeze=False, layout="constrained")
-    for axis, file in zip(axes[0], files, strict=True):
+    columns = min(len(files), 4)
+    rows = -(-len(files) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.6 * columns, 3.4 * rows), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(files) :]:
+        axis.set_axis_off()
+    for axis, file in zip(axes.flat, files, strict=False):
         try:
             curve = pd.read_csv(file)
             steps, mean, std = (curve[name] for name in ("steps", "return_mean", "return_std"))
@@ -32,7 +38,8 @@ def collection_curves(files: Sequence[Path], out: Path) -> None:
         axis.fill_between(steps, mean - std, mean + std, alpha=0.25)
         axis.plot(steps, curve["episode_return_mean"], label="while exploring", linewidth=1, alpha=0.8)
         axis.set(title=file.stem, xlabel="environment steps", ylabel="undiscounted return")
-        axis.legend(loc="upper left")
+        _short_ticks(axis)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     _save(figure, out)
 
 
@@ -49,10 +56,17 @@ def batch_picture(batch: OfflineDataset, title: str, out: Path) -> None:
     dots = {"s": 9, "linewidth": 0, "alpha": 0.6, "rasterized": True}
     axes[1].scatter(starts, returns, **dots)
     axes[1].set(xlabel="first row of the episode in the log", ylabel="return")
+    _short_ticks(axes[1])
     axes[2].scatter(lengths, returns, **dots)
     axes[2].set(xlabel="length of the episode, steps", ylabel="return")
     figure.suptitle(f"{title}: {len(batch):,} rows, {len(returns):,} episodes")
     _save(figure, out)
+
+
+def _short_ticks(axis: Axes) -> None:
+    """100 k rather than 100000: the labels would run into one another."""
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_major_locator(MaxNLocator(5))
 
 
 def _save(figure: Figure, out: Path) -> None:

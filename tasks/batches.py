@@ -103,7 +103,7 @@ def _read(task: Task, path: Path, request: BatchRequest, provenance: dict[str, A
         max_episode_steps=task.max_episode_steps,
         kinematics=task.kinematics,
         clip_actions=request.clip_actions,
-        provenance={**provenance, "label": f"{task.name}@{provenance['source']}"},
+        provenance={"label": f"{task.name}@{provenance['source']}", **provenance},
     )
 
 
@@ -122,7 +122,10 @@ def _regenerated(task: Task, request: BatchRequest) -> OfflineDataset:
                 write_hdf5(batch, path, compression="lzf")
     finally:
         lock.release()
-    return _read(task, path, request, {"source": task.regenerated_as, "from": task.regenerated_from})
+    notes = {"source": task.regenerated_as, "from": task.regenerated_from}
+    if request.seed:  # another batch, in some tasks of another training run
+        notes["label"] = f"{task.name}@{task.regenerated_as}-seed{request.seed}"
+    return _read(task, path, request, notes)
 
 
 def regenerated_path(task: Task, request: BatchRequest) -> Path:

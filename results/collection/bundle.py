@@ -35,9 +35,9 @@ RUNS = {
         }.items()
     },
     **{
-        f"{task}-{seed}": ([(f"{task}-{seed}", task, "replay")], {"seed": seed, "steps": 300_000, "evaluate_every": 10_000})
-        for task in ("halfcheetah-jump", "ant-angle")
-        for seed in (0, 1)
+        f"{task}-{seed}": ([(f"{task}-{seed}", task, "replay")], {"seed": seed, "steps": steps, "evaluate_every": 10_000})
+        for task, lengths in {"halfcheetah-jump": (300_000, 160_000), "ant-angle": (300_000, 131_727)}.items()
+        for seed, steps in enumerate(lengths)
     },
 }
 
@@ -79,7 +79,7 @@ def bundle(folder: Path, outputs, options) -> None:
 
 if __name__ == "__main__":
     for run, (outputs, options) in RUNS.items():
-        if (Path(sys.argv[1]) / run / "policy.npz").exists():
+        if (Path(sys.argv[1]) / run / "curve.csv").exists():
             bundle(Path(sys.argv[1]) / run, outputs, options)
         else:
-            print(f"{run}: no finished collection there")
+            print(f"{run}: no collection there")

@@ -296,6 +296,11 @@ def test_failed_recipe_leaves_nothing(cache):
     assert kept(cache) == []
 
 
+def test_label_tells_seeds_apart(cache):
+    labels = [load_batch(HOPPER, replace(SMALL, seed=seed)).provenance["label"] for seed in (0, 3)]
+    assert labels == ["hopper-random@regenerated", "hopper-random@regenerated-seed3"]
+
+
 def test_every_recipe_makes_a_batch(cache):
     made = {}
     for name, task in all_tasks().items():
