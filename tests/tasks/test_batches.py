@@ -309,4 +309,7 @@ def test_every_recipe_makes_a_batch(cache):
             assert batch.observations.shape == (40, task.observation_size) and batch.actions.shape == (40, task.action_size)
             assert task.regenerated_from and json.dumps(batch.provenance)
             made[name] = batch.digest()
-    assert len(set(made.values())) == len(made) == len(all_tasks())
+    assert len(made) == len(all_tasks())
+    for domain in ("halfcheetah", "walker2d"):  # whose first rows are the medium log's
+        assert made.pop(f"{domain}-medium-expert") == made[f"{domain}-medium"]
+    assert len(set(made.values())) == len(made)
