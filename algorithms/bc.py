@@ -20,7 +20,7 @@ from ..tasks.task import OfflineProblem
 from .learner import Batch, Experience, Learner, Noise, Stage, per_seed
 from .networks import GaussianActor, Scalar
 from .settings import Count, Interval, Part, Positive
-from .stepping import StepStreams
+from .stepping import Steps
 
 
 class BC(Learner):
@@ -94,13 +94,11 @@ class BehaviourClone(Stage):
         seeds = [derived_seed(seed, "behaviour")]  # streams of its own, not those of a BC run of this seed
         learner = BC(problem, config, seeds, dtype=dtype, device=device)
         experience = Experience(problem, Experience.Config(), seeds, dtype=dtype, device=device)
-        streams, every, sums = StepStreams(learner), max(1, config.steps // 100), dict[str, Tensor]()
+        steps, every = Steps(learner, experience), max(1, config.steps // 100)
         for step in range(config.steps):
-            uniform, noise = streams.at(step)
-            metrics = learner.update(experience.draw(uniform), noise, None)
-            sums = {name: sums[name] + value if step % every else value for name, value in metrics.items()}
+            steps.take(step)
             if (step + 1) % every == 0 or step + 1 == config.steps:
-                row = {name: float(total) / (step % every + 1) for name, total in sums.items()}
+                row = {name: value for name, (value,) in steps.collect()[0].items()}
                 if not all(map(math.isfinite, row.values())):
                     raise FloatingPointError(f"the behaviour policy diverged by step {step + 1}: {row}")
                 report({"step": step + 1, **row})

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from ..tasks.streams import torch_stream
 from ..tasks.task import OfflineProblem
+from .capture import repeatable
 from .learner import Stage
 from .networks import Initialiser, Network, linear
 from .optimisation import Adam, gradient
@@ -154,14 +155,7 @@ class Dynamics(Stage):
             part[:, :size_in].sub_(mean).div_(std)
         initialiser = Initialiser([torch_stream(seed, "dynamics", "weights")], dtype, device)
         network = EnsembleNetwork.create(initialiser, size_in, size_out, config.hidden, config.networks)
-        optimiser = Adam(
-            network.weights, config.learning_rate, network.decays(config.weight_decays, config.variance_weight_decay)
-        )
-        stream = torch_stream(seed, "dynamics", "bootstrap")
-        # whole numbers of seven times the rows: in 32 bits, or they take more memory than the rows
-        bootstrap = (
-            torch.randint(len(train_rows), (config.networks, len(train_rows)), generator=stream).int().to(train_rows.device)
-        )
+        training = EnsembleTraining(network, config, train_rows, size_in, seed)
 
         def holdout_error() -> Tensor:
             predicted, _ = network(held_rows[None, None, :, :size_in])
@@ -171,14 +165,7 @@ class Dynamics(Stage):
         best = network.copy().weights
         epoch = since_improvement = 0
         while since_improvement <= config.patience and (config.max_epochs is None or epoch < config.max_epochs):
-            stream = torch_stream(seed, "dynamics", "epoch", epoch)
-            keys = torch.rand(bootstrap.shape, generator=stream)
-            shuffle = torch.stack([each.argsort().int() for each in keys]).to(bootstrap.device)
-            for positions in shuffle.split(config.batch_size, dim=1):
-                batch = train_rows[bootstrap.gather(1, positions.long()).long()][None]
-                x, y = batch[..., :size_in], batch[..., size_in:]
-                gradients, _, _ = gradient(network, partial(likelihood_loss, inputs=x, targets=y))
-                optimiser.step(network.weights, gradients)
+            training.epoch(epoch)
             error = holdout_error()
             improved = (best_error - error) / best_error > config.improvement
             improved |= best_error.isinf() & error.isfinite()
@@ -245,6 +232,40 @@ class Dynamics(Stage):
                 mean[seed, rows], std[seed, rows] = part[0, 0], (0.5 * log_variance[0, 0]).exp()
         mean[..., 1:] += observations
         return mean, std
+
+
+class EnsembleTraining:
+    """Epochs of maximum likelihood on rows (N, in + targets), each network on its own bootstrap sample of them."""
+
+    def __init__(self, network: EnsembleNetwork, config: Dynamics.Config, rows: Tensor, size_in: int, seed: int):
+        self.network, self.rows, self.size_in, self.seed = network, rows, size_in, seed
+        decays = network.decays(config.weight_decays, config.variance_weight_decay)
+        self.optimiser = Adam(network.weights, config.learning_rate, decays)
+        stream = torch_stream(seed, "dynamics", "bootstrap", device=rows.device)
+        # whole numbers of seven times the rows: in 32 bits, or they take more memory than the rows
+        size = (config.networks, len(rows))
+        self.bootstrap = torch.randint(len(rows), size, generator=stream, device=rows.device).int()
+        self.positions = torch.zeros(config.networks, config.batch_size, dtype=torch.long, device=rows.device)
+        self.full_step = repeatable(lambda: self.step(self.positions), rows.device)
+
+    def epoch(self, number: int) -> None:
+        """All rows of the samples once, in an order of this epoch's own."""
+        stream = torch_stream(self.seed, "dynamics", "epoch", number, device=self.rows.device)
+        keys = torch.rand(self.bootstrap.shape, generator=stream, device=self.rows.device)
+        shuffle = torch.stack([each.argsort().int() for each in keys])
+        for positions in shuffle.split(self.positions.shape[1], dim=1):
+            if positions.shape == self.positions.shape:
+                self.positions.copy_(positions)
+                self.full_step()
+            else:
+                self.step(positions.long())
+
+    def step(self, positions: Tensor) -> None:
+        """One of Adam, on those positions (E, B) of the bootstrap samples."""
+        batch = self.rows[self.bootstrap.gather(1, positions).long()][None]
+        inputs, targets = batch[..., : self.size_in], batch[..., self.size_in :]
+        gradients, _, _ = gradient(self.network, partial(likelihood_loss, inputs=inputs, targets=targets))
+        self.optimiser.step(self.network.weights, gradients)
 
 
 def regression_rows(problem: OfflineProblem, dtype: torch.dtype, device: torch.device | str) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from .learner import Experience, Learner
 from .replay import Batch, Ring
 from .settings import Count, Fraction
 
-CHUNK = 1_000  # states that go through all steps of a rollout together: their activations stay in cache
+# States that go through all steps of a rollout together. On a CPU their activations stay in cache; a GPU wants many at once.
+CHUNK = {"cpu": 1_000, "cuda": 10_000}
 
 
 class ModelRollouts(Experience):
@@ -62,12 +64,15 @@ class ModelRollouts(Experience):
         arithmetic as soon as they have ended in every seed's order.
         """
         config, count = self.config, len(self.seeds)
+        # where launching costs more than arithmetic, asking each elite for its own states is the slower way
+        everyone = self.all_networks or self.device.type != "cpu"
         written, label_sum = [0] * count, torch.zeros(count, dtype=self.dtype, device=self.device)
-        for first in range(0, config.rollout_states, CHUNK):
-            states = min(CHUNK, config.rollout_states - first)
+        chunk = CHUNK[self.device.type]
+        for first in range(0, config.rollout_states, chunk):
+            states = min(chunk, config.rollout_states - first)
             # a stream per chunk: where one seed's rollouts all end early, its next chunk is as it would be alone
-            streams = [torch_stream(seed, "rollouts", step, first) for seed in self.seeds]
-            starts = self._stack(streams, lambda g, n=states: torch.rand(n, generator=g, dtype=torch.float64))
+            streams = [torch_stream(seed, "rollouts", step, first, device=self.device) for seed in self.seeds]
+            starts = self._stack(streams, partial(torch.rand, states, dtype=torch.float64))
             observations = self.draw_real(starts)[..., : self.layout.observation_size]
             alive = torch.ones(count, states, dtype=torch.bool, device=self.device)
             order = torch.arange(states, device=self.device).expand(count, -1)  # which state a row stands for
@@ -77,7 +82,7 @@ class ModelRollouts(Experience):
                 noise = noise.gather(1, order[..., None].expand(-1, -1, noise.shape[-1]))
                 actions = learner.act(observations, noise[..., : self.layout.action_size])
                 prediction = self.dynamics.sample(
-                    observations, actions, uniform, noise[..., self.layout.action_size :], self.all_networks
+                    observations, actions, uniform, noise[..., self.layout.action_size :], everyone
                 )
                 rewards, terminals = self.label(prediction)
                 # What follows a terminal step never counts, but 0 times infinity is not 0: the state stands in for it.
@@ -108,12 +113,11 @@ class ModelRollouts(Experience):
     def _draw_noise(self, streams: list[torch.Generator], states: int) -> tuple[Tensor, Tensor]:
         """For every state, alive or not, so that what one draws does not depend on the others' ends."""
         width = self.layout.action_size + 1 + self.layout.observation_size
-        uniform = self._stack(streams, lambda g: torch.rand(states, generator=g, dtype=torch.float64))
-        noise = self._stack(streams, lambda g: torch.randn(states, width, generator=g))
-        return uniform, noise.to(self.dtype)
+        uniform = self._stack(streams, partial(torch.rand, states, dtype=torch.float64))
+        return uniform, self._stack(streams, partial(torch.randn, states, width)).to(self.dtype)
 
-    def _stack(self, streams: list[torch.Generator], draw: Any) -> Tensor:
-        return torch.stack([draw(stream) for stream in streams]).to(self.device)
+    def _stack(self, streams: list[torch.Generator], draw: Callable[..., Tensor]) -> Tensor:
+        return torch.stack([draw(generator=stream, device=self.device) for stream in streams])
 
     def draw(self, uniform: Tensor) -> Batch:
         real = int(self.config.real_fraction * uniform.shape[1])

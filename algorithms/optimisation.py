@@ -22,8 +22,9 @@ class Adam:
         self.decays = list(decays) if decays is not None else [0.0] * len(weights)
         self.first = [torch.zeros_like(weight) for weight in weights]
         self.second = [torch.zeros_like(weight) for weight in weights]
-        # one count per network, of shape (1,): an in-place step on a 0-dim tensor is lost by the compiler
-        self.count = torch.zeros(1, dtype=weights[0].dtype, device=weights[0].device)
+        # one count per network, of shape (1,): an in-place step on a 0-dim tensor is lost by the compiler; in float32 whatever
+        # the weights are, since the fused kernel on a GPU reads it as that
+        self.count = torch.zeros(1, dtype=torch.float32, device=weights[0].device)
 
     def step(self, weights: list[Tensor], gradients: Sequence[Tensor], beta1: float = 0.9, beta2: float = 0.999) -> None:
         """One step; `decays` holds a factor per weight, added to its gradient as factor times weight (L2, not decoupled)."""
@@ -47,7 +48,8 @@ class Adam:
                     maximize=False,
                 )
             return
-        bias1, bias2 = 1 - beta1**self.count, (1 - beta2**self.count).sqrt()
+        count = self.count.to(weights[0].dtype)
+        bias1, bias2 = 1 - beta1**count, (1 - beta2**count).sqrt()
         for weight, gradient, first, second, decay in zip(
             weights, gradients, self.first, self.second, self.decays, strict=True
         ):

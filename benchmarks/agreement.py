@@ -72,9 +72,9 @@ def report(rows: pd.DataFrame) -> str:
     lines = [
         "# Ways of running the same thing",
         "",
-        f"{TASK}, {rows.seed.nunique()} seeds, {STEPS:,} steps; torch {rows.torch.iloc[0]}. Undiscounted returns: mean, and the",
-        "difference from each seed run alone, eager, with the fast matrix products, with its 95 % interval: Welch's, over seeds as",
-        "if they were others, and that of the seeds' own differences.",
+        f"{TASK}, {rows.seed.nunique()} seeds, {STEPS:,} steps; torch {rows.torch.iloc[0]}. Undiscounted returns: mean, and",
+        "the difference from the seeds run alone, eager, with the fast matrix products, with its 95 % interval: Welch's, as if",
+        "the seeds were others, and that of each seed's own difference.",
         "",
         "| | way | mean | difference | Welch | by seed |",
         "| --- | --- | --- | --- | --- | --- |",

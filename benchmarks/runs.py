@@ -17,9 +17,10 @@ import torch
 from mopo_bench.algorithms.dynamics import Dynamics
 from mopo_bench.algorithms.registry import get_algorithm, task_settings
 from mopo_bench.algorithms.stepping import updater
+from mopo_bench.harness.cell import Cell
 from mopo_bench.harness.evaluation import Evaluator, reset_seeds
 from mopo_bench.harness.machine import prepare_process
-from mopo_bench.harness.trial import Cell, Trial
+from mopo_bench.harness.trial import Trial
 from mopo_bench.tasks.batches import load_batch
 from mopo_bench.tasks.registry import get_task
 from parts import sized
@@ -48,7 +49,7 @@ def epochs(seed: int, results: Path, compiled: bool) -> None:
         evaluation_episodes=sized(10, 2),
     )
     trial = Trial(cell)
-    trial.update = updater(trial.learner, compiled)  # whatever a run would choose by itself
+    trial.steps.update = updater(trial.learner, compiled)  # whatever a run would choose by itself
     trial.run()  # one step: compiled by now
     print(0, flush=True)
     for _ in sys.stdin:

@@ -55,13 +55,13 @@ def plan_run(
 def run(*, jobs: int | None = None, group: int = 1, **what: Any) -> list[Run]:
     """Runs what is missing of a grid, as `mopo-bench run` does, and gives the records of the grid's runs.
 
-    Arguments are those of `plan_run`, and `jobs` (worker processes, all cores by default) and `group`.
+    Arguments are those of `plan_run`, and `jobs` (worker processes; all cores by default, one on a GPU) and `group`.
 
         from mopo_bench import run
         records = run(tasks=["point-angle"], algorithms=["mopo", "sac"], seeds=[0, 1], results="runs")
     """
     plan = plan_run(**what)
-    execute(plan, default_jobs() if jobs is None else jobs, group)
+    execute(plan, default_jobs(plan) if jobs is None else jobs, group)
     wanted = {(cell.identity, seed) for cell, seed in plan.seeds()}
     return [each for each in load_runs(plan.results) if (each.identity, each.seed) in wanted]
 

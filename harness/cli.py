@@ -117,7 +117,9 @@ def run(
     algorithms: Annotated[str | None, typer.Option(help="Algorithms, separated by commas.")] = None,
     seeds: Annotated[str | None, typer.Option(help="A count (6), a list (0,1,5) or a range (21-23).")] = None,
     steps: Annotated[int | None, typer.Option(help="Gradient steps; the suite's or the task's own by default.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Worker processes of one thread each; all cores by default.")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Worker processes of one thread each; all cores by default, one on a GPU.")
+    ] = None,
     group: Annotated[int, typer.Option(help="Seeds of a cell trained together; pays on a GPU only.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     data: Data = "auto",
@@ -131,6 +133,10 @@ def run(
     compile_: Compiled = Compile.auto,
     evaluate_every: Annotated[int | None, typer.Option(help="Gradient steps between evaluations.")] = None,
     episodes: Annotated[int | None, typer.Option(help="Episodes per evaluation.")] = None,
+    evaluation_processes: Annotated[
+        int | None,
+        typer.Option(help="Processes that evaluate beside training; by default one for each seed of a group on a GPU, else 0."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print cells, states and the time they take; run nothing.")
     ] = False,
@@ -142,7 +148,6 @@ def run(
     from .api import plan_run
     from .runner import default_jobs, execute
 
-    jobs = checked_count("--jobs", default_jobs() if jobs is None else jobs)
     checked_count("--group", group)
     plan = plan_run(
         suite=suite,
@@ -162,7 +167,9 @@ def run(
         compiled=compile_,
         evaluate_every=evaluate_every,
         evaluation_episodes=episodes,
+        evaluation_processes=evaluation_processes,
     )
+    jobs = checked_count("--jobs", default_jobs(plan) if jobs is None else jobs)
     for cell in plan.cells:
         if cell.config.get("warmup_steps", 0) >= cell.steps:
             name, warmup = cell.algorithm.name, cell.config["warmup_steps"]
@@ -172,7 +179,7 @@ def run(
                 f"--set {name}.warmup_steps={share} makes it the share of the run that it is of 500,000 steps"
             )
     if dry_run:
-        _print_plan(plan, jobs, suite or "")
+        _print_plan(plan, jobs, group, suite or "")
         return
     outcome = execute(plan, jobs, group, console)
     _report(outcome, plan)
@@ -247,20 +254,20 @@ def demo(
     from .runner import default_jobs, execute
 
     console.print("Regenerating two batches, fitting a dynamics model to each, training BC, SAC, MBPO and MOPO on two seeds.")
-    jobs = checked_count("--jobs", default_jobs() if jobs is None else jobs)
     plan = plan_run(suite="demo", results=results)
+    jobs = checked_count("--jobs", default_jobs(plan) if jobs is None else jobs)
     outcome = execute(plan, jobs, console=console)
     console.print(*make_table("scores", results, "text", "last"), sep="\n")
     _report(outcome, plan)
 
 
-def _print_plan(plan: Any, jobs: int, suite: str) -> None:
+def _print_plan(plan: Any, jobs: int, group: int, suite: str) -> None:
     from .estimate import Calibration, duration, estimate, sentences
     from .runner import default_jobs
 
-    calibration = Calibration()
+    calibration = Calibration(group)
     with console.status("Timing a few steps of each algorithm"):
-        found = estimate(plan, min(jobs, default_jobs()), calibration)
+        found = estimate(plan, min(jobs, default_jobs(plan)), calibration)
     grid = Table("task", "data", "run or fit", "seeds", "steps", "state", "time left", box=None, header_style="bold")
     for row in found.rows:
         states = ", ".join(f"{count} {state}" for state, count in row.states.items())

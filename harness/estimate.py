@@ -11,36 +11,42 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from ..algorithms.capture import Captured
 from ..algorithms.mbpo import CHUNK
-from ..algorithms.stepping import BLOCK, StepStreams
+from ..algorithms.stepping import BLOCK, Steps
 from ..tasks.environments import make_environment
 from ..tasks.task import OfflineProblem, Task
+from .cell import Cell, built, load_problem
+from .evaluation import acting, evaluation_processes
 from .machine import prepare_process
 from .runner import Plan, missing_fits, pending, state_of, turn
 from .store import Store
-from .trial import Cell, load_problem
 
 COMPILED = 0.85  # of an eager step's time: from 0.7 (BC) to 0.9 (BEAR) at the paper's sizes, half in small networks
 EPOCHS = 70  # of a dynamics fit, which stops by itself: 45 to 114 on point-angle, 72 in the median
 SHORT_FIT = {"max_epochs": 2, "steps": 10}  # how long a fit is timed, by the setting of its stage that says how long it takes
 SHORT_ROWS = 3_000  # of the batch, for such a fit
-ROLLOUTS = {"rollout_states": CHUNK, "rollout_length": 1, "rollout_every": 2**31, "retained_rollouts": 1}  # that are timed
+ROLLOUTS = {"rollout_length": 1, "rollout_every": 2**31, "retained_rollouts": 1}  # that are timed, a chunk of states
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that a process takes for an eager step, an evaluation, a refresh, and the fit of each stage for one seed."""
+    """Seconds that a process takes for an eager step, an evaluation, a refresh, and the fit of each stage for one seed.
+
+    In a group a seed has its share of them. evaluated_beside: evaluations that go on at once, while the group trains.
+    """
 
     step: float
     evaluation: float = 0.0
     refresh: float = 0.0
     fits: Mapping[str, float] = field(default_factory=dict)
+    evaluated_beside: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,8 @@ def run_seconds(cell: Cell, costs: Costs, done: int) -> float:
     between = cell.config.get("rollout_every", 1)
     refreshes = -(-cell.steps // between) - -(-done // between)
     step = costs.step * (COMPILED if cell.compilation.compiled else 1)
-    return (cell.steps - done) * step + evaluations * costs.evaluation + refreshes * costs.refresh
+    training, evaluating = (cell.steps - done) * step + refreshes * costs.refresh, evaluations * costs.evaluation
+    return max(training, evaluating / costs.evaluated_beside) if costs.evaluated_beside else training + evaluating
 
 
 def finished_at(durations: Iterable[float], processes: int) -> float:
@@ -129,7 +136,8 @@ class Calibration:
     is processor time that counts, so that other work on the machine does not; `share` is what this process got of a core.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, group: int = 1) -> None:
+        self.group = group
         self.units: dict[Any, Costs] = {}  # of one policy call, one model step of one state, one step or row of a fit
         self.fits: dict[Any, tuple[dict[str, Any], float]] = {}
         self.environment_steps: dict[Any, float] = {}
@@ -146,12 +154,13 @@ class Calibration:
             if sizes not in self.units:
                 self.units[sizes] = self._measure(cell)
             units = self.units[sizes]
-            for_environments = evaluation_episodes(cell) * self._environment_step(cell.task)
+            for_environments = cell.episodes * self._environment_step(cell.task)
             return Costs(
                 step=units.step,
                 evaluation=cell.task.max_episode_steps * (units.evaluation + for_environments),
                 refresh=units.refresh * config.get("rollout_states", 0) * config.get("rollout_length", 0),
                 fits={stage: unit * units_of_fit(cell, stage) for stage, unit in units.fits.items()},
+                evaluated_beside=min(self.group, evaluation_processes(cell, self.group)),
             )
         finally:
             self.seconds += time.perf_counter() - wall
@@ -159,36 +168,34 @@ class Calibration:
 
     def _measure(self, cell: Cell) -> Costs:
         prepare_process(cell.device)
-        problem, algorithm = load_problem(cell), cell.algorithm
-        config = cell.config | {name: value for name, value in ROLLOUTS.items() if name in cell.config}
-        configs = algorithm.build_configs(config)
-        fits = {stage: self._fit(cell, stage, problem) for stage in algorithm.stages}
-        stages = {name: kind(problem, configs[name], [fits[name][0]]) for name, kind in algorithm.stages.items()}
-        common: dict[str, Any] = {"device": cell.device, "stages": stages}
-        learner = algorithm.learner(problem, configs["learner"], [0], **common)
-        experience = algorithm.experience(problem, configs["experience"], [0], **common)
-        streams, phase = StepStreams(learner), learner.phase(cell.steps - 1)
-        numbers, blocks = itertools.count(1), itertools.count(1)
-        seen = np.zeros((1, evaluation_episodes(cell), problem.observation_size), np.float32)
+        problem, group = load_problem(cell), self.group
+        chunk = ROLLOUTS | {"rollout_states": CHUNK[cell.device]}
+        short = replace(cell, config=cell.config | {k: v for k, v in chunk.items() if k in cell.config})
+        fits = {stage: self._fit(cell, stage, problem) for stage in cell.algorithm.stages}
+        learner, experience = built(
+            short.with_seeds(*range(group)), {name: [state] * group for name, (state, _) in fits.items()}
+        )
+        steps = Steps(learner, experience)
+        numbers, blocks = itertools.count(), itertools.count(cell.steps // BLOCK)
+        policy, seen = acting(learner), np.zeros((group, cell.episodes, problem.observation_size), np.float32)
 
-        def step() -> None:
-            number = next(numbers)
+        def step() -> None:  # of the last block, that is, of the last phase
+            number = cell.steps - 1 - next(numbers) % (cell.steps % BLOCK or BLOCK)
             experience.refresh(number, learner)
-            uniform, noise = streams.at(number % BLOCK)
-            learner.update(experience.draw(uniform), noise, phase)
-
-        def act() -> None:
-            learner.act(torch.as_tensor(seen).to(learner.device, learner.dtype)).float().cpu().numpy()
+            steps.take(number)
 
         def seconds(work: Callable[[], object]) -> float:
             return seconds_each(work, cell.device)
 
         refresh = seconds(lambda: experience.refresh(0, learner))
-        numbers_drawn = seconds(lambda: streams.at(next(blocks) * BLOCK)) / BLOCK
+        for _ in range(Captured.EAGER_CALLS):
+            step()
+        step_itself = seconds(step)
+        numbers_drawn = seconds(lambda: steps.streams.prepare(next(blocks) * BLOCK)) / BLOCK
         return Costs(
-            step=seconds(step) + numbers_drawn,
-            evaluation=seconds(act),
-            refresh=refresh / config["rollout_states"] if "rollout_states" in config else 0.0,
+            step=(step_itself + numbers_drawn) / group,
+            evaluation=seconds(lambda: policy(seen)) / group,
+            refresh=refresh / group / chunk["rollout_states"] if "rollout_states" in cell.config else 0.0,
             fits={name: unit for name, (_, unit) in fits.items()},
         )
 
@@ -227,14 +234,14 @@ class Calibration:
 
 def sizes_of(cell: Cell, prefix: str = "") -> tuple[Any, ...]:
     """What decides how long the parts of a cell take: neither real numbers (coefficients) nor what times are multiplied by."""
-    multiplied = {*ROLLOUTS, *(f"{stage}.{name}" for stage in cell.algorithm.stages for name in SHORT_FIT)}
+    multiplied = {"rollout_states", *ROLLOUTS, *(f"{stage}.{name}" for stage in cell.algorithm.stages for name in SHORT_FIT)}
     counts = {
         name: value
         for name, value in cell.config.items()
         if name.startswith(prefix) and name not in multiplied and not isinstance(value, float)
     }
     task, algorithm = cell.task, cell.algorithm
-    sizes = (task.observation_size, task.action_size, evaluation_episodes(cell), cell.device)
+    sizes = (task.observation_size, task.action_size, cell.episodes, cell.device)
     return (algorithm.learner, algorithm.experience, repr(counts), *sizes)
 
 
@@ -243,10 +250,6 @@ def units_of_fit(cell: Cell, stage: str) -> int:
     if f"{stage}.steps" in cell.config:
         return cell.config[f"{stage}.steps"]
     return min(EPOCHS, cell.config[f"{stage}.max_epochs"] or EPOCHS) * cell.data["dynamics_rows"]
-
-
-def evaluation_episodes(cell: Cell) -> int:
-    return cell.evaluation_episodes or cell.task.evaluation_episodes
 
 
 def seconds_each(work: Callable[[], object], device: str, at_least: int = 3, enough: float = 0.2) -> float:

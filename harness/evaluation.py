@@ -1,16 +1,27 @@
-"""Rollouts in the real environment."""
+"""Rollouts in the real environment: while training waits, or beside it in processes of their own."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import torch
+from joblib.externals.loky import ProcessPoolExecutor
+from torch.utils._pytree import tree_map
 
+from ..algorithms.learner import Learner
 from ..tasks.environments import make_environment
 from ..tasks.streams import derived_seed
 from ..tasks.task import Task
+from .cell import Cell, built, fit_stage
+from .machine import prepare_process, usable_cores
 
 Act = Callable[[np.ndarray], np.ndarray]
+Returns = Callable[[], np.ndarray]  # undiscounted, (S, n), waited for
+IDLE_SECONDS = 60  # after which a process that evaluates ends; also one whose training was killed
 
 
 class Evaluator:
@@ -51,3 +62,85 @@ class Evaluator:
 def reset_seeds(seed: int, step: int, episodes: int) -> list[int]:
     """Reset seeds of an evaluation: by training seed and step, so that every algorithm meets the same starts."""
     return [derived_seed(seed, "evaluation", step, episode) % 2**31 for episode in range(episodes)]
+
+
+def acting(learner: Learner) -> Act:
+    """The learner's mode, for an `Evaluator`."""
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        seen = torch.as_tensor(observations).to(learner.device, learner.dtype)
+        actions = learner.act(seen).float().cpu().numpy()
+        return np.nan_to_num(actions)  # of a seed that diverged; the simulator would complain, and its returns are not kept
+
+    return act
+
+
+def evaluation_processes(cell: Cell, group: int) -> int:
+    """How many evaluate beside the training of so many seeds; 0: training waits. On a GPU it would wait for long."""
+    if cell.evaluation_processes is not None:
+        return cell.evaluation_processes
+    return 0 if cell.device == "cpu" else min(group, max(1, usable_cores() - 1))
+
+
+class EvaluationHere:
+    """In this process, at once."""
+
+    processes = 0
+
+    def __init__(self, cell: Cell):
+        self.evaluator = Evaluator(cell.task)
+
+    def begin(self, learner: Learner, starts: Sequence[Sequence[int]]) -> Returns:
+        """The returns of the learner as it is now, from resets with these seeds (S, n)."""
+        returns = self.evaluator.returns(acting(learner), starts)
+        return lambda: returns
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+class EvaluationBeside:
+    """In processes of their own, a seed at a time, by copies of the policies on the CPU; training goes on meanwhile."""
+
+    def __init__(self, cell: Cell, processes: int):
+        self.cell, self.processes = replace(cell, device="cpu"), processes
+        self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS, initializer=_ignore_interrupts)
+
+    def begin(self, learner: Learner, starts: Sequence[Sequence[int]]) -> Returns:
+        jobs = [
+            self.executor.submit(evaluate, self.cell.with_seeds(seed), as_arrays(learner.state(index)), list(resets))
+            for index, (seed, resets) in enumerate(zip(self.cell.seeds, starts, strict=True))
+        ]
+        return lambda: np.concatenate([job.result() for job in jobs])
+
+    def close(self) -> None:
+        self.executor.shutdown(wait=True, kill_workers=True)
+
+
+def _ignore_interrupts() -> None:
+    """A terminal's Ctrl-C goes to every process; these end with the one they work for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def as_arrays(state: dict[str, Any]) -> dict[str, Any]:
+    """A tensor would go to another process as a handle to shared memory, of which a system has few."""
+    return tree_map(lambda each: each.cpu().numpy() if isinstance(each, torch.Tensor) else each, state)
+
+
+def as_tensors(state: dict[str, Any]) -> dict[str, Any]:
+    return tree_map(lambda each: torch.from_numpy(each) if isinstance(each, np.ndarray) else each, state)
+
+
+_at_hand: dict[str, Any] = {}  # the policy and environments of the cell and seed that this process evaluated last
+
+
+def evaluate(cell: Cell, state: dict[str, Any], resets: Sequence[int]) -> np.ndarray:
+    """Returns (1, n) of the cell's one seed acting in this state of its learner."""
+    key = (cell.folder, cell.seeds)
+    if _at_hand.get("key") != key:
+        prepare_process()
+        fits = {name: [fit_stage(cell, name, seed)["state"] for seed in cell.seeds] for name in cell.algorithm.stages}
+        _at_hand.update(key=key, learner=built(cell, fits)[0], evaluator=Evaluator(cell.task))
+    learner = _at_hand["learner"]
+    learner.load_states([as_tensors(state)])
+    return _at_hand["evaluator"].returns(acting(learner), [resets])

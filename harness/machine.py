@@ -36,6 +36,10 @@ def keep_freed_memory() -> None:
         mallopt(mmap_threshold, 64 << 20)  # above the tensors of a rollout of ten seeds, below a batch of a million rows
 
 
+def usable_cores() -> int:
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
 @cache
 def matmul_precision(device: str = "cpu") -> str:
     """ "medium" where it stays float32, else "highest".

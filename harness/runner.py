@@ -23,10 +23,12 @@ from ..tasks.batches import BatchRequest, load_batch, why_missing
 from ..tasks.errors import UserError, WriteError, unknown
 from ..tasks.registry import get_task
 from ..tasks.task import Task
+from .cell import Cell, describe_batch, fit_stage
 from .compiling import decide
+from .machine import usable_cores
 from .store import Run, Store, read_json, write_json
 from .suite import Suite
-from .trial import Cell, describe_batch, empty_record, fit_stage, run_cell
+from .trial import empty_record, run_cell
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,12 @@ def make_plan(
     compiled: str | bool = "auto",
     evaluate_every: int | None = None,
     evaluation_episodes: int | None = None,
+    evaluation_processes: int | None = None,
 ) -> Plan:
     """Resolves and checks everything before any training: names, settings, seeds, batches. Raises UserError.
 
     settings: "algorithm.key" or "all.key" to value, which win over the task's and the suite's. compiled: "auto", "on" (True) or
-    "off" (False), see `compiling.py`.
+    "off" (False), see `compiling.py`. evaluation_processes: beside training; 0: training waits; None: as the device wants it.
     """
     # named twice is wanted once; by name, since two processes must not fill one folder
     chosen_tasks = list({t.name: t for t in (t if isinstance(t, Task) else get_task(t) for t in tasks)}.values())
@@ -71,6 +74,8 @@ def make_plan(
     for name, number in (("steps", steps), ("--evaluate-every", evaluate_every), ("--episodes", evaluation_episodes)):
         if number is not None and number < 1:
             raise UserError(f"{name}={number}: ask for at least 1")
+    if evaluation_processes is not None and evaluation_processes < 0:
+        raise UserError(f"--evaluation-processes={evaluation_processes}: ask for 0 or more")
     if not seeds:
         raise UserError("no seeds: --seeds takes a count of at least 1, or a list such as 0,1,5 or 21-23")
     if len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -117,6 +122,7 @@ def make_plan(
                     compilation=compilations[task.name],
                     evaluate_every=evaluate_every,
                     evaluation_episodes=evaluation_episodes,
+                    evaluation_processes=evaluation_processes,
                     data=described,
                 )
             )
@@ -380,5 +386,6 @@ def load_runs(results: Path) -> list[Run]:
     return list(Store(results).runs())
 
 
-def default_jobs() -> int:
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+def default_jobs(plan: Plan) -> int:
+    """A process per core, or one for a GPU: several would share it in turns."""
+    return 1 if any(cell.device != "cpu" for cell in plan.cells) else usable_cores()

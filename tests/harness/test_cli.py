@@ -369,9 +369,10 @@ def test_run_as_installed(arguments, tmp_path):
     assert len(refused.stderr.splitlines()) == 1 and "'point-angle'" in refused.stderr
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_interrupted_by_the_user(jobs, plan, arguments, start, wait_for, tmp_path):
-    process = start(*arguments("sac", results=tmp_path, seeds="2", steps=50_000), "--jobs", jobs)
+@pytest.mark.parametrize(("jobs", "beside"), [(1, 0), (1, 2), pytest.param(2, 0, marks=pytest.mark.slow)])
+def test_interrupted_by_the_user(jobs, beside, plan, arguments, start, wait_for, tmp_path):
+    words = arguments("sac", results=tmp_path, seeds="2", steps=50_000)
+    process = start(*words, "--jobs", jobs, "--evaluation-processes", beside)
     wait_for(lambda: any(run.steps for run in load_runs(tmp_path)), process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
     _, err = process.communicate(timeout=60)

@@ -7,9 +7,9 @@ from mopo_bench.algorithms.learner import Learner, Stage
 from mopo_bench.algorithms.registry import Algorithm, hyperparameters
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.harness import compiling
+from mopo_bench.harness.cell import fit_stage
 from mopo_bench.harness.estimate import COMPILED, EPOCHS, Calibration, Costs, duration, estimate, finished_at, sentences
 from mopo_bench.harness.runner import execute, load_runs
-from mopo_bench.harness.trial import fit_stage
 from mopo_bench.tasks.registry import get_task
 
 FITS = {"dynamics": 5000.0, "behaviour": 700.0}

@@ -127,6 +127,31 @@ def test_workers_give_the_same_numbers(plan, evaluations, undisturbed, tmp_path)
     assert evaluations(tmp_path) == {key: until(rows, 200) for key, rows in undisturbed.items()}
 
 
+@pytest.mark.parametrize("call", [None, 60])
+def test_evaluated_beside_training(call, plan, evaluations, undisturbed, tmp_path):
+    """The same numbers from processes that evaluate while training goes on, also where the user interrupts it."""
+    options = {"results": tmp_path, "steps": 200, "evaluation_processes": 2}
+    if call is not None:
+        with pytest.raises(KeyboardInterrupt):
+            execute(plan(interrupted("mopo", call), **options), jobs=1)
+        # what was being evaluated is not written, nor is its checkpoint
+        assert [run.steps for run in load_runs(tmp_path)] == [call // EVERY * EVERY - EVERY]
+    execute(plan("mopo", **options), jobs=1)
+    assert evaluations(tmp_path)["mopo", 0] == until(undisturbed["mopo", 0], 200)
+    assert csv_steps(tmp_path) == [list(range(EVERY, 201, EVERY))]
+    assert [segment["evaluation_processes"] for segment in load_runs(tmp_path)[0].record["segments"]][-1] == 2
+
+
+def test_group_evaluated_beside_training(plan, evaluations, undisturbed, tmp_path):
+    """One process for two seeds of a group, each with environments of its own."""
+    for jobs, results in ((1, tmp_path / "here"), (2, tmp_path / "workers")):
+        execute(plan("sac", results=results, seeds=(0, 1), steps=75, evaluation_processes=1), jobs=jobs, group=3 - jobs)
+        found = evaluations(results)
+        for seed in (0, 1):
+            for step, returns in until(undisturbed["sac", seed], 75).items():
+                assert found["sac", seed][step] == pytest.approx(returns, rel=1e-4)
+
+
 @pytest.mark.parametrize("algorithm", ["mopo", "sac"])
 def test_group_equals_single_seeds(algorithm, plan, evaluations, undisturbed, tmp_path):
     execute(plan(algorithm, results=tmp_path, seeds=(0, 1), steps=200), jobs=1, group=2)
