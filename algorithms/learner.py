@@ -84,7 +84,10 @@ class Learner:
         return None
 
     def update(self, batch: Batch, noise: Noise, phase: Hashable) -> dict[str, Tensor]:
-        """One gradient step of every network; gives metrics, each (S,)."""
+        """One gradient step of every network; gives metrics, each (S,).
+
+        What it changes are tensors, in place, and it reads no number back from them: on a GPU it is recorded once and replayed.
+        """
         raise NotImplementedError
 
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
@@ -240,7 +243,7 @@ class Experience:
         """Called before step `step` (from 0), outside anything compiled: the place for model rollouts."""
 
     def draw(self, uniform: Tensor) -> Batch:
-        """B transitions per seed at `uniform` in [0, 1), (S, B)."""
+        """B transitions per seed at `uniform` in [0, 1), (S, B), from tensors that keep their place: recorded with the update."""
         return self.layout.batch(self.draw_real(uniform))
 
     def draw_real(self, uniform: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def beside_d3rlpy(side_by_side, name, form, goal, count, rounds, **changes):
         goal=goal,
         flops=parts.flops_of_step(name.lower(), **changes),
         peer_flops=parts.flops_of(lambda: peer.steps(1)),
-        ours_includes="row positions and noise, drawing the batch, the update of all networks; metrics stay tensors",
+        ours_includes="row positions and noise, drawing the batch, the update of all networks; metrics are summed as tensors",
         peer_includes="sample_transition_batch, the update of all networks with its noise; metrics become numbers",
     )
 

@@ -24,7 +24,7 @@ import torch
 from mopo_bench.algorithms.dynamics import Dynamics, EnsembleNetwork
 from mopo_bench.algorithms.networks import Initialiser
 from mopo_bench.algorithms.registry import get_algorithm, task_settings
-from mopo_bench.algorithms.stepping import StepStreams, updater
+from mopo_bench.algorithms.stepping import Steps
 from mopo_bench.harness.machine import describe_machine, matmul_precision
 from mopo_bench.tasks.batches import BatchRequest, load_batch
 from mopo_bench.tasks.dataset import COLUMNS, OfflineDataset
@@ -74,21 +74,21 @@ class Training:
         compiled: bool = False,
         seeds: Sequence[int] = (0,),
         problem: OfflineProblem | None = None,
+        device: str = "cpu",
         **changes: Any,
     ):
         algorithm, self.configs = get_algorithm(name), configs(name, **changes)
-        problem = problem or the_problem()
-        stages = {"dynamics": untrained_dynamics(problem, self.configs["dynamics"], seeds)} if algorithm.stages else {}
-        self.learner = algorithm.learner(problem, self.configs["learner"], seeds, stages=stages)
-        self.experience = algorithm.experience(problem, self.configs["experience"], seeds, stages=stages)
-        self.streams = StepStreams(self.learner)
-        self.update = updater(self.learner, compiled)
+        problem, common = problem or the_problem(), {"device": device, "stages": {}}
+        if algorithm.stages:
+            common["stages"] = {"dynamics": untrained_dynamics(problem, self.configs["dynamics"], seeds, device)}
+        self.learner = algorithm.learner(problem, self.configs["learner"], seeds, **common)
+        self.experience = algorithm.experience(problem, self.configs["experience"], seeds, **common)
+        self.taken = Steps(self.learner, self.experience, compiled)
         self.step = 0
 
     def steps(self, count: int) -> None:
         for _ in range(count):
-            uniform, noise = self.streams.at(self.step)
-            self.update(self.experience.draw(uniform), noise, self.learner.phase(self.step))
+            self.taken.take(self.step)
             self.step += 1
 
     def act(self, observations: np.ndarray) -> np.ndarray:
@@ -98,7 +98,7 @@ class Training:
 class PeerTraining:
     """d3rlpy's algorithm on the same arrays with our settings, and what its `fit` does each step, but for its logging."""
 
-    def __init__(self, name: str, **changes: Any):
+    def __init__(self, name: str, device: str = "cpu", **changes: Any):
         import d3rlpy
 
         sys.path.append(str(Path(__file__).with_name("peers")))
@@ -111,28 +111,32 @@ class PeerTraining:
         columns = (batch.observations, batch.actions, batch.rewards, batch.terminals.astype(np.float32))
         with redirect_stdout(sys.stderr):  # its log
             self.dataset = d3rlpy.dataset.MDPDataset(*columns, timeouts=ends.astype(np.float32))
-            self.algorithm, self.batch_size = make(name, the_problem(), config, ()), config.batch_size
+            self.algorithm, self.batch_size = make(name, the_problem(), config, (), device), config.batch_size
 
     def steps(self, count: int) -> None:
         for _ in range(count):
             self.algorithm.update(self.dataset.sample_transition_batch(self.batch_size))
 
 
-def ensemble_network(problem: OfflineProblem, config: Dynamics.Config, seeds: Sequence[int] = (0,)) -> EnsembleNetwork:
-    initialiser = Initialiser([torch_stream(seed, "benchmark") for seed in seeds], torch.float32, "cpu")
+def ensemble_network(
+    problem: OfflineProblem, config: Dynamics.Config, seeds: Sequence[int] = (0,), device: str = "cpu"
+) -> EnsembleNetwork:
+    initialiser = Initialiser([torch_stream(seed, "benchmark") for seed in seeds], torch.float32, device)
     sizes = problem.observation_size + problem.action_size, problem.observation_size + 1
     return EnsembleNetwork.create(initialiser, *sizes, config.hidden, config.networks)
 
 
-def untrained_dynamics(problem: OfflineProblem, config: Dynamics.Config, seeds: Sequence[int] = (0,)) -> Dynamics:
+def untrained_dynamics(
+    problem: OfflineProblem, config: Dynamics.Config, seeds: Sequence[int] = (0,), device: str = "cpu"
+) -> Dynamics:
     """A fit takes minutes, and the arithmetic of a rollout is the same without."""
-    network, size_in = ensemble_network(problem, config, seeds), problem.observation_size + problem.action_size
+    network, size_in = ensemble_network(problem, config, seeds, device), problem.observation_size + problem.action_size
     states = [
         {
             "weights": [weight[index] for weight in network.weights],
-            "input_mean": torch.zeros(size_in),
-            "input_std": torch.ones(size_in),
-            "elites": torch.arange(config.elites),
+            "input_mean": torch.zeros(size_in, device=device),
+            "input_std": torch.ones(size_in, device=device),
+            "elites": torch.arange(config.elites, device=device),
         }
         for index in range(len(seeds))
     ]

@@ -50,7 +50,8 @@ def named(category: str, work: Work) -> Work:
 
 def ours(name: str, compiled: bool, **changes: Any) -> Training:
     training = Training(name, compiled=compiled, **changes)
-    training.streams.at = named(RANDOM, training.streams.at)
+    for name in ("prepare", "at"):
+        setattr(training.taken.streams, name, named(RANDOM, getattr(training.taken.streams, name)))
     training.experience.draw = named(DRAWING, training.experience.draw)
     if not compiled:  # the compiler sees into these; its kernels are told apart by name
         training.learner.follow = named(TARGETS, training.learner.follow)

@@ -109,7 +109,9 @@ SHARED = {
 }
 
 
-def make(name: str, problem: Problem, config: SAC.Config | BEAR.Config, aligned: Collection[str] | None = None) -> Any:
+def make(
+    name: str, problem: Problem, config: SAC.Config | BEAR.Config, aligned: Collection[str] | None = None, device: str = "cpu"
+) -> Any:
     """d3rlpy's algorithm `name` with our settings, ready to be trained; with `aligned` definitions as ours (None: all)."""
     aligned = DIFFERENCES[name] if aligned is None else aligned
     settings = {
@@ -122,7 +124,7 @@ def make(name: str, problem: Problem, config: SAC.Config | BEAR.Config, aligned:
         "actor_encoder_factory": VectorEncoderFactory(list(config.hidden)),
         "critic_encoder_factory": VectorEncoderFactory(list(config.hidden)),
     }
-    algorithm = (_sac if name == "sac" else _bear)(config, settings, aligned)
+    algorithm = (_sac if name == "sac" else _bear)(config, settings, aligned, device)
     algorithm.create_impl((problem.observation_size,), problem.action_size)
     if "log std" in aligned:
         policy = algorithm.impl.policy
@@ -131,15 +133,15 @@ def make(name: str, problem: Problem, config: SAC.Config | BEAR.Config, aligned:
     return algorithm
 
 
-def _sac(config: SAC.Config, settings: dict[str, Any], aligned: Collection[str]) -> Any:
+def _sac(config: SAC.Config, settings: dict[str, Any], aligned: Collection[str], device: str) -> Any:
     settings |= {
         "temp_learning_rate": config.temperature_learning_rate,
         "initial_temperature": config.initial_temperature,
     }
-    return d3rlpy.algos.SACConfig(**settings).create()
+    return d3rlpy.algos.SACConfig(**settings).create(device)
 
 
-def _bear(config: BEAR.Config, settings: dict[str, Any], aligned: Collection[str]) -> Any:
+def _bear(config: BEAR.Config, settings: dict[str, Any], aligned: Collection[str], device: str) -> Any:
     settings |= {
         "imitator_learning_rate": config.behaviour_learning_rate,
         "imitator_encoder_factory": VectorEncoderFactory(list(config.behaviour_hidden)),
@@ -155,7 +157,7 @@ def _bear(config: BEAR.Config, settings: dict[str, Any], aligned: Collection[str
     }
     if "entropy" in aligned:
         settings |= {"initial_temperature": 1e-300, "temp_learning_rate": 0.0}
-    return d3rlpy.algos.BEARConfig(**settings).create()
+    return d3rlpy.algos.BEARConfig(**settings).create(device)
 
 
 def _align_sac(impl: Any, config: SAC.Config, aligned: Collection[str]) -> None:

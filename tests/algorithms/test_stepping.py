@@ -1,7 +1,7 @@
 """A step that is recorded once and replayed does what the step does; what cannot be replayed is noticed and taken as it is.
 
-A CUDA graph wants a GPU. Elsewhere its part is played by a recording of torch's own operations on the same tensors: what is done
-in Python, or where a tensor is replaced, is lost in it just so.
+A CUDA graph wants a GPU. Elsewhere its part is played by a recording of torch's own operations on the same tensors: what is
+done in Python, or where a tensor is replaced, is lost in it just so.
 """
 
 import re
