@@ -243,7 +243,7 @@ class Experience:
         """Called before step `step` (from 0), outside anything compiled: the place for model rollouts."""
 
     def draw(self, uniform: Tensor) -> Batch:
-        """B transitions per seed at `uniform` in [0, 1), (S, B), from tensors that keep their place: recorded with the update."""
+        """B transitions per seed at `uniform` in [0, 1), (S, B); recorded with the update, from tensors that keep their place."""
         return self.layout.batch(self.draw_real(uniform))
 
     def draw_real(self, uniform: Tensor) -> Tensor:

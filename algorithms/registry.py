@@ -131,7 +131,8 @@ def get_algorithm(name: str) -> Algorithm:
 @cache
 def hyperparameters() -> dict[str, dict[str, Any]]:
     """`hyperparameters.toml`: by task, then by algorithm ("*": every algorithm that has the key)."""
-    return tomllib.loads((resources.files(__package__) / "hyperparameters.toml").read_text())
+    tables = tomllib.loads((resources.files(__package__) / "hyperparameters.toml").read_text())
+    return {task: tables.get(table.pop("like", None), {}) | table for task, table in tables.items()}
 
 
 def task_settings(algorithm: Algorithm, task: str) -> dict[str, Any]:
