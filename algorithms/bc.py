@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..tasks.streams import derived_seed
 from ..tasks.task import OfflineProblem
-from .learner import Batch, Experience, Learner, Noise, Stage, per_seed
+from .learner import Batch, Experience, FitKeeper, Learner, Noise, Stage, per_seed
 from .networks import GaussianActor, Scalar
 from .settings import Count, Interval, Part, Positive
 from .stepping import Steps
@@ -88,19 +88,26 @@ class BehaviourClone(Stage):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         report: Callable[[dict[str, Any]], None] = lambda row: None,
+        keeper: FitKeeper = FitKeeper(),  # noqa: B008 - it holds nothing
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """`config.steps` steps of BC; the record holds what was measured over the last hundredth of them."""
         started = time.monotonic()
         seeds = [derived_seed(seed, "behaviour")]  # streams of its own, not those of a BC run of this seed
         learner = BC(problem, config, seeds, dtype=dtype, device=device)
         experience = Experience(problem, Experience.Config(), seeds, dtype=dtype, device=device)
-        steps, every = Steps(learner, experience), max(1, config.steps // 100)
-        for step in range(config.steps):
+        steps, every, done = Steps(learner, experience), max(1, config.steps // 100), 0
+        if kept := keeper.load():
+            learner.load_states([kept["learner"]])
+            done, started = kept["steps"], started - kept["seconds"]
+        for step in range(done, config.steps):
             steps.take(step)
             if (step + 1) % every == 0 or step + 1 == config.steps:
                 row = {name: value for name, (value,) in steps.collect()[0].items()}
                 if not all(map(math.isfinite, row.values())):
                     raise FloatingPointError(f"the behaviour policy diverged by step {step + 1}: {row}")
                 report({"step": step + 1, **row})
+                if step + 1 < config.steps:
+                    so_far = {"steps": step + 1, "seconds": time.monotonic() - started}
+                    keeper.offer(lambda so_far=so_far: {"learner": learner.state(0), **so_far})
         record = {"steps": config.steps, **row, "seconds": round(time.monotonic() - started, 1)}
         return {"weights": [weight[0] for weight in learner.actor.weights]}, record

@@ -20,7 +20,7 @@ from torch.nn import functional
 from ..tasks.streams import torch_stream
 from ..tasks.task import OfflineProblem
 from .capture import repeatable
-from .learner import Stage
+from .learner import FitKeeper, Stage
 from .networks import Initialiser, Network, linear
 from .optimisation import Adam, gradient
 from .settings import Count, Fraction, NonNegative, Part, Positive
@@ -134,6 +134,7 @@ class Dynamics(Stage):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         report: Callable[[dict[str, Any]], None] = lambda row: None,
+        keeper: FitKeeper = FitKeeper(),  # noqa: B008 - it holds nothing
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Maximum likelihood on the batch's valid rows; gives the state of one seed and what is to be recorded of the fit.
 
@@ -164,6 +165,10 @@ class Dynamics(Stage):
         best_error = torch.full((config.networks,), math.inf, dtype=dtype, device=train_rows.device)
         best = network.copy().weights
         epoch = since_improvement = 0
+        if kept := keeper.load():
+            training.load(kept["training"])
+            best, best_error = kept["best"], kept["best_error"]
+            epoch, since_improvement, started = kept["epoch"], kept["since_improvement"], started - kept["seconds"]
         while since_improvement <= config.patience and (config.max_epochs is None or epoch < config.max_epochs):
             training.epoch(epoch)
             error = holdout_error()
@@ -175,6 +180,9 @@ class Dynamics(Stage):
             since_improvement = 0 if bool(improved.any()) else since_improvement + 1
             epoch += 1
             report({"epoch": epoch, "holdout_error": float(best_error.mean())})
+            so_far = {"best": best, "best_error": best_error, "epoch": epoch, "since_improvement": since_improvement}
+            so_far["seconds"] = time.monotonic() - started
+            keeper.offer(lambda so_far=so_far: {"training": training.state(), **so_far})
         network.weights[:-2] = best[:-2]
         if bool(best_error.isinf().all()):
             raise FloatingPointError(f"no network of the dynamics ensemble ever had a finite holdout error, in {epoch} epochs")
@@ -259,6 +267,17 @@ class EnsembleTraining:
                 self.full_step()
             else:
                 self.step(positions.long())
+
+    def state(self) -> dict[str, Any]:
+        optimiser = self.optimiser
+        return {"weights": self.network.weights, "first": optimiser.first, "second": optimiser.second, "count": optimiser.count}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        mine = self.state()
+        mine["count"].copy_(state["count"])
+        for name in ("weights", "first", "second"):
+            for own, saved in zip(mine[name], state[name], strict=True):
+                own.copy_(saved)
 
     def step(self, positions: Tensor) -> None:
         """One of Adam, on those positions (E, B) of the bootstrap samples."""

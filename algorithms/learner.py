@@ -173,6 +173,17 @@ class Learner:
                     optimiser.count.copy_(state[name]["count"])
 
 
+class FitKeeper:
+    """Where a fit that takes hours keeps how far it is, so that one that was stopped goes on; this one keeps nothing."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The state that was kept, tensors and numbers; None where the fit begins."""
+        return None
+
+    def offer(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Said wherever the fit could go on from `state()`, which is asked for now and then."""
+
+
 class Stage:
     """A model fitted once on the data and shared by every algorithm that names it with the same settings.
 
@@ -199,8 +210,12 @@ class Stage:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         report: Callable[[dict[str, Any]], None] = lambda row: None,
+        keeper: FitKeeper = FitKeeper(),  # noqa: B008 - it holds nothing
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The fitted state of one seed (tensors and numbers, saved as they are) and a JSON-able record of the fit."""
+        """The fitted state of one seed (tensors and numbers, saved as they are) and a JSON-able record of the fit.
+
+        report: gets a row of numbers now and then. keeper: of a fit that may be stopped, which ends as it would have ended.
+        """
         raise NotImplementedError
 
 
@@ -243,7 +258,7 @@ class Experience:
         """Called before step `step` (from 0), outside anything compiled: the place for model rollouts."""
 
     def draw(self, uniform: Tensor) -> Batch:
-        """B transitions per seed at `uniform` in [0, 1), (S, B); recorded with the update, from tensors that keep their place."""
+        """B transitions per seed at `uniform` in [0, 1), (S, B), from tensors that keep their place: see `update`."""
         return self.layout.batch(self.draw_real(uniform))
 
     def draw_real(self, uniform: Tensor) -> Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from ..algorithms.learner import Experience, Learner
+from ..algorithms.learner import Experience, FitKeeper, Learner
 from ..algorithms.registry import Algorithm, version_of
 from ..tasks.batches import BatchRequest, load_batch
 from ..tasks.dataset import OfflineDataset
@@ -19,6 +20,8 @@ from ..tasks.task import OfflineProblem, Task
 from .compiling import Compilation
 from .machine import describe_machine, prepare_process
 from .store import Store, identity_hash, load_tensors, plain, save_tensors
+
+KEEP_SECONDS = 60  # between two states of a fit that is still at work
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,34 @@ def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
         if not path.exists():
             prepare_process(cell.device)
             config, parent = cell.algorithm.build_configs(cell.config)[stage], os.getppid()
+            keeper = PartFile(path.with_suffix(".part.pt"), cell.device)
             state, record = cell.algorithm.stages[stage].fit(
-                load_problem(cell), config, seed, device=cell.device, report=lambda row: leave_if_orphaned(parent)
+                load_problem(cell),
+                config,
+                seed,
+                device=cell.device,
+                report=lambda row: leave_if_orphaned(parent),
+                keeper=keeper,
             )
             save_tensors(path, {"state": state, "record": {**record, "machine": describe_machine()}})
+            keeper.path.unlink(missing_ok=True)
     return load_tensors(path, "delete it to have it fitted again", cell.device)
+
+
+class PartFile(FitKeeper):
+    """Keeps a fit beside where it will stand, once in `KEEP_SECONDS`."""
+
+    def __init__(self, path: Path, device: str):
+        self.path, self.device = path, device
+        self.kept_at = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        return load_tensors(self.path, "delete it to begin the fit anew", self.device) if self.path.exists() else None
+
+    def offer(self, state: Callable[[], dict[str, Any]]) -> None:
+        if time.monotonic() - self.kept_at >= KEEP_SECONDS:
+            save_tensors(self.path, state())
+            self.kept_at = time.monotonic()
 
 
 def leave_if_orphaned(parent: int) -> None:

@@ -5,6 +5,7 @@
                                                      checkpoint.pt    all that is needed to go on
                                                      evaluations.csv  the evaluations once more, for reading
     <results>/stages/<stage>/<identity>/seed-<n>.pt                   a fitted stage, shared by the algorithms that name it
+                                        seed-<n>.part.pt              one that is still being fitted
 
 The identity is a hash of everything that decides the numbers but the seed. Every file is replaced whole, never changed in
 place, so that a killed process leaves the old one or the new one.

@@ -1,9 +1,12 @@
 """A tiny offline problem, small settings, and a group of seeds stepped as the harness does it, in float64."""
 
+import io
 from functools import cache
 
 import numpy as np
+import pytest
 import torch
+from mopo_bench.algorithms.learner import FitKeeper
 from mopo_bench.algorithms.registry import Algorithm
 from mopo_bench.algorithms.stepping import StepStreams, updater
 from mopo_bench.tasks.dataset import OfflineDataset
@@ -72,6 +75,38 @@ def settings_for(algorithm: Algorithm, **changes):
 def fitted(stage, problem, config, seed):
     """A stage's state, fitted once for all the tests that ask for the same."""
     return stage.fit(problem, config, seed, dtype=torch.float64)[0]
+
+
+class Stopping(FitKeeper):
+    """Keeps each state that is offered, as on disk, and stops the fit at the given one (from 1)."""
+
+    def __init__(self):
+        self.at, self.offered, self.kept = None, 0, None
+
+    def load(self):
+        return None if self.kept is None else torch.load(io.BytesIO(self.kept), weights_only=True)
+
+    def offer(self, state):
+        self.offered += 1
+        file = io.BytesIO()
+        torch.save(state(), file)
+        self.kept = file.getvalue()
+        if self.offered == self.at:
+            raise KeyboardInterrupt
+
+
+def check_goes_on(stage, problem, config, at):
+    """A fit that is stopped, twice, ends with the numbers of one that is not."""
+    undisturbed, record = stage.fit(problem, config, 0, dtype=torch.float64)
+    keeper = Stopping()
+    for keeper.at in (at, 2 * at):
+        with pytest.raises(KeyboardInterrupt):
+            stage.fit(problem, config, 0, dtype=torch.float64, keeper=keeper)
+    keeper.at = None
+    state, again = stage.fit(problem, config, 0, dtype=torch.float64, keeper=keeper)
+    assert 2 * at < keeper.offered <= 3 * at  # nothing was done twice
+    torch.testing.assert_close(state, undisturbed, rtol=0, atol=0)
+    assert again | {"seconds": 0} == record | {"seconds": 0}
 
 
 class Group:

@@ -18,7 +18,7 @@ from mopo_bench.tasks.dataset import OfflineDataset, Packing
 from mopo_bench.tasks.errors import UserError
 from mopo_bench.tasks.streams import derived_seed
 from mopo_bench.tasks.task import OfflineProblem
-from support import Group, assert_weights, fitted, leaves_the_interval, module
+from support import Group, assert_weights, check_goes_on, fitted, leaves_the_interval, module
 from torch import nn
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
@@ -446,3 +446,7 @@ def test_contract(changes, problem):
 @pytest.mark.parametrize("changes", [{}, *CHANGES[:2]], ids=str)
 def test_compiles_into_one_graph_per_phase(changes, problem):
     check_compiles(get_algorithm("brac-v"), problem, warmup_steps=2, **changes)
+
+
+def test_a_stopped_fit_goes_on(problem):
+    check_goes_on(BehaviourClone, problem, clone_config(steps=120), at=40)

@@ -13,6 +13,7 @@ from mopo_bench.algorithms.optimisation import Adam, gradient
 from mopo_bench.tasks.dataset import OfflineDataset
 from mopo_bench.tasks.rules import never
 from mopo_bench.tasks.task import OfflineProblem
+from support import check_goes_on
 from torch.distributions import Normal
 from torch.nn import functional
 
@@ -449,3 +450,7 @@ def test_elites_only_and_each_about_equally_often(all_networks, model, generator
 def test_settings_that_do_not_fit(wrong, complaint):
     with pytest.raises(ValueError, match=complaint):
         Dynamics.Config(**wrong)
+
+
+def test_a_stopped_fit_goes_on(problem):
+    check_goes_on(Dynamics, problem, replace(SMALL, max_epochs=12), at=4)

@@ -11,6 +11,7 @@ from joblib.externals.loky import get_reusable_executor
 from mopo_bench.algorithms.dynamics import Dynamics
 from mopo_bench.algorithms.registry import Algorithm, all_algorithms
 from mopo_bench.algorithms.sac import SAC
+from mopo_bench.harness import cell
 from mopo_bench.harness.api import run as run_grid
 from mopo_bench.harness.runner import execute, groups, load_runs, pending, remember, status
 from mopo_bench.harness.store import Store
@@ -212,6 +213,31 @@ def test_fits_are_shared(fits, plan, contents, tmp_path):
     assert contents(tmp_path / "stages") == before and len(fits) == 2
     execute(plan("mopo", results=tmp_path, settings={"mopo.dynamics.max_epochs": 1}, steps=30), jobs=1)
     assert len(fits) == 3 and len(list(tmp_path.glob("stages/dynamics/*"))) == 2
+
+
+def test_a_stopped_fit_goes_on(plan, evaluations, monkeypatch, tmp_path):
+    """From the file in which it was kept, which is gone in the end; a fit of seconds is never kept."""
+    wanted = {"steps": 25, "settings": {"all.dynamics.max_epochs": 6}}
+    execute(plan("mopo", results=tmp_path / "undisturbed", **wanted), jobs=1)
+    epochs, leave = [], cell.leave_if_orphaned
+
+    def stopped(parent):
+        epochs.append(parent)
+        if len(epochs) == 4:
+            raise KeyboardInterrupt
+        leave(parent)
+
+    monkeypatch.setattr(cell, "KEEP_SECONDS", 0)
+    monkeypatch.setattr(cell, "leave_if_orphaned", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        execute(plan("mopo", results=tmp_path, **wanted), jobs=1)
+    (kept,) = tmp_path.glob("stages/dynamics/*/*.pt")
+    assert kept.name == "seed-0.part.pt"
+    execute(plan("mopo", results=tmp_path, **wanted), jobs=1)
+    assert len(epochs) == 4 + 3  # the first three epochs stood
+    (fitted,) = tmp_path.glob("stages/dynamics/*/*.pt")
+    assert fitted.name == "seed-0.pt"
+    assert evaluations(tmp_path) == evaluations(tmp_path / "undisturbed")
 
 
 def test_fits_are_shared_between_workers(plan, tmp_path):
