@@ -96,9 +96,13 @@ class BehaviourClone(Stage):
         learner = BC(problem, config, seeds, dtype=dtype, device=device)
         experience = Experience(problem, Experience.Config(), seeds, dtype=dtype, device=device)
         steps, every, done = Steps(learner, experience), max(1, config.steps // 100), 0
-        if kept := keeper.load():
-            learner.load_states([kept["learner"]])
-            done, started = kept["steps"], started - kept["seconds"]
+        if begun := keeper.load():
+            learner.load_states([begun["learner"]])
+            done, started = begun["steps"], started - begun["seconds"]
+
+        def so_far() -> dict[str, Any]:
+            return {"learner": learner.state(0), "steps": step + 1, "seconds": time.monotonic() - started}
+
         for step in range(done, config.steps):
             steps.take(step)
             if (step + 1) % every == 0 or step + 1 == config.steps:
@@ -107,7 +111,6 @@ class BehaviourClone(Stage):
                     raise FloatingPointError(f"the behaviour policy diverged by step {step + 1}: {row}")
                 report({"step": step + 1, **row})
                 if step + 1 < config.steps:
-                    so_far = {"steps": step + 1, "seconds": time.monotonic() - started}
-                    keeper.offer(lambda so_far=so_far: {"learner": learner.state(0), **so_far})
+                    keeper.offer(so_far)
         record = {"steps": config.steps, **row, "seconds": round(time.monotonic() - started, 1)}
         return {"weights": [weight[0] for weight in learner.actor.weights]}, record

@@ -165,10 +165,15 @@ class Dynamics(Stage):
         best_error = torch.full((config.networks,), math.inf, dtype=dtype, device=train_rows.device)
         best = network.copy().weights
         epoch = since_improvement = 0
-        if kept := keeper.load():
-            training.load(kept["training"])
-            best, best_error = kept["best"], kept["best_error"]
-            epoch, since_improvement, started = kept["epoch"], kept["since_improvement"], started - kept["seconds"]
+        if begun := keeper.load():
+            training.load(begun["training"])
+            best, best_error = begun["best"], begun["best_error"]
+            epoch, since_improvement, started = begun["epoch"], begun["since_improvement"], started - begun["seconds"]
+
+        def so_far() -> dict[str, Any]:
+            numbers = {"epoch": epoch, "since_improvement": since_improvement, "seconds": time.monotonic() - started}
+            return {"training": training.state(), "best": best, "best_error": best_error, **numbers}
+
         while since_improvement <= config.patience and (config.max_epochs is None or epoch < config.max_epochs):
             training.epoch(epoch)
             error = holdout_error()
@@ -180,9 +185,7 @@ class Dynamics(Stage):
             since_improvement = 0 if bool(improved.any()) else since_improvement + 1
             epoch += 1
             report({"epoch": epoch, "holdout_error": float(best_error.mean())})
-            so_far = {"best": best, "best_error": best_error, "epoch": epoch, "since_improvement": since_improvement}
-            so_far["seconds"] = time.monotonic() - started
-            keeper.offer(lambda so_far=so_far: {"training": training.state(), **so_far})
+            keeper.offer(so_far)
         network.weights[:-2] = best[:-2]
         if bool(best_error.isinf().all()):
             raise FloatingPointError(f"no network of the dynamics ensemble ever had a finite holdout error, in {epoch} epochs")
