@@ -112,5 +112,6 @@ class BehaviourClone(Stage):
                 report({"step": step + 1, **row})
                 if step + 1 < config.steps:
                     keeper.offer(so_far)
+        steps.forget_graphs()
         record = {"steps": config.steps, **row, "seconds": round(time.monotonic() - started, 1)}
         return {"weights": [weight[0] for weight in learner.actor.weights]}, record

@@ -157,6 +157,7 @@ class Dynamics(Stage):
         initialiser = Initialiser([torch_stream(seed, "dynamics", "weights")], dtype, device)
         network = EnsembleNetwork.create(initialiser, size_in, size_out, config.hidden, config.networks)
         training = EnsembleTraining(network, config, train_rows, size_in, seed)
+        full_step = repeatable(lambda: training.step(training.positions), train_rows.device)
 
         def holdout_error() -> Tensor:
             predicted, _ = network(held_rows[None, None, :, :size_in])
@@ -175,7 +176,7 @@ class Dynamics(Stage):
             return {"training": training.state(), "best": best, "best_error": best_error, **numbers}
 
         while since_improvement <= config.patience and (config.max_epochs is None or epoch < config.max_epochs):
-            training.epoch(epoch)
+            training.epoch(epoch, full_step)
             error = holdout_error()
             improved = (best_error - error) / best_error > config.improvement
             improved |= best_error.isinf() & error.isfinite()
@@ -257,17 +258,16 @@ class EnsembleTraining:
         size = (config.networks, len(rows))
         self.bootstrap = torch.randint(len(rows), size, generator=stream, device=rows.device).int()
         self.positions = torch.zeros(config.networks, config.batch_size, dtype=torch.long, device=rows.device)
-        self.full_step = repeatable(lambda: self.step(self.positions), rows.device)
 
-    def epoch(self, number: int) -> None:
-        """All rows of the samples once, in an order of this epoch's own."""
+    def epoch(self, number: int, full_step: Callable[[], object]) -> None:
+        """All rows of the samples once, in an order of this epoch's own. `full_step` is `step` on `positions`, however done."""
         stream = torch_stream(self.seed, "dynamics", "epoch", number, device=self.rows.device)
         keys = torch.rand(self.bootstrap.shape, generator=stream, device=self.rows.device)
         shuffle = torch.stack([each.argsort().int() for each in keys])
         for positions in shuffle.split(self.positions.shape[1], dim=1):
             if positions.shape == self.positions.shape:
                 self.positions.copy_(positions)
-                self.full_step()
+                full_step()
             else:
                 self.step(positions.long())
 

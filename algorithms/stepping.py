@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from ..tasks.streams import torch_stream
-from .capture import CannotCapture, Captured
+from .capture import CannotCapture, Captured, can_capture
 from .learner import Experience, Learner
 
 BLOCK = 100  # steps whose random numbers are drawn together
@@ -116,7 +117,7 @@ class Steps:
     ):
         self.learner, self.experience = learner, experience
         self.streams, self.update = StepStreams(learner), updater(learner, compiled)
-        self.capture = Captured if capture is None and learner.device.type == "cuda" else capture
+        self.capture = Captured if capture is None and can_capture(learner.device) else capture
         self.captured: bool | str = self.capture is not None  # or why not
         self._pieces: dict[Hashable, Callable[[], object]] = {}
         self._places: dict[str, Any] = {}
@@ -130,30 +131,47 @@ class Steps:
     def take(self, step: int) -> None:
         """Step number `step` (from 0). What its experience wants to refresh was refreshed before."""
         phase = self.learner.phase(step)
-        fresh = self.streams.prepare(step)
+        self.streams.prepare(step)
         self._now.fill_(step)
         if self.captured is True:
-            self._take_captured(phase, fresh)
+            self._take_captured(phase)
         else:
             self._work(phase, *self.streams.at(step))
         self._taken[phase] += 1
 
-    def _take_captured(self, phase: Hashable, fresh: bool) -> None:
-        """By a recorded piece of work, which is only good for as long as every tensor keeps its place."""
+    def not_compiled(self) -> None:
+        """From now on updates are the learner's own."""
+        self.update = self.learner.update
+        self.forget_graphs()
+
+    def forget_graphs(self) -> None:
+        """They hold their memory, and this object, until they are recorded anew."""
+        self._pieces, self._places = {}, {}
+
+    def _take_captured(self, phase: Hashable) -> None:
+        """By a recorded piece of work, which is good for as long as every tensor keeps its place and every number its value."""
         assert self.capture is not None
-        if fresh and (places := self._where()) != self._places:  # often enough to notice, seldom enough to cost nothing
-            self._pieces, self._places = {}, places
+        if (places := self._where()) != self._places:
+            self.forget_graphs()
+            self._places = places
         first = phase not in self._pieces
         if first:
             self._pieces[phase] = self.capture(partial(self._work_captured, phase), self.learner.device)
         try:
             self._pieces[phase]()
         except CannotCapture as error:
-            self.captured = f"{type(self.learner).__name__} cannot be captured ({error})"
-            self._work_captured(phase)
-            return
-        if first and (moved := sorted(k for k, v in self._where().items() if self._places.get(k) != v)):
-            self.captured = f"{type(self.learner).__name__} cannot be captured: its step gives a new {', '.join(moved)}"
+            self._give_up(str(error))
+            if not error.done:
+                self._work_captured(phase)
+        except BaseException:
+            del self._pieces[phase]
+            raise
+        if first and (moved := sorted(k for k, v in self._where().items() if places.get(k) != v)):
+            self._give_up(f"its step gives a new {', '.join(moved)}")
+
+    def _give_up(self, why: str) -> None:
+        self.captured = f"{type(self.learner).__name__} cannot be captured: {why}"
+        self.forget_graphs()
 
     def _work_captured(self, phase: Hashable) -> None:
         self._work(phase, *self.streams.at_prepared(self._now))
@@ -169,17 +187,24 @@ class Steps:
         self._first_bad.copy_(torch.where(bad, self._now, self._first_bad))
 
     def _where(self) -> dict[str, Any]:
-        """The places of the tensors, and the numbers, that a recorded step has for good."""
-        found: dict[str, Any] = {}
-        for owner, each in (("learner", self.learner), ("experience", self.experience)):
+        """The places of the tensors, and the numbers, that a recorded step has for good.
+
+        A tensor on another device has its contents as its place: a recording reads it once.
+        """
+        learner, found = self.learner, dict[str, Any]()
+        for owner, each in (("learner", learner), ("experience", self.experience)):
             for name, value in vars(each).items():
                 if isinstance(value, Tensor):
-                    found[f"{owner}.{name}"] = value.data_ptr()
+                    found[f"{owner}.{name}"] = value.data_ptr() if value.device == self._now.device else value.tolist()
                 elif isinstance(value, (bool, int, float)):
                     found[f"{owner}.{name}"] = value
-        for name, network in self.learner.networks().items():
-            adam = network.optimiser
-            own = network.weights if adam is None else [*network.weights, *adam.first, *adam.second, adam.count]
+                elif owner == "learner" and isinstance(value, (list, dict)):
+                    found[f"{owner}.{name}"] = [leaf.data_ptr() for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+        for name, network in learner.networks().items():
+            adam, own = network.optimiser, list(network.weights)
+            if adam is not None:
+                own += [*adam.first, *adam.second, adam.count]
+                found[f"learner.{name}.optimiser"] = (adam.learning_rate, *adam.decays)
             found[f"learner.{name}"] = [tensor.data_ptr() for tensor in own]
         return found
 

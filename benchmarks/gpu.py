@@ -12,6 +12,7 @@ MOPO_BENCH_QUICK=1: little work.
 from __future__ import annotations
 
 import argparse
+import gc
 import tempfile
 import time
 from collections.abc import Callable
@@ -59,6 +60,7 @@ def memory(device: str) -> float:
 
 
 def forget(device: str) -> None:
+    gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

@@ -181,7 +181,7 @@ class Calibration:
 
         def step() -> None:  # of the last block, that is, of the last phase
             number = cell.steps - 1 - next(numbers) % (cell.steps % BLOCK or BLOCK)
-            experience.refresh(number, learner)
+            experience.refresh(number or 1, learner)  # not the refresh of a run's first step
             steps.take(number)
 
         def seconds(work: Callable[[], object]) -> float:
@@ -202,7 +202,8 @@ class Calibration:
     def _fit(self, cell: Cell, stage: str, problem: OfflineProblem) -> tuple[dict[str, Any], float]:
         """A short fit: its state, and the seconds of one of its units, between its reports: what it does once is left out."""
         kind, prefix = cell.algorithm.stages[stage], f"{stage}."
-        less = {prefix + name: value for name, value in SHORT_FIT.items() if prefix + name in cell.config}
+        short_fit = SHORT_FIT | ({"steps": 500} if cell.device != "cpu" else {})  # of which a hundredth pays for the recording
+        less = {prefix + name: value for name, value in short_fit.items() if prefix + name in cell.config}
         if len(less) != 1:
             raise NotImplementedError(f"how long a fit of {stage} takes: it has no setting {' or '.join(SHORT_FIT)}")
         sizes = (kind, *sizes_of(cell, prefix)[2:])

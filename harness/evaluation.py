@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,7 @@ from ..tasks.environments import make_environment
 from ..tasks.streams import derived_seed
 from ..tasks.task import Task
 from .cell import Cell, built, fit_stage
-from .machine import prepare_process, usable_cores
+from .machine import interrupts_ignored, prepare_process, usable_cores
 
 Act = Callable[[np.ndarray], np.ndarray]
 Returns = Callable[[], np.ndarray]  # undiscounted, (S, n), waited for
@@ -104,22 +103,18 @@ class EvaluationBeside:
 
     def __init__(self, cell: Cell, processes: int):
         self.cell, self.processes = replace(cell, device="cpu"), processes
-        self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS, initializer=_ignore_interrupts)
+        self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS)
 
     def begin(self, learner: Learner, starts: Sequence[Sequence[int]]) -> Returns:
-        jobs = [
-            self.executor.submit(evaluate, self.cell.with_seeds(seed), as_arrays(learner.state(index)), list(resets))
-            for index, (seed, resets) in enumerate(zip(self.cell.seeds, starts, strict=True))
-        ]
+        with interrupts_ignored():  # by the processes that are started; they end with the one they work for
+            jobs = [
+                self.executor.submit(evaluate, self.cell.with_seeds(seed), as_arrays(learner.state(index)), list(resets))
+                for index, (seed, resets) in enumerate(zip(self.cell.seeds, starts, strict=True))
+            ]
         return lambda: np.concatenate([job.result() for job in jobs])
 
     def close(self) -> None:
         self.executor.shutdown(wait=True, kill_workers=True)
-
-
-def _ignore_interrupts() -> None:
-    """A terminal's Ctrl-C goes to every process; these end with the one they work for."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def as_arrays(state: dict[str, Any]) -> dict[str, Any]:
@@ -131,16 +126,17 @@ def as_tensors(state: dict[str, Any]) -> dict[str, Any]:
     return tree_map(lambda each: torch.from_numpy(each) if isinstance(each, np.ndarray) else each, state)
 
 
-_at_hand: dict[str, Any] = {}  # the policy and environments of the cell and seed that this process evaluated last
+_at_hand: dict[str, Any] = {}  # of the cell that this process evaluated last: environments, and a learner for each seed
 
 
 def evaluate(cell: Cell, state: dict[str, Any], resets: Sequence[int]) -> np.ndarray:
     """Returns (1, n) of the cell's one seed acting in this state of its learner."""
-    key = (cell.folder, cell.seeds)
-    if _at_hand.get("key") != key:
+    if _at_hand.get("folder") != cell.folder:
         prepare_process()
+        _at_hand.update(folder=cell.folder, evaluator=Evaluator(cell.task), learners={})
+    learners = _at_hand["learners"]
+    if cell.seeds not in learners:
         fits = {name: [fit_stage(cell, name, seed)["state"] for seed in cell.seeds] for name in cell.algorithm.stages}
-        _at_hand.update(key=key, learner=built(cell, fits)[0], evaluator=Evaluator(cell.task))
-    learner = _at_hand["learner"]
-    learner.load_states([as_tensors(state)])
-    return _at_hand["evaluator"].returns(acting(learner), [resets])
+        learners[cell.seeds] = built(cell, fits)[0]
+    learners[cell.seeds].load_states([as_tensors(state)])
+    return _at_hand["evaluator"].returns(acting(learners[cell.seeds]), [resets])

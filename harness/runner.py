@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from ..tasks.registry import get_task
 from ..tasks.task import Task
 from .cell import Cell, describe_batch, fit_stage
 from .compiling import decide
-from .machine import usable_cores
+from .machine import interrupts_ignored, usable_cores
 from .store import Run, Store, read_json, write_json
 from .suite import Suite
 from .trial import empty_record, run_cell
@@ -303,19 +302,6 @@ def workers(jobs: int) -> Iterator[None]:
         except KeyboardInterrupt:
             get_reusable_executor().shutdown(wait=True, kill_workers=True)
             raise
-
-
-@contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """What is started meanwhile ignores Ctrl-C for good. Does nothing outside the main thread, which alone may set signals."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -109,14 +109,19 @@ class Trial:
         self._begin_segment()
         parent = os.getppid()
         with closing(self.evaluation):
-            while self.step < cell.steps and any(record["state"] == "running" for record in self.records):
-                leave_if_orphaned(parent)
-                self.experience.refresh(self.step, self.learner)
-                self._take_step()
-                self.step += 1
-                if self.step % every == 0 or self.step == cell.steps:
-                    self._evaluate()
+            try:
+                while self.step < cell.steps and any(record["state"] == "running" for record in self.records):
+                    leave_if_orphaned(parent)
+                    self.experience.refresh(self.step, self.learner)
+                    self._take_step()
+                    self.step += 1
+                    if self.step % every == 0 or self.step == cell.steps:
+                        self._evaluate()
+            except Exception:
+                self._settle()  # what was whole before it failed
+                raise
             self._settle()
+        self.steps.forget_graphs()
         for record in self.records:  # of a checkpoint that stood there already
             if record["state"] == "running" and self.step >= cell.steps:
                 record["state"] = "done"
@@ -136,7 +141,7 @@ class Trial:
             "evaluation_processes": self.evaluation.processes,
         }
         for record in self.records:
-            record["segments"] = [*record["segments"], segment]
+            record["segments"] = [*record["segments"], dict(segment)]
             record |= {"state": "running", "traceback": None}
             self.store.write_record(cell.seed_folder(record["seed"]), record)
 
@@ -147,7 +152,7 @@ class Trial:
         except CannotCompile as error:
             if self.cell.compilation.wanted is not Compile.auto:
                 raise
-            self.steps.update = self.learner.update
+            self.steps.not_compiled()
             self._note({"compiled": False, "compile": f"auto: {error}"})
             self.steps.take(self.step)
 
@@ -161,19 +166,16 @@ class Trial:
     def _evaluate(self) -> None:
         """Begins an evaluation. Where it is made beside training, it is written at the end of the next interval."""
         self._settle()
+        if not any(record["state"] == "running" for record in self.records):
+            return
         self._note({"captured": self.steps.captured})
         cell = self.cell
         starts = [reset_seeds(seed, self.step, cell.episodes) for seed in cell.seeds]
         means, first_bad = self.steps.collect()
-        self.pending = Pending(
-            self.step,
-            time.monotonic() - self.started,
-            means,
-            first_bad,
-            self.experience.vitals,
-            [(self.learner.state(index), self.experience.state(index)) for index in range(len(cell.seeds))],
-            self.evaluation.begin(self.learner, starts),
-        )
+        states = [(self.learner.state(index), self.experience.state(index)) for index in range(len(cell.seeds))]
+        returns = self.evaluation.begin(self.learner, starts)
+        seconds = time.monotonic() - self.started  # with the evaluation, where training waited for it
+        self.pending = Pending(self.step, seconds, means, first_bad, self.experience.vitals, states, returns)
         if not self.evaluation.processes:
             self._settle()
 

@@ -5,16 +5,21 @@ done in Python, or where a tensor is replaced, is lost in it just so.
 """
 
 import re
+import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
 from contract import SEEDS, assert_same
-from mopo_bench.algorithms.capture import CannotCapture, Captured
+from mopo_bench.algorithms import dynamics
+from mopo_bench.algorithms.capture import CannotCapture, Captured, can_capture, repeatable
+from mopo_bench.algorithms.dynamics import Dynamics
 from mopo_bench.algorithms.learner import Experience, Learner
 from mopo_bench.algorithms.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.sac import SAC
-from mopo_bench.algorithms.stepping import BLOCK, Steps, StepStreams
+from mopo_bench.algorithms.stepping import BLOCK, CannotCompile, Steps, StepStreams
 from support import SMALL, Group, fitted, settings_for
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -38,7 +43,7 @@ class Recorded:
             try:
                 self.program = make_fx(self.work)()  # computes, too
             except RuntimeError as error:
-                raise CannotCapture(str(error).splitlines()[0]) from error
+                raise CannotCapture(str(error).splitlines()[0], done=False) from error
         else:
             Recorded.replays += 1
             self.program()
@@ -152,8 +157,8 @@ class Asks(SAC):
     ("learner", "reason"),
     [
         (Replaces, "its step gives a new learner.target"),
-        (Counts, "its step gives a new learner.taken"),
-        (Asks, r"Asks cannot be captured \(.*value out of a tracing tensor"),
+        (Counts, r"its step gives a new learner\.log_temperature\.optimiser, learner\.taken$"),
+        (Asks, r"Asks cannot be captured: .*value out of a tracing tensor"),
     ],
 )
 def test_what_cannot_be_replayed_is_taken_as_it_is(learner, reason, problem):
@@ -164,21 +169,161 @@ def test_what_cannot_be_replayed_is_taken_as_it_is(learner, reason, problem):
     assert Recorded.replays == 0
 
 
+CHANGE = 37  # a step within a block of random numbers
+
+
 class Regrows(Experience):
     """Replaces its table in a refresh."""
 
     def refresh(self, step, learner):
-        if step == BLOCK:
+        if step == CHANGE:
             self.table = self.table.flip(0).clone()
 
 
-def test_tensors_that_move_between_steps_are_noticed(problem):
-    """At the next block of random numbers: what is recorded is recorded anew."""
-    algorithm = Algorithm("regrows", SAC, Regrows)
+class Schedules(Experience):
+    """Lowers a learning rate in a refresh."""
+
+    def refresh(self, step, learner):
+        if step == CHANGE:
+            learner.critic.optimiser.learning_rate /= 10
+
+
+@pytest.mark.parametrize("experience", [Regrows, Schedules])
+def test_what_changes_between_steps_is_noticed(experience, problem):
+    """At once: what is recorded is recorded anew."""
+    algorithm = Algorithm("changes", SAC, experience)
     recorded = group(algorithm, problem, Recorded)
-    assert_equal_runs(recorded, group(algorithm, problem), steps=2 * BLOCK)
+    assert_equal_runs(recorded, group(algorithm, problem))
     assert recorded.steps.captured is True
-    assert Recorded.replays == 2 * (BLOCK - Captured.EAGER_CALLS - 1)
+    assert Recorded.replays == ENOUGH - 2 * (Captured.EAGER_CALLS + 1)
+
+
+def test_a_new_phase_may_begin_with_such_a_change(problem):
+    class Phases(SAC):
+        def phase(self, step):
+            return step >= CHANGE
+
+    algorithm = Algorithm("phases", Phases, Regrows)
+    recorded = group(algorithm, problem, Recorded)
+    assert_equal_runs(recorded, group(algorithm, problem))
+    assert recorded.steps.captured is True
+
+
+def test_compiled_no_more(problem):
+    """A learner that turns out not to compile goes on in recorded eager steps; an odd one is still noticed."""
+    for learner, captured in ((SAC, True), (Counts, False)):
+        algorithm = Algorithm("odd", learner)
+        recorded, plain = group(algorithm, problem, Recorded), group(algorithm, problem)
+
+        def gives_up(*arguments):
+            raise CannotCompile("said the compiler")
+
+        recorded.steps.update = gives_up
+        with pytest.raises(CannotCompile):
+            recorded.steps.take(0)
+        recorded.steps.not_compiled()
+        assert_equal_runs(recorded, plain)
+        assert (recorded.steps.captured is True) == captured
+
+
+def test_steps_of_a_fit(problem, monkeypatch):
+    """Full batches are recorded; the last one of an epoch is smaller."""
+    config = Dynamics.Config(networks=4, elites=2, hidden=(16, 16), weight_decays=(1e-5,) * 3, batch_size=64, max_epochs=5)
+    expected = Dynamics.fit(problem, config, 0, dtype=torch.float64)[0]
+    monkeypatch.setattr(dynamics, "repeatable", Recorded)
+    found, record = Dynamics.fit(problem, config, 0, dtype=torch.float64)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    full, rest = divmod(record["rows"], 64)
+    assert rest and Recorded.replays == 5 * full - Captured.EAGER_CALLS - 1
+
+
+class FakeCuda:
+    """Stands where torch keeps CUDA: says in `said` what it is asked for."""
+
+    def __init__(self, fails=False):
+        self.said, self.fails, self.mode = [], fails, "default"
+
+    def __call__(self, name):
+        @contextmanager
+        def context(*arguments, **options):
+            self.said.append(name)
+            yield
+            if name == "record" and self.fails:
+                try:
+                    raise RuntimeError("operation not permitted when stream is capturing\nmore")
+                except RuntimeError as error:
+                    raise RuntimeError("capture invalidated") from error
+
+        return context
+
+    def install(self, monkeypatch):
+        stream = SimpleNamespace(wait_stream=lambda other: None)
+        graph = SimpleNamespace(replay=lambda: self.said.append("replay"))
+        for name, fake in {
+            "current_stream": lambda device: stream,
+            "Stream": lambda device: stream,
+            "set_stream": lambda stream: self.said.append("set stream"),
+            "stream": self("beside"),
+            "graph": self("record"),
+            "CUDAGraph": lambda: graph,
+            "set_sync_debug_mode": lambda mode: setattr(self, "mode", mode),
+        }.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+        monkeypatch.setattr(Captured, "broken", "")
+        monkeypatch.setattr(Captured, "_streams", {})
+        return self
+
+
+GPU = torch.device("cuda")
+
+
+def test_order_of_a_capture(monkeypatch):
+    """Three calls beside the usual stream, a recording, replays. What CUDA says to it `test_captured_steps` asks, on a GPU."""
+    cuda, calls = FakeCuda().install(monkeypatch), []
+    captured = Captured(lambda: calls.append(cuda.mode), GPU)
+    for _ in range(6):
+        captured()
+    assert cuda.said == ["beside"] * 3 + ["record"] + ["replay"] * 3
+    assert calls == ["default", "default", "warn", "default"]
+
+
+def test_work_that_waits_for_the_device_is_not_recorded(monkeypatch):
+    cuda, calls = FakeCuda().install(monkeypatch), []
+
+    def waits():
+        calls.append(1)
+        if cuda.mode == "warn":
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+
+    captured = Captured(waits, GPU)
+    captured()
+    captured()
+    with pytest.raises(CannotCapture, match="synchronizing") as refused:
+        captured()
+    assert refused.value.done and len(calls) == 3 and cuda.mode == "default"
+    step, calls[:] = repeatable(waits, GPU), []
+    for _ in range(5):
+        step()
+    assert len(calls) == 5 and "record" not in cuda.said
+
+
+def test_a_recording_that_fails(monkeypatch):
+    """Its reason is the first complaint; the usual stream is set again; there is no other recording in this process."""
+    cuda, calls = FakeCuda(fails=True).install(monkeypatch), []
+    captured = Captured(lambda: calls.append(1), GPU)
+    for _ in range(3):
+        captured()
+    with pytest.raises(CannotCapture, match=r"^operation not permitted when stream is capturing$") as refused:
+        captured()
+    assert not refused.value.done and cuda.said[-2:] == ["record", "set stream"]
+    assert not can_capture(GPU)
+    monkeypatch.setattr(Captured, "broken", "")
+    step, calls[:] = repeatable(lambda: calls.append(1), GPU), []
+    for _ in range(5):
+        step()
+    assert len(calls) == 3 + 1 + 2 and "replay" not in cuda.said  # what the recording began is begun again
+    work = lambda: None  # noqa: E731
+    assert repeatable(work, GPU) is work
 
 
 class Counted(Learner):

@@ -1,12 +1,14 @@
 """Returns of the evaluator are those of a plain loop in Gymnasium's own environment."""
 
+import time
+
 import gymnasium
 import numpy as np
 import pytest
 from mopo_bench.algorithms.registry import Algorithm
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.harness.evaluation import Evaluator, reset_seeds
-from mopo_bench.harness.runner import execute
+from mopo_bench.harness.runner import execute, load_runs
 from mopo_bench.tasks.environments import quiet_model_loading
 from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.task import Task
@@ -114,6 +116,18 @@ def test_every_algorithm_meets_the_same_starts(plan, monkeypatch, tmp_path):
         monkeypatch.setattr(Evaluator, "returns", noted)
         execute(plan(name, results=tmp_path, seeds=(2,), steps=50), jobs=1)
     assert met["sac"] == met["bc"] == [[reset_seeds(2, step, 3)] for step in (25, 50)]
+
+
+def test_time_of_a_run_counts_its_evaluations(plan, monkeypatch, tmp_path):
+    returns = Evaluator.returns
+
+    def slow(self, act, seeds):
+        time.sleep(0.5)
+        return returns(self, act, seeds)
+
+    monkeypatch.setattr(Evaluator, "returns", slow)
+    execute(plan("bc", results=tmp_path, steps=50), jobs=1)
+    assert load_runs(tmp_path)[0].record["seconds"] >= 1.0
 
 
 def test_learners_act_in_the_mode(plan, evaluations, tmp_path):

@@ -93,6 +93,22 @@ def test_failure_is_recorded_and_tried_again(breaks, arguments, command, plan, e
     assert changed == {path: path.stat().st_mtime_ns for path in changed}
 
 
+def test_failure_while_another_process_evaluates(breaks, plan, monkeypatch, tmp_path):
+    """What was being evaluated when training failed counts; what fails in the evaluation is a failure of the run."""
+    execute(plan("breaks", results=tmp_path, evaluation_processes=1), jobs=1)
+    run = by_name(tmp_path)["breaks", 0]
+    assert run.state == "failed" and run.steps == 25 and len(run.evaluations) == 1
+
+    class Stumbles(SAC):
+        def act(self, observations, noise=None):
+            raise ZeroDivisionError("a bug in acting")
+
+    stumbles = Algorithm("stumbles", Stumbles)
+    execute(plan(stumbles, results=tmp_path, evaluation_processes=1), jobs=1)
+    run = by_name(tmp_path)["stumbles", 0]
+    assert run.state == "failed" and run.steps == 0 and "a bug in acting" in run.record["traceback"]
+
+
 def test_failure_comes_back_while_the_bug_is_there(breaks, plan, tmp_path):
     for _ in range(2):
         outcome = execute(plan("breaks", results=tmp_path, steps=40, evaluate_every=40), jobs=1)
@@ -151,9 +167,9 @@ def test_failed_fit_is_a_failure_of_the_runs_that_want_it(plan, monkeypatch, tmp
     assert execute(plan("mopo", "sac", results=tmp_path), jobs=1) == {"done": ["point-angle/mopo/seed-0"]}
 
 
-@pytest.mark.parametrize("group", [1, 2])
-def test_divergence_is_a_result(group, diverges, plan, evaluations, contents, tmp_path):
-    here = plan("diverges", "sac", results=tmp_path, seeds=(0, 1))
+@pytest.mark.parametrize("group, beside", [(1, 0), (2, 0), (2, 1)])
+def test_divergence_is_a_result(group, beside, diverges, plan, evaluations, contents, tmp_path):
+    here = plan("diverges", "sac", results=tmp_path, seeds=(0, 1), evaluation_processes=beside)
     outcome = execute(here, jobs=1, group=group)
     assert outcome["diverged"] == ["point-angle/diverges/seed-1"] and len(outcome["done"]) == 3
     runs, found = by_name(tmp_path), evaluations(tmp_path)
@@ -161,6 +177,7 @@ def test_divergence_is_a_result(group, diverges, plan, evaluations, contents, tm
     assert lost.state == "diverged" and lost.record["diverged_at"] == 30 and lost.steps == 50
     assert found["diverges", 1] == {25: found["sac", 1][25]}
     assert found["diverges", 0] == found["sac", 0]  # untouched, in one group with the lost seed
+    assert len(found["sac", 0]) == 4
     before = contents(tmp_path / "point-angle")
     assert execute(here, jobs=1, group=group) == {}
     assert contents(tmp_path / "point-angle") == before
