@@ -1,4 +1,4 @@
-"""What every algorithm must keep, whatever it computes: seeds of a group never meet, and a state is all there is.
+"""What every algorithm must keep, whatever it computes: seeds of a group never meet, a state is all there is, a step replays.
 
 An algorithm's test calls `check_contract(algorithm, problem)`, and `check_compiles` where it may take a minute.
 """
@@ -6,7 +6,10 @@ An algorithm's test calls `check_contract(algorithm, problem)`, and `check_compi
 import io
 
 import torch
+from mopo_bench.algorithms.capture import CannotCapture, Captured
+from mopo_bench.algorithms.stepping import BLOCK, Steps
 from support import Group
+from torch.fx.experimental.proxy_tensor import make_fx
 
 SEEDS = (0, 1, 2)
 STEPS = 20
@@ -23,6 +26,7 @@ def check_contract(algorithm, problem, **changes):
     check_nan_stays_in_its_seed(algorithm, problem, whole, changes)
     check_split_and_restacked(algorithm, problem, whole, changes)
     check_replay(algorithm, problem, whole, changes)
+    check_recorded(algorithm, problem, changes)
 
 
 def check_metrics(metrics):
@@ -115,8 +119,51 @@ def assert_seed_same(group, index, other, other_index, message, tolerance=TOLERA
     assert_same(ring.rows[index], wanted.rows[other_index], f"{message}: rows of its ring", tolerance)
 
 
+def check_recorded(algorithm, problem, changes, steps=BLOCK + 10):
+    """(f) A step that is recorded once and replayed, as a GPU does it, into a second block of random numbers."""
+    recorded, plain = Group(algorithm, problem, SEEDS, **changes), Group(algorithm, problem, SEEDS, **changes)
+    runs, replays = (
+        [Steps(recorded.learner, recorded.experience, capture=Recorded), Steps(plain.learner, plain.experience)],
+        Recorded.replays,
+    )
+    for step in range(steps):
+        for group, run in zip((recorded, plain), runs, strict=True):
+            group.experience.refresh(step, group.learner)
+            run.take(step)
+    assert runs[0].captured is True, runs[0].captured
+    phases = {recorded.learner.phase(step) for step in range(steps)}
+    assert Recorded.replays - replays >= steps - (Captured.EAGER_CALLS + 1) * len(phases)
+    assert_same(recorded.states(), plain.states(), "replayed steps differ from plain ones", tolerance=0)
+    torch.testing.assert_close(runs[0].collect(), runs[1].collect(), rtol=0, atol=0)
+
+
+class Recorded:
+    """`Captured`, on a CPU: first calls as they are, then a recording of torch's own operations on the same tensors.
+
+    What is done in Python, or where a tensor is replaced, is lost in it as in a CUDA graph.
+    """
+
+    replays = 0
+
+    def __init__(self, work, device):
+        self.work, self.calls, self.program = work, 0, None
+
+    def __call__(self):
+        self.calls += 1
+        if self.calls <= Captured.EAGER_CALLS:
+            self.work()
+        elif self.program is None:
+            try:
+                self.program = make_fx(self.work)()  # computes, too
+            except RuntimeError as error:
+                raise CannotCapture(str(error).splitlines()[0], done=False) from error
+        else:
+            Recorded.replays += 1
+            self.program()
+
+
 def check_compiles(algorithm, problem, steps=STEPS, **changes):
-    """(f) One full graph per phase, which computes what eager computes."""
+    """(g) One full graph per phase, which computes what eager computes."""
     torch.compiler.reset()
     compiled = Group(algorithm, problem, SEEDS, compiled=True, **changes)
     eager = Group(algorithm, problem, SEEDS, **changes)

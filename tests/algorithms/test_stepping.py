@@ -1,7 +1,6 @@
-"""A step that is recorded once and replayed does what the step does; what cannot be replayed is noticed and taken as it is.
+"""A step that is recorded once and replayed; what cannot be replayed is noticed and taken as it is.
 
-A CUDA graph wants a GPU. Elsewhere its part is played by a recording of torch's own operations on the same tensors: what is
-done in Python, or where a tensor is replaced, is lost in it just so.
+That every algorithm's steps can is a part of the contract, see `contract.py`.
 """
 
 import re
@@ -12,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from contract import SEEDS, assert_same
+from contract import SEEDS, Recorded, assert_same
 from mopo_bench.algorithms import dynamics
 from mopo_bench.algorithms.capture import CannotCapture, Captured, can_capture, repeatable
 from mopo_bench.algorithms.dynamics import Dynamics
@@ -21,32 +20,9 @@ from mopo_bench.algorithms.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.algorithms.stepping import BLOCK, CannotCompile, Steps, StepStreams
 from support import SMALL, Group, fitted, settings_for
-from torch.fx.experimental.proxy_tensor import make_fx
 
 NAMES = ("bc", "sac", "mbpo", "mopo", "bear", "brac-p", "brac-v")
 ENOUGH = BLOCK + 10  # steps, into a second block of random numbers
-
-
-class Recorded:
-    """`Captured`, on a CPU: first calls as they are, then a recording."""
-
-    replays = 0
-
-    def __init__(self, work, device):
-        self.work, self.calls, self.program = work, 0, None
-
-    def __call__(self):
-        self.calls += 1
-        if self.calls <= Captured.EAGER_CALLS:
-            self.work()
-        elif self.program is None:
-            try:
-                self.program = make_fx(self.work)()  # computes, too
-            except RuntimeError as error:
-                raise CannotCapture(str(error).splitlines()[0], done=False) from error
-        else:
-            Recorded.replays += 1
-            self.program()
 
 
 @pytest.fixture(autouse=True)
@@ -88,17 +64,6 @@ def assert_equal_runs(made, plain, steps=ENOUGH, tolerance=0):
     found, expected = take(made, steps), take(plain, steps)
     assert_same(made.states(), plain.states(), "recorded steps differ from plain ones", tolerance)
     torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_recorded_steps(name, problem):
-    algorithm = get_algorithm(name)
-    phases = 2 if "warmup_steps" in algorithm.defaults() else 1
-    changes = {"warmup_steps": 20} if phases == 2 else {}
-    recorded, plain = group(algorithm, problem, Recorded, **changes), group(algorithm, problem, **changes)
-    assert_equal_runs(recorded, plain)
-    assert recorded.steps.captured is True and plain.steps.captured is False
-    assert Recorded.replays == ENOUGH - phases * (Captured.EAGER_CALLS + 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
