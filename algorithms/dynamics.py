@@ -25,6 +25,9 @@ from .networks import Initialiser, Network, linear
 from .optimisation import Adam, gradient
 from .settings import Count, Fraction, NonNegative, Part, Positive
 
+# Of so many states a network's activations stay in a core's own cache: a fifth faster than of 1 000.
+CACHED_STATES = 256
+
 
 class EnsembleNetwork(Network):
     """E networks with swish layers, a mean head and a log-variance head.
@@ -206,7 +209,10 @@ class Dynamics(Stage):
 
     def predict(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of (reward, s') under every network: (S, E, n, 1 + obs) each, raw units."""
-        mean, log_variance = self.network(self._inputs(observations, actions)[:, None])
+        inputs = self._inputs(observations, actions)[:, None]
+        at_once = CACHED_STATES if inputs.device.type == "cpu" else inputs.shape[2]
+        parts = [self.network(part) for part in inputs.split(at_once, 2)]
+        mean, log_variance = (torch.cat(part, 2) for part in zip(*parts, strict=True))
         mean = torch.cat((mean[..., :1], mean[..., 1:] + observations[:, None]), -1)
         return mean, (0.5 * log_variance).exp()
 

@@ -6,6 +6,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -75,7 +76,7 @@ def side_by_side(benchmark: Any, request: pytest.FixtureRequest) -> Callable[...
             if flops:
                 rates.append(parts.product_rate(timer))
             for (name, backend), times in seconds.items():
-                with parts.products(backend):
+                with parts.products(backend), parts.malloc_as_it_comes() if backend == "highest" else nullcontext():
                     times.append(parts.timed(peers[name], timer) / (peer_units or units))
 
         if warm_up:

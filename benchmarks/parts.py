@@ -25,7 +25,7 @@ from mopo_bench.algorithms.dynamics import Dynamics, EnsembleNetwork
 from mopo_bench.algorithms.networks import Initialiser
 from mopo_bench.algorithms.registry import get_algorithm, task_settings
 from mopo_bench.algorithms.stepping import Steps
-from mopo_bench.harness.machine import describe_machine, matmul_precision
+from mopo_bench.harness.machine import describe_machine, keep_freed_memory, matmul_precision
 from mopo_bench.tasks.batches import BatchRequest, load_batch
 from mopo_bench.tasks.dataset import COLUMNS, OfflineDataset
 from mopo_bench.tasks.hdf5 import write_hdf5
@@ -185,6 +185,16 @@ def products(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
+def malloc_as_it_comes() -> Iterator[None]:
+    """glibc's own thresholds, as far as they grow by themselves, instead of those that `prepare_process` sets."""
+    keep_freed_memory(trim=64 << 20, mapped=32 << 20)
+    try:
+        yield
+    finally:
+        keep_freed_memory()
 
 
 def product_rate(timer: Timer = time.perf_counter) -> float:

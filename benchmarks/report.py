@@ -21,8 +21,8 @@ NOTES = """\
 - Both sides run in one process and in turns. Times are medians over the rounds. The ratio is taken round by round: its
   median, and in brackets its quartiles. Where a goal is a ratio, it is that of the part's first row.
 - In parentheses: torch's setting of float32 matrix products, which holds for the whole process. *highest* is torch's
-  default, under which the peers run as they come; *medium* is what this package takes where that is still float32. Where
-  this machine's is *medium* a peer has a second row under it.
+  default, under which the peers run as they come, with malloc as it comes, too; *medium* is what this package takes where
+  that is still float32. Where this machine's is *medium* a peer has a second row under it, with this package's malloc.
 - textbook: networks of `nn.Linear` one after another, plain autograd and Adam, numpy between the parts. ports: as public
   PyTorch ports of MOPO do it. Both are in `textbook.py`."""
 FLOOR = """\

@@ -71,6 +71,7 @@ class Estimate:
     core_seconds: float
     wall_seconds: float
     processes: int
+    device: str = "cpu"
 
 
 def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> Estimate:
@@ -107,7 +108,8 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
         seconds = costs[id(cell)].fits[stage] * count if id(cell) in costs else None
         about = (cell.task.name, cell.data["label"], stage, 0)
         rows.append(Row(*about, {"missing": count}, count, seconds, notes.get(id(cell), "")))
-    return Estimate(rows, sum(durations), finished_at(durations, processes), processes)
+    device = plan.cells[0].device if plan.cells else "cpu"
+    return Estimate(rows, sum(durations), finished_at(durations, processes), processes, device)
 
 
 def run_seconds(cell: Cell, costs: Costs, done: int) -> float:
@@ -279,8 +281,8 @@ def sentences(found: Estimate, calibration: Calibration, name: str = "") -> list
         return ["Everything is done already."]
     what = f"{'All ' if missing == wanted else f'{missing:,} of '}{wanted:,} runs{f' of {name}' if name else ''}"
     shared = f" and {fits:,} fit{'s' if fits > 1 else ''} that they share" if fits else ""
-    hours = found.core_seconds / 3600
-    work = f"{hours:,.1f} core-hours" if hours >= 1 else f"{duration(found.core_seconds)} of one core"
+    hours, unit = found.core_seconds / 3600, "core" if found.device == "cpu" else "GPU"
+    work = f"{hours:,.1f} {unit}-hours" if hours >= 1 else f"{duration(found.core_seconds)} of one {unit}"
     text = [
         f"{what}{shared} take {work} on this machine, about "
         f"{duration(found.wall_seconds)} with {found.processes} process{'es' if found.processes > 1 else ''}."

@@ -28,16 +28,19 @@ def prepare_process(device: str = "cpu", threads: int = 1) -> None:
     torch.set_float32_matmul_precision(matmul_precision(device))
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(trim: int = 256 << 20, mapped: int = 64 << 20) -> None:
     """Tells glibc's malloc not to hand every large tensor back to the system: the next step wants the same pages again.
 
     Worth 15 % of a BEAR step and nothing where tensors are small; other allocators do not know the call.
+
+    trim: bytes that may lie free before they go back. mapped: bytes from which a tensor is mapped by itself, and goes back by
+    itself: above the tensors of a rollout of ten seeds, below a batch of a million rows.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):  # no glibc
         mallopt = ctypes.CDLL(None).mallopt
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-        mallopt(trim_threshold, 256 << 20)
-        mallopt(mmap_threshold, 64 << 20)  # above the tensors of a rollout of ten seeds, below a batch of a million rows
+        mallopt(trim_threshold, trim)
+        mallopt(mmap_threshold, mapped)
 
 
 def usable_cores() -> int:
