@@ -29,7 +29,7 @@ from .runner import Plan, missing_fits, pending, state_of, turn
 from .store import Store
 
 COMPILED = 0.85  # of an eager step's time: from 0.7 (BC) to 0.9 (BEAR) at the paper's sizes, half in small networks
-# Of a dynamics fit, which stops by itself: 45 to 114 on point-angle, 72 in the median, but hundreds on 100 000 rows of MuJoCo's.
+# Of a dynamics fit, which stops by itself: 45 to 114 on point-angle, 72 in the median; more on 100 000 rows of MuJoCo's.
 EPOCHS = 70
 SHORT_FIT = {"max_epochs": 2, "steps": 10}  # how long a fit is timed, by the setting of its stage that says how long it takes
 SHORT_ROWS = 3_000  # of the batch, for such a fit
