@@ -89,8 +89,8 @@ class EvaluationHere:
     def __init__(self, cell: Cell):
         self.evaluator = Evaluator(cell.task)
 
-    def begin(self, learner: Learner, starts: Sequence[Sequence[int]]) -> Returns:
-        """The returns of the learner as it is now, from resets with these seeds (S, n)."""
+    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Returns:
+        """The returns of the learner as it is now, which is in `states` by seed, from resets with these seeds (S, n)."""
         returns = self.evaluator.returns(acting(learner), starts)
         return lambda: returns
 
@@ -105,11 +105,11 @@ class EvaluationBeside:
         self.cell, self.processes = replace(cell, device="cpu"), processes
         self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS)
 
-    def begin(self, learner: Learner, starts: Sequence[Sequence[int]]) -> Returns:
+    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Returns:
         with interrupts_ignored():  # by the processes that are started; they end with the one they work for
             jobs = [
-                self.executor.submit(evaluate, self.cell.with_seeds(seed), as_arrays(learner.state(index)), list(resets))
-                for index, (seed, resets) in enumerate(zip(self.cell.seeds, starts, strict=True))
+                self.executor.submit(evaluate, self.cell.with_seeds(seed), as_arrays(state), list(resets))
+                for seed, state, resets in zip(self.cell.seeds, states, starts, strict=True)
             ]
         return lambda: np.concatenate([job.result() for job in jobs])
 

@@ -173,7 +173,7 @@ class Trial:
         starts = [reset_seeds(seed, self.step, cell.episodes) for seed in cell.seeds]
         means, first_bad = self.steps.collect()
         states = [(self.learner.state(index), self.experience.state(index)) for index in range(len(cell.seeds))]
-        returns = self.evaluation.begin(self.learner, starts)
+        returns = self.evaluation.begin(self.learner, [learner for learner, _ in states], starts)
         seconds = time.monotonic() - self.started  # with the evaluation, where training waited for it
         self.pending = Pending(self.step, seconds, means, first_bad, self.experience.vitals, states, returns)
         if not self.evaluation.processes:
