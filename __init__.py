@@ -4,7 +4,7 @@ from typing import Any
 
 __all__ = ["register_algorithm", "register_task", "run", "table"]
 _WHERE = {
-    "register_algorithm": "algorithms.registry",
+    "register_algorithm": "algorithms.learning.registry",
     "register_task": "tasks.registry",
     "run": "harness.api",
     "table": "harness.api",

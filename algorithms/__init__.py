@@ -3,9 +3,9 @@
 from .bc import BC
 from .bear import BEAR
 from .brac import BRAC, D4RLLoader
+from .learning.registry import register_algorithm
 from .mbpo import ModelRollouts
 from .mopo import Penalised
-from .registry import register_algorithm
 from .sac import SAC
 
 register_algorithm("bc", BC)

@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..tasks.streams import derived_seed
+from ..common.settings import Count, Interval, Part, Positive
+from ..common.streams import derived_seed
 from ..tasks.task import OfflineProblem
-from .learner import Batch, Experience, FitKeeper, Learner, Noise, Stage, per_seed
-from .networks import GaussianActor, Scalar
-from .settings import Count, Interval, Part, Positive
-from .stepping import Steps
+from .learning.fast.stepping import Steps
+from .learning.learner import Batch, Experience, FitKeeper, Learner, Noise, Stage, per_seed
+from .learning.networks import GaussianActor, Scalar
 
 
 class BC(Learner):

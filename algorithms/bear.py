@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, cat
 
-from ..tasks.streams import torch_stream
-from .divergences import KERNELS, squared_mmd
-from .learner import Batch, Learner, Noise, per_seed
-from .networks import Critics, GaussianActor, Scalar, VariationalAutoencoder, each_with
-from .settings import Count, Fraction, Interval, NonNegative, Positive, Steps
+from ..common.settings import Count, Fraction, Interval, NonNegative, Positive, Steps
+from ..common.streams import torch_stream
+from .learning.divergences import KERNELS, squared_mmd
+from .learning.learner import Batch, Learner, Noise, per_seed
+from .learning.networks import Critics, GaussianActor, Scalar, VariationalAutoencoder, each_with
 
 
 class BEAR(Learner):

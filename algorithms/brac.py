@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, cat
 
+from ..common.settings import Count, Fraction, Interval, NonNegative, Part, Positive, Steps
 from .bc import BehaviourClone
-from .divergences import dual_kl, gradient_penalty, sampled_kl, squared_mmd
-from .learner import Batch, Experience, Learner, Noise, per_seed
-from .networks import Critics, GaussianActor
-from .settings import Count, Fraction, Interval, NonNegative, Part, Positive, Steps
+from .learning.divergences import dual_kl, gradient_penalty, sampled_kl, squared_mmd
+from .learning.learner import Batch, Experience, Learner, Noise, per_seed
+from .learning.networks import Critics, GaussianActor
 
 DIVERGENCES = ("kl", "mmd", "kl_dual")
 

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..tasks.streams import torch_stream
-from .dynamics import Dynamics, Prediction
-from .learner import Experience, Learner
-from .replay import Batch, Ring
-from .settings import Count, Fraction
+from ..common.settings import Count, Fraction
+from ..common.streams import torch_stream
+from .learning.dynamics import Dynamics, Prediction
+from .learning.learner import Experience, Learner
+from .learning.replay import Batch, Ring
 
 # States that go through all steps of a rollout together. On a CPU their activations stay in cache; a GPU wants many at once.
 CHUNK = {"cpu": 1_000, "cuda": 10_000}

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .dynamics import Prediction
+from ..common.settings import NonNegative
+from .learning.dynamics import Prediction
+from .learning.penalties import PENALTIES
 from .mbpo import ModelRollouts
-from .penalties import PENALTIES
-from .settings import NonNegative
 
 
 class Penalised(ModelRollouts):

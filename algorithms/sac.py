@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, cat
 
-from .learner import Batch, Learner, Noise, per_seed
-from .networks import Critics, GaussianActor, Scalar
-from .settings import Count, Fraction, Interval, Positive
+from ..common.settings import Count, Fraction, Interval, Positive
+from .learning.learner import Batch, Learner, Noise, per_seed
+from .learning.networks import Critics, GaussianActor, Scalar
 
 
 class SAC(Learner):

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from mopo_bench.harness import api, machine, trial
-from mopo_bench.harness.statistics import aggregate, difference_interval, mean, mean_interval
-from mopo_bench.harness.store import Run
+from mopo_bench.harness import api
+from mopo_bench.harness.report.statistics import aggregate, difference_interval, mean, mean_interval
+from mopo_bench.harness.runs import machine, trial
+from mopo_bench.harness.runs.records import Run
 
 TASK, ALGORITHMS, STEPS, GROUP = "point-angle", ("sac", "mopo"), 8_000, 6
 WAYS: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ import parts
 import pytest
 import textbook
 import torch
-from mopo_bench.algorithms.stepping import BLOCK
+from mopo_bench.algorithms.learning.fast.stepping import BLOCK
 from parts import PeerTraining, Training, sized
 
 FORMS = {"compiled": True, "not compiled": False}
@@ -49,7 +49,7 @@ def test_drawing_a_batch(side_by_side):
     training = Training("mopo", rollout_states=sized(50_000, 2_000))
     experience, stream = training.experience, torch.Generator().manual_seed(0)
     experience.ring.size[0] = experience.ring.capacity  # zeros are rows as good as any
-    batch, size = parts.the_problem().batch, training.learner.config.batch_size
+    batch, size = parts.the_problem().dataset, training.learner.config.batch_size
     sizes = batch.observations.shape[1], batch.actions.shape[1]
     real = textbook.Buffer(len(batch), *sizes)
     real.add(

@@ -6,9 +6,9 @@ import numpy as np
 import parts
 import textbook
 import torch
-from mopo_bench.algorithms.dynamics import Dynamics, likelihood_loss, regression_rows
-from mopo_bench.algorithms.optimisation import Adam, gradient
-from mopo_bench.tasks.streams import torch_stream
+from mopo_bench.algorithms.learning.dynamics import Dynamics, likelihood_loss, regression_rows
+from mopo_bench.algorithms.learning.optimisation import Adam, gradient
+from mopo_bench.common.streams import torch_stream
 from parts import Training, sized
 
 LEARNING_RATE = 1e-3
@@ -161,7 +161,7 @@ def test_dynamics_fit(side_by_side):
 
     fitted: dict[str, object] = {}
     side_by_side(
-        f"dynamics fit on {len(problem.batch):,} rows, " + (f"{epochs} epochs" if epochs else "until it stops"),
+        f"dynamics fit on {len(problem.dataset):,} rows, " + (f"{epochs} epochs" if epochs else "until it stops"),
         ours,
         {"textbook": peer},
         rounds=sized(2 if epochs else 1, 1),
@@ -182,7 +182,7 @@ def test_dynamics_fit(side_by_side):
 def test_rollout(side_by_side):
     states = sized(50_000, 2_000)
     training = Training("mopo", rollout_states=states)
-    experience, config, observations = training.experience, training.experience.config, parts.the_problem().batch.observations
+    experience, config, observations = training.experience, training.experience.config, parts.the_problem().dataset.observations
     dynamics, policy = experience.dynamics, copied_policy(training.learner.actor)
     facts = np.float32(0), np.float32(1), dynamics.elites[0].tolist(), config.penalty_coefficient
     buffer = textbook.Buffer(experience.ring.capacity, observations.shape[1], parts.the_problem().action_size)

@@ -11,8 +11,8 @@ import pytest
 import textbook
 from bench_model import copied_policy
 from conftest import report, spread
-from mopo_bench.harness.evaluation import Evaluator, reset_seeds
-from mopo_bench.harness.machine import matmul_precision
+from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
+from mopo_bench.harness.runs.machine import matmul_precision
 from mopo_bench.tasks.environments import quiet_model_loading
 from mopo_bench.tasks.registry import get_task
 from parts import Training, sized

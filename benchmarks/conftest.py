@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import parts
 import pytest
-from mopo_bench.harness.machine import matmul_precision, prepare_process
+from mopo_bench.harness.runs.machine import matmul_precision, prepare_process
 
 Work = Callable[[], object]
 

@@ -22,10 +22,10 @@ from typing import Any
 import pandas as pd
 import parts
 import torch
-from mopo_bench.algorithms.dynamics import Dynamics
+from mopo_bench.algorithms.learning.dynamics import Dynamics
 from mopo_bench.harness import api
-from mopo_bench.harness.machine import prepare_process
-from mopo_bench.harness.trial import Trial
+from mopo_bench.harness.runs.machine import prepare_process
+from mopo_bench.harness.runs.trial import Trial
 from parts import PeerTraining, Training, sized
 
 STATES = sized(50_000, 1_000)
@@ -104,7 +104,7 @@ def fit(device: str) -> list[dict[str, Any]]:
     Dynamics.fit(
         parts.the_problem(), parts.configs("mopo", **{"dynamics.max_epochs": 3})["dynamics"], 0, device=device, report=note
     )
-    epoch, rows = (ends[2] - ends[0]) / 2, f"{len(parts.the_problem().batch):,} rows"
+    epoch, rows = (ends[2] - ends[0]) / 2, f"{len(parts.the_problem().dataset):,} rows"
     return [{"what": f"epoch of a dynamics fit on {rows}", "group": 1, "number": epoch, "unit": "s"}]
 
 

@@ -27,9 +27,9 @@ import seaborn as sns
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.ticker import EngFormatter, NullFormatter, NullLocator
-from mopo_bench.algorithms.dynamics import Dynamics, likelihood_loss
-from mopo_bench.algorithms.optimisation import Adam, gradient
-from mopo_bench.harness.machine import prepare_process
+from mopo_bench.algorithms.learning.dynamics import Dynamics, likelihood_loss
+from mopo_bench.algorithms.learning.optimisation import Adam, gradient
+from mopo_bench.harness.runs.machine import prepare_process
 from parts import Training, sized
 
 STATES = 5_000  # of a rollout here: a tenth of a run's, linear in them

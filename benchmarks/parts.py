@@ -21,16 +21,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from mopo_bench.algorithms.dynamics import Dynamics, EnsembleNetwork
-from mopo_bench.algorithms.networks import Initialiser
-from mopo_bench.algorithms.registry import get_algorithm, task_settings
-from mopo_bench.algorithms.stepping import Steps
-from mopo_bench.harness.machine import describe_machine, keep_freed_memory, matmul_precision
-from mopo_bench.tasks.batches import BatchRequest, load_batch
-from mopo_bench.tasks.dataset import COLUMNS, OfflineDataset
-from mopo_bench.tasks.hdf5 import write_hdf5
+from mopo_bench.algorithms.learning.dynamics import Dynamics, EnsembleNetwork
+from mopo_bench.algorithms.learning.fast.stepping import Steps
+from mopo_bench.algorithms.learning.networks import Initialiser
+from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
+from mopo_bench.common.streams import torch_stream
+from mopo_bench.harness.runs.machine import describe_machine, keep_freed_memory, matmul_precision
+from mopo_bench.tasks.data.dataset import COLUMNS, OfflineDataset
+from mopo_bench.tasks.data.hdf5 import write_hdf5
+from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
-from mopo_bench.tasks.streams import torch_stream
 from mopo_bench.tasks.task import OfflineProblem
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -47,14 +47,14 @@ def sized(full: Size, quick: Size) -> Size:
     return quick if is_quick() else full
 
 
-def request() -> BatchRequest:
-    return BatchRequest("regenerated", rows=sized(None, 10_000))
+def request() -> DatasetRequest:
+    return DatasetRequest("regenerated", rows=sized(None, 10_000))
 
 
 @cache
 def the_problem() -> OfflineProblem:
     task = get_task(TASK)
-    return task.offline_problem(load_batch(task, request()))
+    return task.offline_problem(load_dataset(task, request()))
 
 
 def configs(name: str, **changes: Any) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class PeerTraining:
         from d3rlpy_peer import make
 
         d3rlpy.seed(0)
-        batch, config = the_problem().batch, configs(name, **changes)["learner"]
+        batch, config = the_problem().dataset, configs(name, **changes)["learner"]
         ends = batch.timeouts.copy()
         ends[-1] = not batch.terminals[-1]  # d3rlpy leaves out rows after the last end of an episode
         columns = (batch.observations, batch.actions, batch.rewards, batch.terminals.astype(np.float32))
@@ -145,7 +145,7 @@ def untrained_dynamics(
 
 def repeated_rows(rows: int) -> OfflineDataset:
     """A batch of that many rows: the regenerated one, over and over."""
-    batch = load_batch(get_task(TASK), request())
+    batch = load_dataset(get_task(TASK), request())
     index = np.arange(rows) % len(batch)
     return OfflineDataset(**{name: getattr(batch, name)[index] for name in COLUMNS}, provenance={"repeated": TASK})
 
@@ -156,7 +156,7 @@ def write_rows(path: Path, rows: int) -> None:
 
 def problem_of_file(path: Path) -> OfflineProblem:
     task = get_task(TASK)
-    return task.offline_problem(load_batch(task, BatchRequest(file=path)))
+    return task.offline_problem(load_dataset(task, DatasetRequest(file=path)))
 
 
 # measuring

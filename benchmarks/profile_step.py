@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import parts
 import torch
 import torch._inductor.config
-from mopo_bench.harness.machine import matmul_precision, prepare_process
+from mopo_bench.harness.runs.machine import matmul_precision, prepare_process
 from parts import PeerTraining, Training
 from torch.profiler import ProfilerActivity, profile, record_function
 

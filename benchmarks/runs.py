@@ -14,14 +14,14 @@ from pathlib import Path
 
 import parts
 import torch
-from mopo_bench.algorithms.dynamics import Dynamics
-from mopo_bench.algorithms.registry import get_algorithm, task_settings
-from mopo_bench.algorithms.stepping import updater
-from mopo_bench.harness.cell import Cell
-from mopo_bench.harness.evaluation import Evaluator, reset_seeds
-from mopo_bench.harness.machine import prepare_process
-from mopo_bench.harness.trial import Trial
-from mopo_bench.tasks.batches import load_batch
+from mopo_bench.algorithms.learning.dynamics import Dynamics
+from mopo_bench.algorithms.learning.fast.stepping import updater
+from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
+from mopo_bench.harness.runs.cell import Cell
+from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
+from mopo_bench.harness.runs.machine import prepare_process
+from mopo_bench.harness.runs.trial import Trial
+from mopo_bench.tasks.data.sources import load_dataset
 from mopo_bench.tasks.registry import get_task
 from parts import sized
 
@@ -41,7 +41,7 @@ def epochs(seed: int, results: Path, compiled: bool) -> None:
         algorithm.configure(task_settings(algorithm, task.name), overrides),
         overrides,
         parts.request(),
-        load_batch(task, parts.request()).digest(),
+        load_dataset(task, parts.request()).digest(),
         steps=1,
         seeds=(seed,),
         results=results,

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..algorithms.registry import Algorithm
-from ..tasks.batches import BatchRequest
-from ..tasks.errors import UserError
+from ..algorithms.learning.registry import Algorithm
+from ..common.errors import UserError
+from ..tasks.data.sources import DatasetRequest
 from ..tasks.task import Task
-from .runner import Plan, default_jobs, execute, load_runs, make_plan
-from .store import Run
-from .suite import get_suite
+from .runs.records import Run
+from .runs.runner import Plan, default_jobs, execute, load_runs, make_plan
+from .runs.suites import get_suite
 
 
 def plan_run(
@@ -46,7 +46,7 @@ def plan_run(
         results=Path(results),
         suite=chosen,
         steps=steps,
-        batch=BatchRequest(data, rows, window, batch, data_seed, clip_actions),
+        batch=DatasetRequest(data, rows, window, batch, data_seed, clip_actions),
         settings=settings,
         **options,
     )
@@ -68,7 +68,7 @@ def run(*, jobs: int | None = None, group: int = 1, **what: Any) -> list[Run]:
 
 def make_table(name: str, results: Path | str, format: str = "text", metric: str = "last") -> Any:
     """`table1`, `table2` or `scores` from the records in `results`, as text of that format ("text": for rich to print)."""
-    from . import tables
+    from .report import tables
 
     return tables.render(name, load_runs(Path(results)), Path(results), format, metric)
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from .. import results
-from . import rewards, rules
-from .behaviour import FromBundledBatch, FromPolicies, from_random_policy
-from .dataset import OfflineDataset
-from .point_angle import HORIZON, point_angle_batch
+from . import rewards
+from . import terminations as rules
+from .data.behaviour_policies import FromBundledDataset, FromPolicies, from_random_policy
+from .data.dataset import OfflineDataset
+from .point_angle import HORIZON, point_angle_dataset
 from .task import DataFile, Task
 
 D4RL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
@@ -52,7 +53,7 @@ def d4rl_files() -> dict[str, tuple[DataFile, ...]]:
 
 def point_angle_regenerated(task: Task, rows: int, seed: int) -> OfflineDataset:
     """The scripted runner's 100 episodes; `rows` cuts them, more than there are is not asked for."""
-    arrays = point_angle_batch(seed)
+    arrays = point_angle_dataset(seed)
     valid = np.ones(len(arrays["rewards"]), bool)
     provenance = {"source": "regenerated", "task": task.name, "seed": seed, "policy": {"policy": "scripted runner"}}
     return OfflineDataset(**arrays, valid_next=valid, extras={}, provenance=provenance).head(rows)
@@ -163,7 +164,7 @@ def catalogue() -> list[Task]:
             action_low=-2.0,
             action_high=2.0,
             max_episode_steps=200,
-            regenerate=FromBundledBatch("pendulum-mixed"),
+            regenerate=FromBundledDataset("pendulum-mixed"),
             regenerated_rows=5_000,
             regenerated_from="the replay buffer of this project's SAC",
             steps=8_000,

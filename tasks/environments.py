@@ -24,7 +24,7 @@ from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from gymnasium.spaces import Box
 from gymnasium.utils import EzPickle
 
-from .errors import UserError
+from ..common.errors import UserError
 from .point_angle import HORIZON, RESET_SCALE, point_angle_step
 
 RewardName = Literal["task", "behaviour"]

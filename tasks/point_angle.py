@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from .streams import numpy_stream
+from ..common.streams import numpy_stream
 
 HORIZON = 100
 DIRECTION = (math.cos(math.pi / 6), math.sin(math.pi / 6))
@@ -54,7 +54,7 @@ def point_angle_step(velocity: np.ndarray, action: np.ndarray, noise: np.ndarray
     return next_velocity, reward, ~(np.abs(next_velocity[..., 1]) <= SIDEWAYS_LIMIT)
 
 
-def point_angle_batch(seed: int) -> dict[str, np.ndarray]:
+def point_angle_dataset(seed: int) -> dict[str, np.ndarray]:
     """The batch: 100 episodes of a runner whose skill p = i / 100 grows, as a replay buffer's does.
 
     ax = p + (1 - p) U, ay = k + (1 - p) U' + N(0, 0.05) and trim = its target + N(0, 0.2), with U and U' uniform in

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..common.errors import unknown
+from ..common.plugins import load_plugins
 from .catalog import catalogue
-from .errors import unknown
-from .plugins import load_plugins
 from .task import Task
 
 _TASKS: dict[str, Task] = {task.name: task for task in catalogue()}

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from .dataset import OfflineDataset
-from .errors import UserError, unknown
-from .hdf5 import copy_with_rewards, read_hdf5
+from ..common.errors import UserError, unknown
+from .data.dataset import OfflineDataset
+from .data.hdf5 import copy_with_rewards, read_hdf5
 
 Reward = Callable[..., np.ndarray]
 TORSO_HEIGHT = 0.7  # m, of the halfcheetah's model at rest

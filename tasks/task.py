@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from .dataset import OfflineDataset
-from .errors import UserError, unknown
+from ..common.errors import UserError, unknown
+from .data.dataset import OfflineDataset
 from .rewards import Reward, relabel
-from .rules import never
+from .terminations import never
 
 Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
 Regenerate = Callable[["Task", int, int], OfflineDataset]
@@ -39,7 +39,7 @@ class Problem:
 class OfflineProblem(Problem):
     """The rules and the batch, never an environment."""
 
-    batch: OfflineDataset
+    dataset: OfflineDataset
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Task:
         """The learner's view, with the batch's actions mapped to [-1, 1]."""
         if not self.action_box.is_unit:
             batch = replace(batch, actions=self.action_box.to_unit(batch.actions))
-        return OfflineProblem(**vars(self.problem), batch=batch)
+        return OfflineProblem(**vars(self.problem), dataset=batch)
 
 
 def name_of(function: Any) -> str:

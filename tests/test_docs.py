@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from mopo_bench.algorithms.registry import get_algorithm
-from mopo_bench.harness.terminal import markdown
+from mopo_bench.algorithms.learning.registry import get_algorithm
+from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs" / "data.md"

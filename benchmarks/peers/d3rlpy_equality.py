@@ -20,11 +20,11 @@ import d3rlpy
 import torch
 from d3rlpy.torch_utility import TorchMiniBatch
 from d3rlpy_peer import DIFFERENCES, OTHERS, SHARED, make
-from mopo_bench.algorithms.learner import Batch, Learner
-from mopo_bench.algorithms.registry import get_algorithm
-from mopo_bench.algorithms.stepping import StepStreams
-from mopo_bench.harness.machine import describe_machine, prepare_process
-from mopo_bench.tasks.batches import BatchRequest, load_batch
+from mopo_bench.algorithms.learning.fast.stepping import StepStreams
+from mopo_bench.algorithms.learning.learner import Batch, Learner
+from mopo_bench.algorithms.learning.registry import get_algorithm
+from mopo_bench.harness.runs.machine import describe_machine, prepare_process
+from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
 from torch import Tensor, nn
 
@@ -180,7 +180,7 @@ class Comparison(NamedTuple):
 def compare(name: str, aligned: Collection[str], **changes: Any) -> Comparison:
     """Both libraries over `STEPS` steps from the same weights."""
     task, algorithm = get_task(TASK), get_algorithm(name)
-    problem = task.offline_problem(load_batch(task, BatchRequest("regenerated")))
+    problem = task.offline_problem(load_dataset(task, DatasetRequest("regenerated")))
     known = {key: value for key, value in SETTINGS.items() if key in algorithm.defaults()}
     configs = algorithm.build_configs(algorithm.configure(known, changes))
     learner = algorithm.learner(problem, configs["learner"], [0], dtype=torch.float64)

@@ -29,12 +29,12 @@ import d3rlpy
 import numpy as np
 import torch
 from d3rlpy_peer import DIFFERENCES, make
-from mopo_bench.algorithms.registry import get_algorithm, task_settings
-from mopo_bench.algorithms.stepping import StepStreams
-from mopo_bench.harness.evaluation import Evaluator, reset_seeds
-from mopo_bench.harness.machine import describe_machine, prepare_process
-from mopo_bench.harness.statistics import difference_interval, mean, mean_interval, standard_deviation
-from mopo_bench.tasks.batches import BatchRequest, load_batch
+from mopo_bench.algorithms.learning.fast.stepping import StepStreams
+from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
+from mopo_bench.harness.report.statistics import difference_interval, mean, mean_interval, standard_deviation
+from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
+from mopo_bench.harness.runs.machine import describe_machine, prepare_process
+from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.task import OfflineProblem
 
@@ -72,7 +72,7 @@ def key(library: str, name: str, seed: int, steps: int) -> Row:
     chosen = algorithm.changed(settings(name))
     values = {
         "task": TASK,
-        "digest": load_batch(task, BatchRequest("regenerated")).digest()[:12],
+        "digest": load_dataset(task, DatasetRequest("regenerated")).digest()[:12],
         "algorithm": name,
         "settings": json.dumps(chosen, sort_keys=True),
         "library": library,
@@ -104,7 +104,7 @@ def train_theirs(name: str, problem: OfflineProblem, seed: int, steps: int, alig
     algorithm = get_algorithm(name)
     config = algorithm.build_configs(settings(name))["learner"]
     peer = make(name, problem, config, DIFFERENCES[name] if aligned else ())
-    batch, timeouts = problem.batch, problem.batch.timeouts.copy()
+    batch, timeouts = problem.dataset, problem.dataset.timeouts.copy()
     timeouts[-1] = not batch.terminals[-1]  # d3rlpy leaves out rows after the last end of an episode
     columns = (batch.observations, batch.actions, batch.rewards, batch.terminals.astype(np.float32))
     peer.fit(
@@ -120,7 +120,7 @@ def train_theirs(name: str, problem: OfflineProblem, seed: int, steps: int, alig
 def run_one(library: str, name: str, seed: int, steps: int) -> Row:
     prepare_process()
     task, machine = get_task(TASK), describe_machine()
-    batch = load_batch(task, BatchRequest("regenerated"))
+    batch = load_dataset(task, DatasetRequest("regenerated"))
     problem, started = task.offline_problem(batch), time.monotonic()
     if library == "mopo-bench":
         act = train_ours(name, problem, seed, steps)

@@ -1,4 +1,4 @@
-"""Makes `tasks/bundled/*.npz` and the curves beside this file from the folders of finished collections.
+"""Makes `tasks/data/bundled/*.npz` and the curves beside this file from the folders of finished collections.
 
     python results/collection/bundle.py COLLECTED
 
@@ -10,13 +10,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from mopo_bench.harness.collect import Collection, medium_return
-from mopo_bench.tasks.behaviour import BehaviourPolicy, save_series
+from mopo_bench.harness.collection.collect import Collection, medium_return
+from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, save_series
 from mopo_bench.tasks.registry import get_task
 
 SERIES = 10
 HERE = Path(__file__).parent
-BUNDLED = HERE.parents[1] / "tasks" / "bundled"
+BUNDLED = HERE.parents[1] / "tasks" / "data" / "bundled"
 # folder: what is bundled from it, (name, task whose collection it is, part), and the options of the run
 RUNS = {
     **{

@@ -6,8 +6,8 @@ An algorithm's test calls `check_contract(algorithm, problem)`, and `check_compi
 import io
 
 import torch
-from mopo_bench.algorithms.capture import CannotCapture, Captured
-from mopo_bench.algorithms.stepping import BLOCK, Steps
+from mopo_bench.algorithms.learning.fast.capture import CannotCapture, Captured
+from mopo_bench.algorithms.learning.fast.stepping import BLOCK, Steps
 from support import Group
 from torch.fx.experimental.proxy_tensor import make_fx
 

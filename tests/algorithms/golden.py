@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import torch
-from mopo_bench.algorithms.dynamics import Dynamics
-from mopo_bench.algorithms.registry import get_algorithm
+from mopo_bench.algorithms.learning.dynamics import Dynamics
+from mopo_bench.algorithms.learning.registry import get_algorithm
 from support import SMALL, Group, small_problem
 
 FOLDER = Path(__file__).parent / "golden"

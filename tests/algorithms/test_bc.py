@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from mopo_bench.algorithms.networks import GaussianActor, Initialiser, log_tanh_slope
-from mopo_bench.algorithms.registry import get_algorithm
+from mopo_bench.algorithms.learning.networks import GaussianActor, Initialiser, log_tanh_slope
+from mopo_bench.algorithms.learning.registry import get_algorithm
 from support import Group
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
@@ -153,7 +153,7 @@ def test_step_equals_torch_distributions(margin, problem):
 def test_finds_the_batch_s_policy(point_angle):
     """The trim, the one action that follows from the state alone: its mean is found to well within its noise of 0.2."""
     group = Group(get_algorithm("bc"), point_angle, (0,), learning_rate=3e-3, batch_size=128, hidden=(32, 32))
-    rows = torch.tensor(point_angle.batch.observations, dtype=torch.float64)[None]
+    rows = torch.tensor(point_angle.dataset.observations, dtype=torch.float64)[None]
     group.advance(800)
     wanted = 0.8 * torch.cos(1.5 * rows[0, :, 0])
     assert (group.learner.act(rows)[0, :, 2] - wanted).square().mean().sqrt() < 0.14

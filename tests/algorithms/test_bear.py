@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 from contract import check_compiles
-from mopo_bench.algorithms.networks import Initialiser, VariationalAutoencoder
-from mopo_bench.algorithms.registry import get_algorithm
-from mopo_bench.tasks.errors import UserError
+from mopo_bench.algorithms.learning.networks import Initialiser, VariationalAutoencoder
+from mopo_bench.algorithms.learning.registry import get_algorithm
+from mopo_bench.common.errors import UserError
 from support import Group, assert_weights, module
 from torch import nn
 from torch.distributions import Normal, kl_divergence
@@ -284,10 +284,10 @@ def bound_and_evidence(learner, batch):
 @pytest.fixture
 def one_action(problem):
     """A group of BEAR whose actions have one dimension and latents therefore two, and a batch for it."""
-    batch = problem.batch
+    batch = problem.dataset
     batch = dataclasses.replace(batch, actions=batch.actions[:, :1].copy())
     settings = {"matched_samples": 1, "target_samples": 1, "batch_size": NODES**2}
-    group = Group(get_algorithm("bear"), dataclasses.replace(problem, action_size=1, batch=batch), (3,), **settings)
+    group = Group(get_algorithm("bear"), dataclasses.replace(problem, action_size=1, dataset=batch), (3,), **settings)
     return group.learner, group.experience.draw(group.streams.at(0)[0])
 
 
@@ -321,7 +321,7 @@ def test_warm_up_brings_the_policy_to_the_batch_s(point_angle):
     settings = {"actor_learning_rate": 3e-3, "behaviour_learning_rate": 3e-3, "batch_size": 128}
     group = Group(get_algorithm("bear"), point_angle, (0,), hidden=(32, 32), warmup_steps=1000, **settings)
     start = group.advance(1)["discrepancy"]
-    rows = torch.tensor(point_angle.batch.observations, dtype=torch.float64)[None]
+    rows = torch.tensor(point_angle.dataset.observations, dtype=torch.float64)[None]
     wanted = 0.8 * torch.cos(1.5 * rows[0, :, 0])
 
     def error():

@@ -10,13 +10,13 @@ import torch
 from contract import check_compiles, check_contract
 from mopo_bench.algorithms.bc import BC, BehaviourClone
 from mopo_bench.algorithms.brac import D4RLLoader
-from mopo_bench.algorithms.learner import Experience
-from mopo_bench.algorithms.registry import get_algorithm
+from mopo_bench.algorithms.learning.learner import Experience
+from mopo_bench.algorithms.learning.registry import get_algorithm
+from mopo_bench.common.errors import UserError
+from mopo_bench.common.streams import derived_seed
 from mopo_bench.harness.api import plan_run
-from mopo_bench.harness.runner import execute, load_runs
-from mopo_bench.tasks.dataset import OfflineDataset, Packing
-from mopo_bench.tasks.errors import UserError
-from mopo_bench.tasks.streams import derived_seed
+from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.tasks.data.dataset import OfflineDataset, Packing
 from mopo_bench.tasks.task import OfflineProblem
 from support import Group, assert_weights, check_goes_on, fitted, leaves_the_interval, module
 from torch import nn
@@ -313,7 +313,7 @@ def loader(problem, on, dtype=torch.float64):
 def test_d4rl_loader_equals_a_loop():
     """Row i unless it is terminal or the last, with s' = the next row's s, alive unless the next row is terminal."""
     problem = batch_by_hand()
-    batch, expected = problem.batch, []
+    batch, expected = problem.dataset, []
     for i in range(len(batch) - 1):
         if not batch.terminals[i]:
             rest = (1.0 - batch.terminals[i + 1], batch.observations[i + 1].tolist())

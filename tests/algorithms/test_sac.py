@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from mopo_bench.algorithms.registry import get_algorithm
+from mopo_bench.algorithms.learning.registry import get_algorithm
 from support import Group, assert_weights, module
 from torch import nn
 from torch.distributions import Normal, TransformedDistribution

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 from contract import check_compiles, check_contract
-from mopo_bench.algorithms.learner import Batch, Learner, per_seed
-from mopo_bench.algorithms.networks import Critics, DeterministicActor
-from mopo_bench.algorithms.registry import all_algorithms, get_algorithm, register_algorithm
+from mopo_bench.algorithms.learning.learner import Batch, Learner, per_seed
+from mopo_bench.algorithms.learning.networks import Critics, DeterministicActor
+from mopo_bench.algorithms.learning.registry import all_algorithms, get_algorithm, register_algorithm
 from support import Group
 from torch import Tensor, cat, nn
 from torch.nn import functional
@@ -31,7 +31,7 @@ class TD3BC(Learner):
 
     def build(self):
         config, sizes = self.config, (self.problem.observation_size, self.problem.action_size)
-        observations = torch.tensor(self.problem.batch.observations, dtype=self.dtype, device=self.device)
+        observations = torch.tensor(self.problem.dataset.observations, dtype=self.dtype, device=self.device)
         self.mean, self.std = observations.mean(0), observations.std(0, correction=0) + 1e-3
         actor = DeterministicActor.create(self.initialise, *sizes, config.hidden)
         critic = Critics.create(self.initialise, *sizes, config.hidden)
@@ -127,7 +127,7 @@ class Reference:
     """TD3+BC by nn.Module, autograd, detach and torch.optim, in the order of the authors' `TD3_BC.py`."""
 
     def __init__(self, learner):
-        observations = torch.tensor(learner.problem.batch.observations, dtype=torch.float64)
+        observations = torch.tensor(learner.problem.dataset.observations, dtype=torch.float64)
         self.mean, self.std = observations.mean(0), observations.std(0, unbiased=False) + 1e-3
         self.actor = Perceptron(learner.actor.weights)
         self.critics = nn.ModuleList(Perceptron(learner.critic.weights, member) for member in (0, 1))

@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-from mopo_bench.algorithms.registry import Algorithm, get_algorithm
+from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.harness.api import plan_run
-from mopo_bench.harness.cli import main
-from mopo_bench.harness.runner import load_runs
+from mopo_bench.harness.cli.main import main
+from mopo_bench.harness.runs.runner import load_runs
 
 SMALL = {
     "batch_size": 32,
@@ -85,7 +85,7 @@ def start():
 
     def begin(*words):
         process = subprocess.Popen(
-            [sys.executable, "-c", "from mopo_bench.harness.cli import main; main()", *map(str, words)],
+            [sys.executable, "-c", "from mopo_bench.harness.cli.main import main; main()", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -13,9 +13,9 @@ import mopo_bench.results
 import numpy as np
 import pytest
 import torch
-from mopo_bench.tasks import rules
+from mopo_bench.common.errors import UserError
+from mopo_bench.tasks import terminations as rules
 from mopo_bench.tasks.environments import quiet_model_loading
-from mopo_bench.tasks.errors import UserError
 from mopo_bench.tasks.registry import all_tasks, get_task, register_task
 
 DOMAINS, QUALITIES = ("halfcheetah", "hopper", "walker2d"), ("random", "medium", "mixed", "medium-expert")

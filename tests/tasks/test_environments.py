@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
+from mopo_bench.common.errors import UserError
 from mopo_bench.tasks import environments
 from mopo_bench.tasks.environments import AntAngle, HalfCheetahJump, PointAngle
-from mopo_bench.tasks.errors import UserError
-from mopo_bench.tasks.point_angle import point_angle_batch, point_angle_step
-from mopo_bench.tasks.rules import TERMINATIONS, point_angle_reward
+from mopo_bench.tasks.point_angle import point_angle_dataset, point_angle_step
+from mopo_bench.tasks.terminations import TERMINATIONS, point_angle_reward
 
 IDS = ["mopo_bench/HalfCheetahJump-v0", "mopo_bench/AntAngle-v0", "mopo_bench/PointAngle-v0"]
 
@@ -216,7 +216,7 @@ def test_actions_outside_the_box_are_clipped():
 
 
 def test_point_angle_batch():
-    batch = point_angle_batch(2)  # has an episode that terminates at its hundredth step
+    batch = point_angle_dataset(2)  # has an episode that terminates at its hundredth step
     rows = len(batch["rewards"])
     shapes = {"observations": (rows, 2), "actions": (rows, 3), "rewards": (rows,), "next_observations": (rows, 2)}
     assert {name: batch[name].shape for name in shapes} == shapes
@@ -245,7 +245,7 @@ def test_point_angle_batch():
 
 
 def test_point_angle_batch_is_its_seed():
-    first, again, other = point_angle_batch(5), point_angle_batch(5), point_angle_batch(6)
+    first, again, other = point_angle_dataset(5), point_angle_dataset(5), point_angle_dataset(6)
     for name in first:
         np.testing.assert_array_equal(first[name], again[name])
     assert not np.array_equal(first["observations"][:50], other["observations"][:50])

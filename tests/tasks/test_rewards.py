@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from mopo_bench.tasks.behaviour import BehaviourPolicy, roll_out
+from mopo_bench.common.errors import UserError
+from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, roll_out
+from mopo_bench.tasks.data.hdf5 import read_hdf5, write_hdf5
 from mopo_bench.tasks.environments import make_environment
-from mopo_bench.tasks.errors import UserError
-from mopo_bench.tasks.hdf5 import read_hdf5, write_hdf5
 from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.rewards import REWARDS, TORSO_HEIGHT, find_reward, relabel, relabel_file
 
@@ -33,7 +33,7 @@ def test_reward_is_the_environments(name, variant, logs):
     task, batch = get_task(name).with_parameters(**variant), logs[name]
     relabelled = task.relabelled(batch)
     environment = make_environment(task.environment, **task.parameters)
-    from mopo_bench.tasks.streams import numpy_stream
+    from mopo_bench.common.streams import numpy_stream
 
     for number, (start, stop) in enumerate(zip(*batch.episodes(), strict=True)):
         generator = numpy_stream(1, task.environment, "episode", number)

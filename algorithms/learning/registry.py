@@ -1,0 +1,153 @@
+"""The registered algorithms, and how a configuration is put together: defaults, then the task's settings, then the user's."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any, get_type_hints
+
+from ...common.errors import UserError, unknown
+from ...common.plugins import load_plugins
+from ...common.settings import converted
+from .learner import Experience, Learner, Stage
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A learner and where its batches come from; `settings` are those in which it differs from their defaults.
+
+    Its configuration is flat: the fields of the learner and of the experience by name, those of a stage as "stage.field".
+    """
+
+    name: str
+    learner: type[Learner]
+    experience: type[Experience] = Experience
+    settings: Settings = field(default_factory=dict)
+    origin: str = ""
+    variant_of: str = ""  # the algorithm whose settings by task it takes, too
+
+    @property
+    def stages(self) -> dict[str, type[Stage]]:
+        """Those of the learner and of the experience."""
+        return {**self.learner.stages, **self.experience.stages}
+
+    @property
+    def parts(self) -> dict[str, type]:
+        """Config classes by prefix: "" twice over (learner, experience), then each stage."""
+        stages = {f"{name}.": stage.Config for name, stage in self.stages.items()}
+        return {"learner": self.learner.Config, "experience": self.experience.Config, **stages}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        parts = {"learner": self.learner, "experience": self.experience, **self.stages}
+        return {name: version_of(part) for name, part in parts.items()}
+
+    def defaults(self) -> dict[str, Any]:
+        """Every key with the default of its Config class, before `settings`."""
+        return {key: getattr(part(), name) for key, (part, name) in self._fields().items()}
+
+    def configure(self, *layers: Settings) -> dict[str, Any]:
+        """The full configuration; later layers win. A key or a value that does not fit raises UserError."""
+        fields, values = self._fields(), self.defaults()
+        for layer in (self.settings, *layers):
+            for key, value in layer.items():
+                if key not in fields:
+                    raise unknown(f"setting of {self.name}", key, fields, "mopo-bench list algorithms --json")
+                part, name = fields[key]
+                values[key] = converted(value, get_type_hints(part, include_extras=True)[name], f"{self.name}.{key}")
+        self.build_configs(values)
+        return values
+
+    def build_configs(self, values: Settings) -> dict[str, Any]:
+        """The Config objects by part ("learner", "experience", each stage's name) from a full configuration."""
+        configs = {}
+        for prefix, part in self.parts.items():
+            stage = prefix if prefix.endswith(".") else ""
+            chosen = {each.name: values[stage + each.name] for each in dataclasses.fields(part)}
+            try:
+                configs[prefix.removesuffix(".")] = part(**chosen)
+            except ValueError as error:
+                raise UserError(f"{self.name}: {error}") from None
+        return configs
+
+    def changed(self, values: Settings) -> dict[str, Any]:
+        """The settings that differ from the Config defaults: what enters a run's identity."""
+        defaults = self.defaults()
+        return {key: value for key, value in values.items() if value != defaults[key]}
+
+    def _fields(self) -> dict[str, tuple[type, str]]:
+        fields: dict[str, tuple[type, str]] = {}
+        for prefix, part in self.parts.items():
+            stage = prefix if prefix.endswith(".") else ""
+            for each in dataclasses.fields(part):
+                if stage + each.name in fields:
+                    raise TypeError(f"{self.name}: learner and experience both have a setting {each.name!r}")
+                fields[stage + each.name] = (part, each.name)
+        return fields
+
+
+def version_of(part: type) -> str:
+    """Versions down the line of inheritance, "2.1": a parent's numbers change its children's."""
+    return ".".join(str(vars(base)["version"]) for base in part.__mro__ if "version" in vars(base))
+
+
+_ALGORITHMS: dict[str, Algorithm] = {}
+
+
+def register_algorithm(
+    name: str, learner: type[Learner], experience: type[Experience] = Experience, *, variant_of: str = "", **settings: Any
+) -> Algorithm:
+    """Adds an algorithm under `name`; from then on every command knows it. `settings` differ from the Config defaults.
+
+    variant_of: the algorithm whose settings by task, in `hyperparameters.toml`, are meant for this one, too.
+    """
+    origin = sys._getframe(1).f_globals.get("__name__", "")
+    algorithm = Algorithm(name, learner, experience, settings, origin, variant_of)
+    algorithm.configure()
+    _ALGORITHMS[name] = algorithm
+    return algorithm
+
+
+def all_algorithms() -> dict[str, Algorithm]:
+    """Every registered algorithm by name, those of plug-ins and those registered by hand included."""
+    load_plugins()
+    return _ALGORITHMS
+
+
+def get_algorithm(name: str) -> Algorithm:
+    algorithms = all_algorithms()
+    if name not in algorithms:
+        raise unknown("algorithm", name, algorithms, "mopo-bench list algorithms")
+    return algorithms[name]
+
+
+@cache
+def hyperparameters() -> dict[str, dict[str, Any]]:
+    """`hyperparameters.toml`: by task, then by algorithm ("*": every algorithm that has the key)."""
+    tables = tomllib.loads((resources.files(__package__.rpartition(".")[0]) / "hyperparameters.toml").read_text())
+    return {task: tables.get(table.pop("like", None), {}) | table for task, table in tables.items()}
+
+
+def task_settings(algorithm: Algorithm, task: str) -> dict[str, Any]:
+    """What the task changes for this algorithm, from `hyperparameters.toml`."""
+    table, known = hyperparameters().get(task, {}), algorithm.defaults()
+    shared = {key: value for key, value in flattened(table.get("*", {})).items() if key in known}
+    return shared | flattened(table.get(algorithm.variant_of, {})) | flattened(table.get(algorithm.name, {}))
+
+
+def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"dynamics": {"hidden": [64]}} to {"dynamics.hidden": [64]}; "source" is prose."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{key}.")
+        elif key != "source":
+            flat[prefix + key] = value
+    return flat

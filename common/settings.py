@@ -1,0 +1,105 @@
+"""Types of settings with their ranges, and how a written value becomes one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class Range:
+    low: float
+    high: float = math.inf
+    above: bool = False  # low itself is not allowed
+    below: bool = False  # nor high
+
+    def holds(self, value: float) -> bool:
+        above = value > self.low if self.above else value >= self.low
+        return above and (value < self.high if self.below else value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high < math.inf:
+            return f"{'above' if self.above else 'from'} {self.low:g} {'and below' if self.below else 'to'} {self.high:g}"
+        return f"above {self.low:g}" if self.above else f"of at least {self.low:g}"
+
+
+@dataclass(frozen=True)
+class Increasing:
+    def holds(self, values: tuple[float, ...]) -> bool:
+        return all(before < after for before, after in itertools.pairwise(values))
+
+    def __str__(self) -> str:
+        return "in increasing order"
+
+
+Count = Annotated[int, Range(1)]
+Steps = Annotated[int, Range(0)]
+Positive = Annotated[float, Range(0, above=True)]
+NonNegative = Annotated[float, Range(0)]
+Fraction = Annotated[float, Range(0, 1)]
+Part = Annotated[float, Range(0, 1, above=True, below=True)]
+Interval = Annotated[tuple[float, float], Increasing()]
+
+
+def converted(value: Any, kind: Any, where: str) -> Any:
+    """`value`, perhaps written on a command line or in TOML, as the annotated type `kind` of its field; else UserError."""
+    refusal = UserError(f"{where}={value!r}: expected {name_of(kind)}")
+    if get_origin(kind) is Annotated:
+        base, limits = get_args(kind)
+        number = converted(value, base, where)
+        if not limits.holds(number):
+            raise refusal
+        return number
+    if get_origin(kind) in (Union, UnionType):
+        if value is None or str(value).lower() == "none":
+            return None
+        return converted(value, next(option for option in get_args(kind) if option is not type(None)), where)
+    if get_origin(kind) is tuple:
+        return _converted_tuple(value, get_args(kind), where, refusal)
+    if kind is bool:
+        spelled = {"true": True, "false": False}
+        if str(value).lower() not in spelled:
+            raise refusal
+        return spelled[str(value).lower()]
+    try:
+        number = kind(value)
+    except (TypeError, ValueError, OverflowError):
+        raise refusal from None
+    if kind in (int, float) and (isinstance(value, bool) or not math.isfinite(number)):
+        raise refusal
+    if kind is int and isinstance(value, float) and value != number:
+        raise refusal
+    return number
+
+
+def _converted_tuple(value: Any, kinds: tuple[Any, ...], where: str, refusal: UserError) -> tuple[Any, ...]:
+    items = value.strip("()[] ").split(",") if isinstance(value, str) else value
+    if not isinstance(items, Iterable):
+        raise refusal
+    items = [item for item in items if not (isinstance(item, str) and not item.strip())]
+    if kinds[-1] is Ellipsis:
+        kinds = (kinds[0],) * len(items)
+    if not items or len(items) != len(kinds):
+        raise refusal
+    return tuple(converted(item, kind, where) for item, kind in zip(items, kinds, strict=True))
+
+
+def name_of(kind: Any) -> str:
+    """A type in words: "a whole number of at least 1"."""
+    if get_origin(kind) is Annotated:
+        base, limits = get_args(kind)
+        return f"{name_of(base)} {limits}"
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join("none" if option is type(None) else name_of(option) for option in get_args(kind))
+    if get_origin(kind) is tuple:
+        kinds = get_args(kind)
+        return (
+            f"a list, each {name_of(kinds[0])}" if kinds[-1] is Ellipsis else f"{len(kinds)} values, each {name_of(kinds[0])}"
+        )
+    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}.get(kind, str(kind))

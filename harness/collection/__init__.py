@@ -1,0 +1,1 @@
+"""How datasets are made and looked at: SAC online, inspection, bundled policies."""

@@ -1,0 +1,51 @@
+"""How good the bundled policies are: the committed table of `results/collection/actors.csv` is made by this."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ...common.streams import derived_seed
+from ...tasks.data.behaviour_policies import BUNDLED, BehaviourPolicy, bundled_policies
+from ...tasks.registry import get_task
+from ..runs.evaluation import Evaluator
+from ..runs.machine import prepare_process
+
+
+def bundled_names() -> list[str]:
+    """Of every policy or series of policies that comes with the package."""
+    return sorted(path.name.removesuffix(".npz") for path in BUNDLED.iterdir() if path.name.endswith(".npz"))
+
+
+def _mode(policy: BehaviourPolicy, observations: np.ndarray) -> np.ndarray:
+    return policy(observations[0])[None]
+
+
+def evaluate_actors(episodes: int) -> Iterator[dict[str, Any]]:
+    """A row for each bundled policy: returns of its mode over `episodes` episodes of the environment it was trained in.
+
+    Every policy of a task meets the same starts. `trained_return` is what 10 episodes gave when it was saved.
+    """
+    prepare_process()
+    for name in bundled_names():
+        policies = bundled_policies(name)
+        task = get_task(policies[0].about["task"]).as_collected()
+        evaluator = Evaluator(task)
+        seeds = [derived_seed(0, "bundled actors", episode) % 2**31 for episode in range(episodes)]
+        for policy in policies:
+            returns = evaluator.returns(partial(_mode, policy), [seeds])[0]
+            about = policy.about
+            yield {
+                "file": f"{name}.npz",
+                "environment": task.environment,
+                "seed": about["seed"],
+                "steps": about["steps"],
+                "trained_return": round(about["return_mean"], 1),
+                "episodes": episodes,
+                "return_mean": round(float(returns.mean()), 1),
+                "return_std": round(float(returns.std(ddof=1)), 1),
+                "score": None if task.reference_returns is None else round(task.score(float(returns.mean())) or 0.0, 1),
+            }

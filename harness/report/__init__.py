@@ -1,0 +1,1 @@
+"""What is shown of run records: statistics, tables and their formats, plots."""

@@ -1,0 +1,144 @@
+"""Rollouts in the real environment: while training waits, or beside it in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from joblib.externals.loky import ProcessPoolExecutor
+from torch.utils._pytree import tree_map
+
+from ...algorithms.learning.learner import Learner
+from ...common.streams import derived_seed
+from ...tasks.environments import make_environment
+from ...tasks.task import Task
+from .cell import Cell, built, fit_stage
+from .interrupts import ignore_interrupts, interrupts_held
+from .machine import prepare_process, usable_cores
+
+Act = Callable[[np.ndarray], np.ndarray]
+Returns = Callable[[], np.ndarray]  # undiscounted, (S, n), waited for
+IDLE_SECONDS = 60  # after which a process that evaluates ends; also one whose training was killed
+
+
+class Evaluator:
+    """Runs episodes side by side, with one policy call a step for all of them; environments are kept between calls."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.environments: list = []
+
+    def returns(self, act: Act, seeds: Sequence[Sequence[int]]) -> np.ndarray:
+        """Undiscounted returns (S, n) of `act`, observations (S, n, obs) to unit actions (S, n, act).
+
+        `seeds` (S, n) are the resets'. An episode that has ended keeps its last observation until all have ended.
+        """
+        task, groups, episodes = self.task, len(seeds), len(seeds[0])
+        while len(self.environments) < groups * episodes:
+            self.environments.append(make_environment(task.environment, **task.parameters))
+        flat = [int(seed) for row in seeds for seed in row]
+        environments = self.environments[: len(flat)]
+        first = [environment.reset(seed=seed)[0] for environment, seed in zip(environments, flat, strict=True)]
+        observations = np.stack(first).astype(np.float32)
+        returns, running = np.zeros(len(flat)), list(range(len(flat)))
+        box = task.action_box
+        for _ in range(task.max_episode_steps):
+            actions = act(observations.reshape(groups, episodes, -1)).reshape(len(flat), -1)
+            actions = box.from_unit(actions)
+            for index in list(running):
+                observation, reward, terminated, _, _ = environments[index].step(actions[index])
+                observations[index] = observation
+                returns[index] += reward
+                if terminated:
+                    running.remove(index)
+            if not running:
+                break
+        return returns.reshape(groups, episodes)
+
+
+def reset_seeds(seed: int, step: int, episodes: int) -> list[int]:
+    """Reset seeds of an evaluation: by training seed and step, so that every algorithm meets the same starts."""
+    return [derived_seed(seed, "evaluation", step, episode) % 2**31 for episode in range(episodes)]
+
+
+def acting(learner: Learner) -> Act:
+    """The learner's mode, for an `Evaluator`."""
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        seen = torch.as_tensor(observations).to(learner.device, learner.dtype)
+        actions = learner.act(seen).float().cpu().numpy()
+        return np.nan_to_num(actions)  # of a seed that diverged; the simulator would complain, and its returns are not kept
+
+    return act
+
+
+def evaluation_processes(cell: Cell, group: int) -> int:
+    """How many evaluate beside the training of so many seeds; 0: training waits. On a GPU it would wait for long."""
+    if cell.evaluation_processes is not None:
+        return cell.evaluation_processes
+    return 0 if cell.device == "cpu" else min(group, max(1, usable_cores() - 1))
+
+
+class EvaluationHere:
+    """In this process, at once."""
+
+    processes = 0
+
+    def __init__(self, cell: Cell):
+        self.evaluator = Evaluator(cell.task)
+
+    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Returns:
+        """The returns of the learner as it is now, which is in `states` by seed, from resets with these seeds (S, n)."""
+        returns = self.evaluator.returns(acting(learner), starts)
+        return lambda: returns
+
+    def close(self) -> None:
+        """There is nothing to end."""
+
+
+class EvaluationBeside:
+    """In processes of their own, a seed at a time, by copies of the policies on the CPU; training goes on meanwhile."""
+
+    def __init__(self, cell: Cell, processes: int):
+        self.cell, self.processes = replace(cell, device="cpu"), processes
+        self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS)
+
+    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Returns:
+        with interrupts_held():  # processes are started; they end with the one they work for
+            jobs = [
+                self.executor.submit(evaluate, self.cell.with_seeds(seed), as_arrays(state), list(resets))
+                for seed, state, resets in zip(self.cell.seeds, states, starts, strict=True)
+            ]
+        return lambda: np.concatenate([job.result() for job in jobs])
+
+    def close(self) -> None:
+        self.executor.shutdown(wait=True, kill_workers=True)
+
+
+def as_arrays(state: dict[str, Any]) -> dict[str, Any]:
+    """A tensor would go to another process as a handle to shared memory, of which a system has few."""
+    return tree_map(lambda each: each.cpu().numpy() if isinstance(each, torch.Tensor) else each, state)
+
+
+def as_tensors(state: dict[str, Any]) -> dict[str, Any]:
+    return tree_map(lambda each: torch.from_numpy(each) if isinstance(each, np.ndarray) else each, state)
+
+
+_at_hand: dict[str, Any] = {}  # of the cell that this process evaluated last: environments, and a learner for each seed
+
+
+def evaluate(cell: Cell, state: dict[str, Any], resets: Sequence[int]) -> np.ndarray:
+    """Returns (1, n) of the cell's one seed acting in this state of its learner."""
+    if _at_hand.get("folder") != cell.folder:
+        ignore_interrupts()
+        prepare_process()
+        _at_hand.update(folder=cell.folder, evaluator=Evaluator(cell.task), learners={})
+    learners = _at_hand["learners"]
+    if cell.seeds not in learners:
+        fits = {name: [fit_stage(cell, name, seed)["state"] for seed in cell.seeds] for name in cell.algorithm.stages}
+        learners[cell.seeds] = built(cell, fits)[0]
+    learners[cell.seeds].load_states([as_tensors(state)])
+    return _at_hand["evaluator"].returns(acting(learners[cell.seeds]), [resets])

@@ -1,0 +1,182 @@
+"""Run records on disk.
+
+    <results>/<task>/<algorithm>/<identity>/cell.json                 what is run: task, data, configuration
+    <results>/<task>/<algorithm>/<identity>/seed-<n>/record.json      how far it is, its evaluations, where it ran
+                                                     checkpoint.pt    all that is needed to go on
+                                                     evaluations.csv  the evaluations once more, for reading
+    <results>/stages/<stage>/<identity>/seed-<n>.pt                   a fitted stage, shared by the algorithms that name it
+                                        seed-<n>.part.pt              one that is still being fitted
+
+The identity is a hash of everything that decides the numbers but the seed. Every file is replaced whole, never changed in
+place, so that a killed process leaves the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...common.errors import UserError
+from ...common.files import replace_file
+
+STATES = ("missing", "running", "failed", "diverged", "done")
+
+
+def identity_hash(identity: dict[str, Any]) -> str:
+    """Twelve hex digits of a JSON-able identity; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def write_text(path: Path, text: str) -> None:
+    replace_file(path, lambda temporary: temporary.write_text(text))
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path, advice: str) -> Any:
+    """The value in a file of ours; UserError, with what to do, if it cannot be read."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); {advice}") from None
+
+
+def save_tensors(path: Path, value: dict[str, Any]) -> None:
+    """What `load_tensors` reads, whole or not at all; WriteError if it cannot be written."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:  # torch would not say why a file that it opens itself cannot be written
+            torch.save(value, file)
+
+    replace_file(path, write)
+
+
+def load_tensors(path: Path, advice: str, device: str = "cpu") -> dict[str, Any]:
+    """What `save_tensors` wrote; UserError, with what to do, if it cannot be read."""
+    try:
+        return torch.load(path, weights_only=True, map_location=device)
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}); {advice}") from None
+
+
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV, with the columns of all of them in the order in which they first appear."""
+    stream = io.StringIO()
+    columns = dict.fromkeys(key for row in rows for key in row)
+    writer = csv.DictWriter(stream, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+@dataclass
+class Run:
+    """One seed of one cell, as its record says.
+
+    evaluations: one per evaluation, in order, each with `step`, `returns` (every episode's), `return_mean` and metrics.
+    cell: what `cell.json` holds: `task`, `algorithm`, `config`, `data` (label, source, rows, digest, window, ...), `versions`.
+    """
+
+    task: str
+    algorithm: str
+    identity: str
+    seed: int
+    state: str
+    steps: int
+    evaluations: list[dict[str, Any]]
+    cell: dict[str, Any]
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """A folder of run records."""
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root)
+
+    def prepare(self) -> None:
+        """Makes the folder and tries to write to it, before anything is run."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / f".write-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"cannot write results to {self.root}: {error.strerror}; choose another folder with --results"
+            ) from None
+
+    def cell_folder(self, task: str, algorithm: str, identity: str) -> Path:
+        return self.root / task / algorithm / identity
+
+    def write_cell(self, folder: Path, cell: dict[str, Any]) -> None:
+        """Writes `cell.json` once; afterwards the configuration found there must agree with this one.
+
+        The identity holds only settings that differ from their defaults, so that a setting added later leaves old runs
+        alone. A default that changed without a new version is noticed here.
+        """
+        path = folder / "cell.json"
+        if path.exists():
+            known = read_json(path, "delete its folder to run these seeds again")["config"]
+            changed = {key for key in known if key in cell["config"] and known[key] != plain(cell["config"][key])}
+            if changed:
+                raise UserError(
+                    f"{path}: the default of {', '.join(sorted(changed))} has changed since these runs, under the same "
+                    "version: raise the algorithm's version, or set the old value with --set"
+                )
+            return
+        write_json(path, cell)
+
+    def read_record(self, folder: Path) -> dict[str, Any] | None:
+        path = folder / "record.json"
+        return read_json(path, "delete it to run this seed again") if path.exists() else None
+
+    def write_record(self, folder: Path, record: dict[str, Any]) -> None:
+        write_json(folder / "record.json", record)
+        rows = [{**row, "returns": " ".join(f"{value:.6g}" for value in row["returns"])} for row in record["evaluations"]]
+        write_text(folder / "evaluations.csv", csv_text(rows))
+
+    def save_checkpoint(self, folder: Path, checkpoint: dict[str, Any]) -> None:
+        save_tensors(folder / "checkpoint.pt", checkpoint)
+
+    def load_checkpoint(self, folder: Path) -> dict[str, Any] | None:
+        path = folder / "checkpoint.pt"
+        return load_tensors(path, "delete it to run this seed again") if path.exists() else None
+
+    def stage_path(self, stage: str, identity: str, seed: int) -> Path:
+        return self.root / "stages" / stage / identity / f"seed-{seed}.pt"
+
+    def runs(self) -> Iterator[Run]:
+        """Every recorded run, by task, algorithm, identity and seed."""
+        for path in sorted(self.root.glob("*/*/*/cell.json")):
+            cell = read_json(path, "delete its folder to run these seeds again")
+            for folder in sorted(path.parent.glob("seed-*"), key=lambda each: int(each.name.removeprefix("seed-"))):
+                record = self.read_record(folder)
+                if record is not None:
+                    yield Run(
+                        task=cell["task"],
+                        algorithm=cell["algorithm"],
+                        identity=path.parent.name,
+                        seed=record["seed"],
+                        state=record["state"],
+                        steps=record["steps"],
+                        evaluations=record["evaluations"],
+                        cell=cell,
+                        record=record,
+                    )
+
+
+def plain(value: Any) -> Any:
+    """As it reads back from JSON."""
+    return json.loads(json.dumps(value))

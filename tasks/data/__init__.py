@@ -1,0 +1,1 @@
+"""Offline datasets: read, checked, fetched, rolled out from bundled policies, cached."""

@@ -1,0 +1,228 @@
+"""Policies that come with the package, and how a batch is rolled out from one: the same numbers every time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from ...common.errors import UserError
+from ...common.files import replace_file
+from ...common.streams import numpy_stream
+from ..environments import make_environment, recorded_step
+from ..task import Task
+from .dataset import OfflineDataset
+from .hdf5 import read_hdf5
+
+RECIPE_VERSION = 2  # raised by hand when the same policy would give another batch; a batch in the cache is then made anew
+BUNDLED = resources.files(__package__) / "bundled"
+EPISODES_AT_ONCE = 10  # of one batch; part of what it is, since a product of 10 rows may round differently from one of 1
+
+
+@dataclass(frozen=True)
+class BehaviourPolicy:
+    """A tanh-Gaussian policy in numpy: weights [W1, b1, W2, b2, ...], W (in, out), b (1, out), ReLU between layers.
+
+    `about` says where it comes from: task, seed, environment steps, return, versions, command.
+    """
+
+    weights: list[np.ndarray]
+    about: dict[str, Any]
+
+    def __call__(self, observations: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+        """Actions (n, act) in [-1, 1] for observations (n, obs): sampled with standard normal `noise`, else the mode."""
+        hidden = observations.astype(np.float32)
+        last = len(self.weights) - 2
+        for layer in range(0, last + 1, 2):
+            hidden = hidden @ self.weights[layer] + self.weights[layer + 1]
+            if layer < last:
+                hidden = np.maximum(hidden, 0)
+        mean, log_std = np.split(hidden, 2, axis=-1)
+        return np.tanh(mean if noise is None else mean + np.exp(np.clip(log_std, -20, 2)) * noise)
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all: collections go on from what they find."""
+        arrays = {f"weight_{index}": weight for index, weight in enumerate(self.weights)}
+
+        def write(partial: Path) -> None:
+            with partial.open("wb") as file:
+                np.savez(file, about=json.dumps(self.about), **arrays)  # type: ignore[arg-type]
+
+        replace_file(path, write)
+
+    @classmethod
+    def load(cls, path: Path) -> BehaviourPolicy:
+        weights, about = _load(path)
+        return cls(weights, about)
+
+    @classmethod
+    def random(cls, task: Task, seed: int, hidden: tuple[int, ...] = (256, 256)) -> BehaviourPolicy:
+        """A randomly initialised policy, PyTorch's default initialisation: D4RL v0's *random*."""
+        generator = numpy_stream(seed, task.environment, "random policy")
+        sizes = (task.observation_size, *hidden, 2 * task.action_size)
+        weights = []
+        for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
+            for shape in ((size_in, size_out), (1, size_out)):
+                weights.append((generator.uniform(-1, 1, shape) / np.sqrt(size_in)).astype(np.float32))
+        return cls(weights, {"policy": "randomly initialised", "seed": seed})
+
+
+def save_series(policies: Sequence[BehaviourPolicy], path: Path) -> None:
+    """Policies along one training run in one file, in half precision: they need to act alike, not to learn on."""
+    facts = ("policy", "steps", "return_mean", "return_std")
+    about = {key: value for key, value in policies[-1].about.items() if key not in facts}
+    about["series"] = [{key: policy.about[key] for key in facts} for policy in policies]
+    stacked = [np.stack(weights).astype(np.float16) for weights in zip(*(policy.weights for policy in policies), strict=True)]
+    BehaviourPolicy(stacked, about).save(path)
+
+
+def bundled_policies(name: str) -> list[BehaviourPolicy]:
+    """The policy, or the series of policies along training, that comes with the package under `name`."""
+    with resources.as_file(BUNDLED / f"{name}.npz") as path:
+        weights, about = _load(path)
+    if "series" not in about:
+        return [BehaviourPolicy(weights, about)]
+    facts = about.pop("series")
+    return [
+        BehaviourPolicy([weight[index].astype(np.float32) for weight in weights], {**about, **each})
+        for index, each in enumerate(facts)
+    ]
+
+
+def _load(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
+    with np.load(path, allow_pickle=False) as file:
+        return [file[f"weight_{index}"] for index in range(len(file.files) - 1)], json.loads(str(file["about"]))
+
+
+@threadpool_limits.wrap(limits=1)  # the same products on any number of cores
+def roll_out(
+    task: Task, policies: BehaviourPolicy | Sequence[tuple[BehaviourPolicy, float]], rows: int, seed: int
+) -> OfflineDataset:
+    """A batch of `rows` steps of the stochastic policy in the task's environment, episodes one after another.
+
+    Of several policies, each with its share of the rows, whole episodes of one follow whole episodes of the other. Episode k
+    draws its start and its noise from streams named by k, so that its content does not depend on the others. The last
+    episode is cut where the rows end: its last row is neither terminal nor a timeout, as in D4RL's files. Besides, the batch
+    stores what `recorded_step` gives.
+    """
+    if rows < 1:
+        raise UserError(f"cannot roll out {rows} rows of {task.name}: ask for at least 1")
+    parts = [(policies, 1.0)] if isinstance(policies, BehaviourPolicy) else list(policies)
+    ends = rows * np.cumsum([share for _, share in parts]) / sum(share for _, share in parts)
+    finished: list[_Columns] = []
+    made = 0
+    for (policy, _), end in zip(parts, ends, strict=True):
+        for episode in _episodes(task, policy, round(end) - made, seed, len(finished)):
+            finished.append(episode)
+            made += len(episode["rewards"])
+    columns = {name: np.concatenate([episode[name] for episode in finished])[:rows] for name in finished[0]}
+    return OfflineDataset(
+        **{name: columns.pop(name) for name in _Episode.columns},
+        valid_next=np.ones(rows, bool),
+        extras=columns,
+        provenance={"source": "regenerated", "task": task.name, "seed": seed, **_origin([policy for policy, _ in parts])},
+    )
+
+
+def _origin(policies: Sequence[BehaviourPolicy]) -> dict[str, Any]:
+    if len(policies) == 1:
+        return {"policy": policies[0].about}
+    return {"policies": [{key: value for key, value in each.about.items() if key != "machine"} for each in policies]}
+
+
+_Columns = dict[str, np.ndarray]  # of an episode, a row per step
+
+
+def _episodes(task: Task, policy: BehaviourPolicy, rows: int, seed: int, first: int) -> list[_Columns]:
+    """Whole episodes of at least `rows` rows in all (of none, where that is below 1), numbered from `first` on."""
+    box = task.action_box
+    slots: list[_Episode] = []
+    finished: dict[int, _Columns] = {}
+    rows_ready, started, next_in_order = 0, first, first
+    environments = [make_environment(task.environment, **task.parameters) for _ in range(EPISODES_AT_ONCE if rows > 0 else 0)]
+    while rows_ready < rows:
+        while environments:
+            slots.append(_Episode(started, environments.pop(), task, seed))
+            started += 1
+        noise = np.stack([slot.noise[len(slot.steps)] for slot in slots])
+        actions = policy(np.stack([slot.observation for slot in slots]), noise).astype(np.float32)
+        for slot, action in zip(list(slots), actions, strict=True):
+            if slot.step(box.from_unit(action)):
+                finished[slot.number] = {name: np.array([step[name] for step in slot.steps]) for name in slot.steps[0]}
+                environments.append(slot.environment)
+                slots.remove(slot)
+        while next_in_order in finished and rows_ready < rows:
+            rows_ready += len(finished[next_in_order]["rewards"])
+            next_in_order += 1
+    return [finished[number] for number in range(first, next_in_order)]
+
+
+class _Episode:
+    columns = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts")
+
+    def __init__(self, number: int, environment: Any, task: Task, seed: int):
+        self.number, self.environment, self.task = number, environment, task
+        generator = numpy_stream(seed, task.environment, "episode", number)
+        self.noise = generator.standard_normal((task.max_episode_steps, task.action_size)).astype(np.float32)
+        self.observation, _ = environment.reset(seed=int(generator.integers(2**31)))
+        self.steps: list[dict[str, Any]] = []
+
+    def step(self, action: np.ndarray) -> bool:
+        task = self.task
+        successor, reward, terminated, stored = recorded_step(self.environment, action, task.recorded)
+        timeout = not terminated and len(self.steps) + 1 == task.max_episode_steps
+        row = (np.float32(self.observation), action, np.float32(reward), np.float32(successor), terminated, timeout)
+        self.steps.append({**dict(zip(self.columns, row, strict=True)), **stored})
+        self.observation = successor
+        return terminated or timeout
+
+
+@dataclass(frozen=True)
+class FromPolicies:
+    """A recipe: rolls out the bundled policies `parts` in turn, (name, share of the rows) each, as the task's batch was logged,
+    and gives the rows the task's reward. With `collections`, the policies are of several training runs, name-0, name-1, ...,
+    and the batch's seed chooses among them."""
+
+    parts: tuple[tuple[str, float], ...]
+    collections: int = 0
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        names = [name for name, _ in self.parts]
+        return tuple(f"{name}-{run}.npz" for name in names for run in range(self.collections)) or tuple(
+            f"{n}.npz" for n in names
+        )
+
+    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
+        policies = []
+        for name, share in self.parts:
+            found = bundled_policies(f"{name}-{seed % self.collections}" if self.collections else name)
+            policies += [(policy, share / len(found)) for policy in found]
+        return task.relabelled(roll_out(task.as_collected(), policies, rows, seed))
+
+
+@dataclass(frozen=True)
+class FromBundledDataset:
+    """A recipe for a small batch that comes whole with the package; the seed has no part in it."""
+
+    name: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (f"{self.name}.hdf5",)
+
+    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
+        with resources.as_file(BUNDLED / self.files[0]) as path:
+            batch = read_hdf5(path, action_low=task.action_low, action_high=task.action_high)
+        return batch.head(rows)
+
+
+def from_random_policy(task: Task, rows: int, seed: int) -> OfflineDataset:
+    """A recipe: D4RL v0's *random*."""
+    return roll_out(task, BehaviourPolicy.random(task, seed), rows, seed)

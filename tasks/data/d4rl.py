@@ -1,0 +1,305 @@
+"""D4RL's files: where they are on this machine, whether they are what D4RL published, and how one is fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import filelock
+import platformdirs
+import pooch
+from rich.progress import Progress
+
+from ...common.errors import UserError
+from ...common.files import replace_file
+from ..task import DataFile, Task
+from .download import NotThere, Patience, Report, bring, reporting, shown
+
+VERSIONS = ("v0", "v2", "all")  # v0 is the paper's
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What is known of one file on this machine.
+
+    status: "absent"; "verified", D4RL's by SHA-256; "accepted", another file that somebody accepted by its SHA-256; "wrong
+    size"; "wrong checksum"; "unreadable"; "right size", where nothing was hashed. path, bytes: None where there is none.
+    """
+
+    status: str
+    path: Path | None = None
+    bytes: int | None = None
+
+
+def cache_folder() -> Path:
+    """$MOPO_BENCH_DATA, else the platform's cache folder."""
+    return Path(os.environ.get("MOPO_BENCH_DATA") or platformdirs.user_cache_dir("mopo-bench"))
+
+
+def d4rl_path(file: DataFile) -> Path | None:
+    """Where a file of D4RL is on this machine: in our cache, or in D4RL's own folder; v0 and v2 files never share a name."""
+    own = Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
+    for path in (_place(file), own / file.name):
+        with suppress(PermissionError):  # of a folder that may not be entered
+            if path.is_file():
+                return path
+    return None
+
+
+def files_of(task: Task, version: str = "v0") -> tuple[DataFile, ...]:
+    """A task's files of "v0", "v2" or "all". Raises UserError for another version, and for a task that D4RL does not have."""
+    if version not in VERSIONS:
+        raise UserError(f"unknown version {version!r} of D4RL's data: choose one of {', '.join(VERSIONS)}")
+    if not task.files:
+        raise UserError(f"{task.name} is not a task of D4RL: it has no file to fetch; see `mopo-bench data list`")
+    return tuple(file for file in task.files if version in (file.version, "all"))
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal; a process reads a file again only where its size or mtime changed."""
+    facts = path.stat()
+    return _sha256(path, facts.st_size, facts.st_mtime_ns)
+
+
+@cache
+def _sha256(path: Path, size: int, changed: int) -> str:
+    return _hashed(path)
+
+
+def _hashed(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_file(file: DataFile, path: Path) -> str:
+    """ "verified" where the file is D4RL's by size and SHA-256, "accepted" where it is the one that somebody accepted instead.
+
+    Raises UserError for any other: a name alone gives nobody the paper's label, and an accepted file must not get it either.
+    """
+    state = _state(file, path)
+    if state.status in ("verified", "accepted"):
+        return state.status
+    raise UserError(f"{path} {_trouble(file, state)}: fetch it again, or name a file of your own with --batch")
+
+
+def verify(file: DataFile, *, hashing: bool = True) -> FileState:
+    """What is on this machine of one file; see `FileState`. Raises nothing for a bad file.
+
+    hashing: False for a listing that must be quick; then a file of D4RL's size is "right size", and one of an accepted file's
+    size "accepted".
+    """
+    try:
+        path = d4rl_path(file)
+    except OSError:  # a folder that may not be entered
+        return FileState("unreadable", _place(file))
+    return _state(file, path, hashing) if path else FileState("absent")
+
+
+def _state(file: DataFile, path: Path, hashing: bool = True) -> FileState:
+    size = None
+    try:
+        size = path.stat().st_size
+        accepted = _acceptance(file, path)
+        if not hashing:
+            status = "accepted" if size == accepted.get("bytes") else "right size" if size == file.bytes else "wrong size"
+        elif size == file.bytes and sha256_of(path) == file.sha256:
+            status = "verified"
+        elif accepted and sha256_of(path) == accepted["sha256"]:
+            status = "accepted"
+        else:
+            status = "wrong size" if size != file.bytes else "wrong checksum"
+    except OSError:
+        status = "unreadable"
+    return FileState(status, path, size)
+
+
+def _trouble(file: DataFile, state: FileState) -> str:
+    if state.status == "unreadable":
+        return "cannot be read"
+    if state.status == "wrong size":
+        return f"has {state.bytes:,} bytes where D4RL's has {file.bytes:,}"
+    return "has another checksum than D4RL's"
+
+
+def _place(file: DataFile) -> Path:
+    return cache_folder() / "d4rl" / file.name
+
+
+def _record(path: Path) -> Path:
+    return path.with_name(f"{path.name}.accepted.json")
+
+
+def _acceptance(file: DataFile, path: Path) -> dict[str, Any]:
+    """The record beside an accepted file: name, sha256, bytes, date, url; empty where there is none that can be read."""
+    try:
+        record = json.loads(_record(path).read_text())
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(record, dict) and record.get("name") == file.name and isinstance(record.get("sha256"), str)
+    return record if whole else {}
+
+
+def _accept(file: DataFile, sha256: str, size: int, url: str) -> None:
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {"name": file.name, "sha256": sha256, "bytes": size, "date": date, "url": url}
+    replace_file(_record(_place(file)), lambda temporary: temporary.write_text(json.dumps(record, indent=1) + "\n"))
+
+
+def fetch(
+    file: DataFile,
+    *,
+    mirror: str | None = None,
+    offline: bool = False,
+    accept_sha256: str | None = None,
+    progress: bool | Progress = False,
+    patience: Patience = Patience(),  # noqa: B008 - immutable
+) -> Path:
+    """The path of the verified file, fetched into the cache unless it is here and whole; a bad file here is replaced.
+
+    mirror: a URL or a folder to take it from instead of D4RL's server: MIRROR/name is tried first, then MIRROR/gym_mujoco/name
+    (for v2, MIRROR/gym_mujoco_v2/name), as on D4RL's server. offline: opens no connection; a mirror that is a folder may be
+    used. accept_sha256: takes the file with exactly this SHA-256 in place of D4RL's; recorded beside it, and `check_file` tells
+    the two apart ever after. D4RL's own file, where it is here, is kept all the same. progress: True draws a bar on a terminal
+    and is quiet elsewhere; a `rich` bar gets one more line.
+
+    A transfer that breaks off, stalls or is answered 5xx is tried again after each of `patience.pauses` and goes on where it
+    stopped, also in a later call. The file appears whole and verified or not at all; processes that want it at once fetch it
+    once. Raises UserError, one line that says what to do.
+    """
+    if accept_sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", accept_sha256):
+        raise UserError(f"--accept-sha256 {accept_sha256}: expected 64 hexadecimal digits, as `sha256sum FILE` prints them")
+    accept = accept_sha256.lower() if accept_sha256 else None
+    if accept == file.sha256:  # nothing to accept
+        accept = None
+    sources = _sources(file, mirror)
+    path = _place(file)
+    work = path.parent / "partial" / file.name  # of this file alone: lock, what has come so far, pooch's own temporary file
+    with cache_trouble(path.parent):
+        if here := _here(file, accept):
+            return here
+        if offline and not isinstance(sources[0], Path):
+            state = verify(file)
+            here_is = "is not here" if state.path is None else f"is no use: {state.path} {_trouble(file, state)}"
+            raise UserError(
+                f"{file.name} {here_is}, and --offline opens no connection: put it into {path.parent} ({file.bytes:,} bytes, "
+                f"SHA-256 {_short(file.sha256)}), or name a folder that has it with --mirror"
+            )
+        work.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(work / "lock"):
+            if here := _here(file, accept):  # another process was first
+                return here
+            for stray in work.glob("tmp*"):  # of a process that was killed
+                stray.unlink()
+            with reporting(progress, file) as report:
+                _retrieve(file, sources, work, accept, patience, report)
+    return path
+
+
+def _here(file: DataFile, accept: str | None) -> Path | None:
+    """The file that need not be fetched; one that lies in the cache is accepted on the spot if it has that checksum."""
+    state = verify(file)
+    if state.path is None or state.status == "unreadable":
+        return None
+    if state.status == "verified" or (state.status == "accepted" and accept in (None, sha256_of(state.path))):
+        return state.path
+    if accept is not None and state.path == _place(file) and sha256_of(state.path) == accept:
+        _accept(file, accept, state.path.stat().st_size, "")
+        return state.path
+    return None
+
+
+def _sources(file: DataFile, mirror: str | None) -> list[str] | list[Path]:
+    """Where to look, in this order: URLs, or paths where the mirror is a folder."""
+    if mirror is None:
+        return [file.url]
+    places = (file.name, "/".join(file.url.rsplit("/", 2)[1:]))
+    if "://" in mirror:
+        try:
+            parts = urlsplit(mirror)
+        except ValueError:
+            parts = urlsplit("")
+        if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+            raise UserError(f"--mirror {shown(mirror)}: expected a URL with http:// or https://, or a local folder")
+        return [f"{mirror.rstrip('/')}/{place}" for place in places]
+    folder = Path(os.path.expanduser(mirror))
+    if not mirror or not os.path.isdir(folder):  # which, unlike Path's, take any text
+        raise UserError(f"--mirror {mirror}: there is no such folder; give a folder, or a URL with http:// or https://")
+    return [folder / place for place in places]
+
+
+def _retrieve(
+    file: DataFile, sources: list[str] | list[Path], work: Path, accept: str | None, patience: Patience, report: Report
+) -> None:
+    """From the first source that has it, through pooch's check of the SHA-256, into its place."""
+    wanted = accept or file.sha256
+    part = work / f"{wanted[:8]}.part"
+    size = None if accept else file.bytes  # of a changed file nobody knows it before
+
+    def download(url: str, out: str, _: Any) -> None:
+        went_on = part.exists()
+        bring(file, source, part, size, patience, report)
+        if went_on and _hashed(part) != wanted:  # begun from another source, or before the file changed
+            part.unlink()
+            bring(file, source, part, size, patience, report)
+        if (found := _hashed(part)) != wanted:
+            part.unlink()
+            raise _refusal(file, source, found, accept)
+        os.replace(part, out)
+
+    missing = []
+    for source in sources:
+        try:
+            pooch.get_logger().setLevel("WARNING")  # the bar says it already
+            whole = pooch.retrieve(str(source), known_hash=wanted, fname=file.name, path=work, downloader=download)
+        except NotThere as error:
+            missing.append(f"{shown(source)} ({error})")
+            continue
+        path = _place(file)
+        if accept:
+            _accept(file, accept, os.path.getsize(whole), shown(source))
+        os.replace(whole, path)
+        if not accept:
+            _record(path).unlink(missing_ok=True)
+        for rest in work.glob("*.part"):
+            rest.unlink()
+        return
+    raise UserError(
+        f"{file.name} is not at {' nor at '.join(missing)}: name another source with --mirror (a URL or a folder), "
+        f"or put the file into {_place(file).parent}"
+    )
+
+
+def _refusal(file: DataFile, source: str | Path, found: str, accept: str | None) -> UserError:
+    expected = f"SHA-256 {_short(accept or file.sha256)} was {'to be accepted' if accept else 'expected'}"
+    what = f"{file.name} from {shown(source)} is refused: {expected}, and {_short(found)} came"
+    if found == file.sha256:
+        return UserError(f"{what}, which is D4RL's own file: leave --accept-sha256 out")
+    return UserError(
+        f"{what}: the transfer was damaged, or the file changed upstream; fetch it again or name another source with --mirror, "
+        f"or take exactly this file, which tables then label as changed, with --accept-sha256 {found}"
+    )
+
+
+def _short(sha256: str) -> str:
+    return f"{sha256[:8]}…"
+
+
+@contextmanager
+def cache_trouble(folder: Path) -> Iterator[None]:
+    """Turns an OSError into a UserError that names the folder and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot keep batches in {folder}: {error.strerror or error}; set MOPO_BENCH_DATA to a folder that can be written"
+        ) from None

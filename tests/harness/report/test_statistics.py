@@ -1,0 +1,128 @@
+import math
+from itertools import count
+
+import numpy as np
+import pytest
+from mopo_bench.common.errors import UserError
+from mopo_bench.harness.report.statistics import (
+    METRICS,
+    aggregate,
+    difference_interval,
+    grouped,
+    labelled,
+    mean,
+    mean_interval,
+    standard_deviation,
+)
+from mopo_bench.harness.runs.records import Run
+from scipy import stats
+
+
+def history(*returns):
+    return [{"step": 10 * index, "returns": [value], "return_mean": value} for index, value in enumerate(returns, 1)]
+
+
+def a_run(algorithm="mopo", identity="a", seed=0, task="hopper-medium", state="done", versions=None, source="v0", **overrides):
+    data = {"label": f"{task}@{source}", "source": source, "rows": 100, "window": "all", "digest": "d" + source}
+    cell = {"overrides": overrides, "data": data, "versions": versions or {"learner": 1}}
+    return Run(task, algorithm, identity, seed, state, 10, history(1.0), cell)
+
+
+def labels(*runs):
+    return {(group.batch[2], group.identity): group.label for group in labelled(grouped(runs))}
+
+
+def test_standard_deviation_is_the_samples_not_the_populations():
+    assert standard_deviation([1, 2, 3, 4]) == pytest.approx(math.sqrt(5 / 3))
+    assert standard_deviation([7, 7]) == 0.0
+    assert standard_deviation([7]) is None
+    assert mean([1, 2, 6]) == 3
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_intervals_agree_with_scipy(level):
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(3, 1, 4), generator.normal(1, 9, 7)
+    of_mean = stats.ttest_1samp(a, 0).confidence_interval(level)
+    of_difference = stats.ttest_ind(a, b, equal_var=False).confidence_interval(level)
+    assert mean_interval(a, level) == pytest.approx(tuple(of_mean))
+    assert difference_interval(a, b, level) == pytest.approx(tuple(of_difference))
+
+
+def test_intervals_need_two_values_each():
+    assert mean_interval([1]) is None
+    assert difference_interval([1], [1, 2]) is None
+    assert difference_interval([1, 2], [1]) is None
+
+
+def test_without_spread_the_interval_is_the_value():
+    assert mean_interval([2, 2, 2]) == (2, 2)
+    assert difference_interval([5, 5], [2, 2, 2]) == (3, 3)
+
+
+def test_intervals_cover_as_often_as_they_say():
+    generator = np.random.default_rng(1)
+    draws = 2000
+    a, b = generator.normal(5, 2, (draws, 3)), generator.normal(4, 1, (draws, 6))
+    covered = np.mean([low < 5 < high for low, high in map(mean_interval, a)])
+    difference = np.mean([low < 1 < high for low, high in map(difference_interval, a, b)])
+    assert abs(covered - 0.95) < 0.015  # the normal quantile would cover 0.81, the population's deviation 0.90
+    assert abs(difference - 0.95) < 0.02
+
+
+def test_metrics():
+    returns = [100.0, *range(1, 12), 5.0]
+    assert aggregate(history(*returns)) == aggregate(history(*returns), "last") == 5
+    assert aggregate(history(*returns), "mean10") == np.mean(returns[-10:])
+    assert aggregate(history(1, 2, 6), "mean10") == 3
+    assert aggregate(history(*returns), "best") == 100
+    assert set(METRICS) == {"last", "mean10", "best"}
+
+
+def test_a_wrong_metric_names_the_right_ones():
+    with pytest.raises(UserError, match=r"'median'.*last, mean10, best"):
+        aggregate(history(1.0), "median")
+    with pytest.raises(ValueError, match="without evaluations"):
+        aggregate([])
+
+
+def test_seeds_of_one_identity_are_grouped_and_nothing_else():
+    fresh = count()
+    runs = [a_run(seed=next(fresh)), a_run(seed=next(fresh))]
+    others = [
+        a_run(seed=next(fresh), identity="b", penalty_coefficient=5),
+        a_run(seed=next(fresh), algorithm="mbpo"),
+        a_run(seed=next(fresh), task="walker2d-medium"),
+        a_run(seed=next(fresh), source="v2"),
+    ]
+    for key in ("rows", "digest", "window"):
+        other = a_run(seed=next(fresh))
+        other.cell["data"][key] = "another"
+        others.append(other)
+    groups = [sorted(run.seed for run in group.runs) for group in grouped([*runs, *others])]
+    assert sorted(groups) == [[0, 1], *([number] for number in range(2, next(fresh)))]
+
+
+def test_groups_stand_in_the_order_of_tasks_and_of_data():
+    runs = [
+        a_run(task=task, source=source) for task in ("ant-angle", "hopper-medium") for source in ("file", "regenerated", "v0")
+    ]
+    order = [(group.task, group.cell["data"]["source"]) for group in grouped(runs)]
+    assert order == [(task, source) for task in ("hopper-medium", "ant-angle") for source in ("v0", "regenerated", "file")]
+
+
+def test_only_overrides_that_tell_apart_are_named():
+    data = "hopper-medium@v0"
+    assert labels(a_run(epochs=15)) == {(data, "a"): "mopo"}
+    assert labels(a_run(), a_run(identity="b", penalty_coefficient=5)) == {
+        (data, "a"): "mopo",
+        (data, "b"): "mopo [penalty_coefficient=5]",
+    }
+    assert labels(a_run(x=1, y=1), a_run(identity="b", x=2, y=1)) == {(data, "a"): "mopo [x=1]", (data, "b"): "mopo [x=2]"}
+
+
+def test_the_newest_version_keeps_the_plain_name():
+    old, new = a_run(versions={"learner": 1, "dynamics": 3}), a_run(identity="b", versions={"learner": 2, "dynamics": 3})
+    assert list(labels(old, new).values()) == ["mopo [learner version 1]", "mopo"]
+    named = labels(a_run(identity="c"), a_run(identity="d"), a_run(identity="d", seed=1))
+    assert list(named.values()) == ["mopo [c]", "mopo"]

@@ -1,0 +1,217 @@
+"""What a run is known by, and that its files are whole or not there."""
+
+import json
+import shutil
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from mopo_bench.algorithms.learning.fast import compiling
+from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
+from mopo_bench.algorithms.sac import SAC
+from mopo_bench.common.errors import UserError, WriteError
+from mopo_bench.harness.runs.records import Store, identity_hash
+from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.tasks.registry import get_task
+
+
+def sac_with(version=SAC.version, **fields):
+    """SAC as its source would be with further fields in its Config, or other defaults: (type, default) by name."""
+    namespace = {"__annotations__": {name: kind for name, (kind, _) in fields.items()}}
+    namespace |= {name: default for name, (_, default) in fields.items()}
+    config = dataclass(frozen=True)(type("Config", (SAC.Config,), namespace))
+    body = {name: value for name, value in vars(SAC).items() if name not in ("__dict__", "__weakref__")}
+    return Algorithm("sac", type("SAC", SAC.__bases__, body | {"Config": config, "version": version}))
+
+
+@pytest.fixture
+def identity(plan, tmp_path):
+    """Of the one cell of a plan."""
+
+    def of(algorithm="sac", **options):
+        (cell,) = plan(algorithm, results=tmp_path, **options).cells
+        return cell.identity
+
+    return of
+
+
+def test_order_of_keys_does_not_matter(identity):
+    assert identity_hash({"a": 1, "b": {"c": 2, "d": 3}}) == identity_hash({"b": {"d": 3, "c": 2}, "a": 1})
+    settings = {"sac.tau": 0.1, "sac.initial_temperature": 2.0}
+    assert identity(settings=settings) == identity(settings=dict(reversed(settings.items())))
+
+
+def test_new_setting_at_its_default_stays_out(identity):
+    extended = sac_with(clip=(float, 1.0))
+    assert identity(extended) == identity("sac")
+    assert identity(extended, settings={"sac.clip": 1.0}) == identity("sac")
+    assert identity(extended, settings={"sac.clip": 2.0}) != identity("sac")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"sac.tau": 0.02}},
+        {"settings": {"sac.hidden": "16,17"}},
+        {"rows": 500},
+        {"window": "first_1m", "rows": 499},
+    ],
+)
+def test_what_decides_the_numbers_changes_the_identity(change, identity):
+    assert identity(**change) != identity()
+
+
+def test_algorithm_version_and_task_change_the_identity(identity):
+    task = get_task("point-angle")
+    others = [
+        identity("bc"),
+        identity(sac_with(version=2)),
+        identity(Algorithm("another", SAC)),
+        identity(tasks=[replace(task, discount=0.98)]),
+        identity(tasks=[replace(task, max_episode_steps=50)]),
+        identity(tasks=[replace(get_task("hopper-random"), name="a")], rows=200),
+        identity(tasks=[replace(get_task("hopper-random"), name="b")], rows=200),
+    ]
+    assert len({identity(), *others}) == len(others) + 1
+
+
+def test_parameters_of_an_environment_change_the_identity():
+    ant = get_task("ant-angle")
+    identities = [task.identity() for task in (ant, ant.with_parameters(angle=45.0), ant.with_parameters(survive_bonus=0.0))]
+    assert len({identity_hash(each) for each in identities}) == 3
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {"seeds": (3, 4)},
+        {"steps": 7},
+        {"evaluate_every": 3},
+        {"evaluation_episodes": 9},
+        {"compiled": True},
+        {"window": "last_1m"},  # all of these rows
+        {"settings": {"all.tau": 0.01}},  # what the task says already
+    ],
+)
+def test_how_far_and_how_it_is_run_does_not(same, identity, monkeypatch):
+    monkeypatch.setattr(compiling, "compiler_trouble", lambda device: None)
+    assert identity(**same) == identity()
+
+
+def test_stage_identity(plan, tmp_path):
+    def of(algorithm, **options):
+        (cell,) = plan(algorithm, results=tmp_path, **options).cells
+        return cell.stage_identity("dynamics")
+
+    mopo = of("mopo")
+    assert mopo == of("mbpo") == of("mopo", settings={"mopo.penalty_coefficient": 7, "mopo.rollout_length": 3})
+    assert of("mopo", settings={"mopo.dynamics.max_epochs": 3}) != mopo
+    assert of("mopo", rows=500) != mopo
+
+
+def test_changed_default_under_the_same_version_is_refused(plan, contents, tmp_path):
+    execute(plan("sac", results=tmp_path, steps=2), jobs=1)
+    before = contents(tmp_path)
+    changed = plan(sac_with(initial_temperature=(float, 0.5)), results=tmp_path, steps=4)
+    with pytest.raises(UserError, match=r"cell\.json: the default of initial_temperature has changed") as refused:
+        execute(changed, jobs=1)
+    assert "\n" not in str(refused.value)
+    assert contents(tmp_path) == before
+    execute(plan(sac_with(version=2, initial_temperature=(float, 0.5)), results=tmp_path, steps=2), jobs=1)
+    assert {run.state for run in load_runs(tmp_path)} == {"done"} and len(load_runs(tmp_path)) == 2
+
+
+def test_checkpoint_survives_a_failed_replacement(tmp_path):
+    store = Store(tmp_path)
+    store.save_checkpoint(tmp_path / "seed-0", {"step": 1, "weights": torch.ones(1000)})
+    before = (tmp_path / "seed-0/checkpoint.pt").read_bytes()
+    with pytest.raises(Exception, match="lambda"):
+        store.save_checkpoint(tmp_path / "seed-0", {"step": 2, "weights": torch.ones(1000), "bad": lambda: None})
+    assert (tmp_path / "seed-0/checkpoint.pt").read_bytes() == before
+    assert [path.name for path in (tmp_path / "seed-0").iterdir()] == ["checkpoint.pt"]
+    assert store.load_checkpoint(tmp_path / "seed-0")["step"] == 1
+
+
+@pytest.mark.parametrize("missing", [1, 100, 10_000, 40_000])  # of the bytes it needs; torch fails elsewhere each time
+def test_checkpoint_survives_a_full_disk(missing, full_disk, tmp_path):
+    store, path = Store(tmp_path), tmp_path / "seed-0/checkpoint.pt"
+    checkpoint = {"step": 1, "weights": torch.ones(5000), "others": [torch.ones(100) for _ in range(40)]}
+    store.save_checkpoint(path.parent, checkpoint)
+    before = path.read_bytes()
+    with full_disk(len(before) - missing), pytest.raises(WriteError) as refused:
+        store.save_checkpoint(path.parent, checkpoint | {"step": 2})
+    advice = "check the folder, its permissions and free space"
+    assert str(refused.value) == f"{path}: cannot be written (File too large); {advice}"
+    assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_nothing_yet(tmp_path):
+    store = Store(tmp_path / "none")
+    assert store.read_record(tmp_path) is None and store.load_checkpoint(tmp_path) is None
+    assert list(store.runs()) == []
+
+
+@pytest.fixture(scope="module")
+def half_done(plan, tmp_path_factory):
+    results = tmp_path_factory.mktemp("half")
+    execute(plan("sac", results=results, steps=50), jobs=1)
+    return results
+
+
+def cut_in_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut_in_half, emptied])
+@pytest.mark.parametrize(
+    "name, commands",
+    [
+        ("record.json", ("run", "status", "table")),
+        ("checkpoint.pt", ("run",)),
+        ("cell.json", ("run", "status", "table")),
+        ("plan.json", ("run", "status")),
+    ],
+)
+def test_unreadable_file_is_named_in_one_line(name, commands, damage, half_done, arguments, command, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(half_done, results)
+    (path,) = results.rglob(name)
+    damage(path)
+    words = {
+        "run": arguments("sac", results=results, steps=100),
+        "status": ["status", "--results", results],
+        "table": ["table", "scores", "--results", results, "--format", "json"],
+    }
+    for each in commands:
+        finished = command(*words[each])
+        assert finished.code == 2
+        assert len(finished.err.splitlines()) == 1 and name in finished.err
+        assert finished.out == ""
+
+
+def test_cell_says_what_was_run(half_done):
+    (run,) = load_runs(half_done)
+    assert run.identity == run.cell["identity"]
+    assert run.cell["config"]["batch_size"] == 32 and run.cell["config"]["tau"] == 0.01
+    assert run.cell["overrides"] == {"batch_size": 32, "hidden": [16, 16]}
+    assert run.cell["data"]["label"] == "point-angle@regenerated" and len(run.cell["data"]["digest"]) == 64
+    assert run.cell["versions"] == get_algorithm("sac").versions
+    segment = run.record["segments"][0]
+    assert segment["versions"]["torch"] and segment["device"] == "cpu" and segment["group"] == [0]
+
+
+def test_csv_repeats_the_record(half_done):
+    (path,) = half_done.rglob("evaluations.csv")
+    header, *rows = [line.split(",") for line in path.read_text().splitlines()]
+    evaluations = json.loads(path.with_name("record.json").read_text())["evaluations"]
+    assert [dict(zip(header, row, strict=True)) for row in rows] == [
+        {
+            name: " ".join(f"{each:.6g}" for each in value) if name == "returns" else str(value)
+            for name, value in evaluation.items()
+        }
+        for evaluation in evaluations
+    ]

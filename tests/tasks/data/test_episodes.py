@@ -1,0 +1,296 @@
+"""Where episodes end, found from observations alone: against the flags of MuJoCo rollouts, and where the truth is a formula."""
+
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, roll_out
+from mopo_bench.tasks.data.episodes import BY_COUNT, BY_DATA, KINEMATICS, Kinematics, breaks, infer_timeouts, tally
+from mopo_bench.tasks.registry import get_task
+
+DOMAINS = sorted(KINEMATICS)
+LINE = Kinematics(1, timestep=0.1, height=0.0, spread=(0.05, 0.05), still=0.01, jump=(0.2,))  # one position, for formulas
+SPEED = 0.5
+
+
+def ends_of(batch):
+    """The truth; where a log's last row leads cannot be seen in it."""
+    ends = batch.terminals | batch.timeouts
+    ends[-1] = False
+    return ends
+
+
+def linear_policy(task, weights):
+    """Actions tanh(observations @ weights), without noise."""
+    columns = np.hstack([weights, np.zeros_like(weights)]).astype(np.float32)
+    log_std = np.concatenate([np.zeros(task.action_size), np.full(task.action_size, -20.0)])
+    return BehaviourPolicy([columns, log_std[None].astype(np.float32)], {})
+
+
+def standing_policy(task, gain=2.0, damping=0.1):
+    """Joints are held where a reset puts them: rows as near to those after a reset as they can be."""
+    weights = np.zeros((task.observation_size, task.action_size))
+    joints = KINEMATICS[task.name.split("-")[0]].positions - task.action_size
+    weights[joints : joints + task.action_size] = -gain * np.eye(task.action_size)
+    weights[-task.action_size :] = -damping * np.eye(task.action_size)
+    return linear_policy(task, weights)
+
+
+POLICIES = {
+    "random": lambda task: BehaviourPolicy.random(task, 0),
+    "zero": lambda task: linear_policy(task, np.zeros((task.observation_size, task.action_size))),
+    "standing": standing_policy,
+}
+
+
+@pytest.fixture(scope="module")
+def rollout():
+    """Batches of several episodes each, made once: (domain, policy name) to OfflineDataset."""
+    made = {}
+
+    def make(domain, policy):
+        if (domain, policy) not in made:
+            task = replace(get_task(f"{domain}-random"), max_episode_steps=200)
+            made[domain, policy] = roll_out(task, POLICIES[policy](task), 2_500, seed=3)
+        return made[domain, policy]
+
+    return make
+
+
+# On rollouts of the simulator.
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_every_end_and_no_other(rollout, domain, policy):
+    batch = rollout(domain, policy)
+    truth = ends_of(batch)
+    assert truth.sum() >= 12
+    found = breaks(batch.observations, KINEMATICS[domain])
+    assert found.dtype == bool and np.flatnonzero(found != truth).tolist() == []
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_an_erased_end_is_missed(rollout, domain):
+    """The comparison above can fail: next observations in place of a reset leave nothing to find."""
+    batch = rollout(domain, "random")
+    end = np.flatnonzero(ends_of(batch))[2]
+    observations = batch.observations.copy()
+    observations[end + 1] = batch.next_observations[end]
+    found = breaks(observations, KINEMATICS[domain])
+    assert ends_of(batch)[end] and not found[end]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_last_row_of_timed_out_episodes_left_out(rollout, domain):
+    """As in D4RL's halfcheetah logs: 199 rows of 200, counted to 200 all the same."""
+    batch = rollout(domain, "standing")
+    kept = np.flatnonzero(~batch.timeouts)
+    truth = ends_of(batch)[kept]
+    truth[:-1] |= np.diff(kept) > 1
+    inferred = infer_timeouts(batch.observations[kept], batch.terminals[kept], 200, KINEMATICS[domain])
+    assert np.array_equal(inferred > 0, truth & ~batch.terminals[kept])
+    assert tally(inferred) == {"by_data": batch.timeouts.sum(), "by_count": 0, "by_both": 0}
+    assert batch.timeouts.sum() >= 4
+
+
+def test_halfcheetah_of_999_rows():
+    task = get_task("halfcheetah-random")
+    batch = roll_out(task, BehaviourPolicy.random(task, 0), 3_500, seed=0)
+    kept = np.flatnonzero(~batch.timeouts)
+    inferred = infer_timeouts(batch.observations[kept], batch.terminals[kept], 1000, KINEMATICS["halfcheetah"])
+    assert np.flatnonzero(inferred).tolist() == [998, 1997, 2996] and set(inferred) == {0, BY_DATA}
+    whole = infer_timeouts(batch.observations, batch.terminals, 1000, KINEMATICS["halfcheetah"])
+    assert np.flatnonzero(whole).tolist() == [999, 1999, 2999] and set(whole) == {0, BY_DATA | BY_COUNT}
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_one_log_after_another(rollout, domain):
+    """Each is cut anywhere: two rows after a reset, too, where the cut is hardest to see."""
+    batch = rollout(domain, "random")
+    truth = ends_of(batch)
+    starts = np.flatnonzero(truth) + 1
+    for cut in [*np.random.default_rng(0).integers(1, len(batch), 20), starts[0] + 1, starts[1] + 2]:
+        if truth[cut - 1]:
+            continue
+        both = np.concatenate([batch.observations[:cut], batch.observations])
+        terminals = np.concatenate([batch.terminals[:cut], batch.terminals])
+        ends = np.concatenate([truth[:cut], truth])
+        ends[cut - 1] = True
+        assert np.flatnonzero(breaks(both, KINEMATICS[domain]) != ends).tolist() == []
+        timeouts = infer_timeouts(both, terminals, 200, KINEMATICS[domain]) > 0
+        expected = ends & ~terminals
+        expected[-1] = batch.timeouts[-1]
+        assert np.array_equal(timeouts, expected)
+
+
+@pytest.mark.parametrize("domain", ["hopper", "walker2d"])
+def test_rows_left_out_in_mid_episode(rollout, domain):
+    """No reset on either side: position and velocity alone tell."""
+    batch = rollout(domain, "random")
+    middle = int(np.argmax(batch.episode_lengths()))
+    start, stop = (edges[middle] for edges in batch.episodes())
+    assert stop - start >= 20
+    kept = np.delete(np.arange(start, stop), np.arange(8, 14))
+    assert np.flatnonzero(breaks(batch.observations[kept], KINEMATICS[domain])).tolist() == [7]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_slices_change_nothing(rollout, domain):
+    batch = rollout(domain, "random")
+    whole = breaks(batch.observations, KINEMATICS[domain], rows_at_once=10**6)
+    end = int(np.flatnonzero(whole)[0])
+    for rows_at_once in (1, 2, 7, end, end + 1, end + 2, len(batch) - 1, len(batch)):
+        assert np.array_equal(breaks(batch.observations, KINEMATICS[domain], rows_at_once), whole)
+
+
+def test_views_and_precision(rollout):
+    batch = rollout("halfcheetah", "random")
+    wide = np.zeros((2 * len(batch), 20), np.float32)
+    wide[::2, 2:19] = batch.observations
+    view = wide[::2, 2:19]
+    view.flags.writeable = False
+    for observations in (view, batch.observations.astype(np.float64), np.asfortranarray(batch.observations)):
+        assert np.array_equal(breaks(observations, KINEMATICS["halfcheetah"]), ends_of(batch))
+
+
+def test_memory_is_bounded():
+    log = np.broadcast_to(np.float32(0.2), (1_000_000, 17))  # which takes no memory itself
+    tracemalloc.start()
+    found = breaks(log, KINEMATICS["halfcheetah"])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found) == len(log) and not found.any()
+    assert peak < 100e6  # as float64 at once the log would be 136 MB, and its differences as much again
+
+
+# Where the truth is a formula: columns are position, x velocity, velocity.
+
+
+def path(position, velocity):
+    return np.column_stack([position, np.zeros_like(position), velocity])
+
+
+def runs(*lengths):
+    """Episodes that start at 0 and run at 0.5 m/s."""
+    return np.concatenate([path(SPEED * LINE.timestep * np.arange(length), np.full(length, SPEED)) for length in lengths])
+
+
+FAST_RESET = replace(LINE, jump=(0.1,))
+
+
+def inferred(observations, max_episode_steps, terminals=()):
+    flags = np.zeros(len(observations), bool)
+    flags[list(terminals)] = True
+    return infer_timeouts(observations, flags, max_episode_steps, FAST_RESET)
+
+
+def test_free_fall():
+    time = LINE.timestep * np.arange(60)
+    fall = path(5 - 9.81 * time**2 / 2, -9.81 * time)
+    assert not breaks(fall, LINE).any()
+    assert np.flatnonzero(breaks(np.delete(fall, [30], axis=0), LINE)).tolist() == [29]
+    assert np.flatnonzero(breaks(np.concatenate([fall, fall]), LINE)).tolist() == [59]
+
+
+def test_sinusoid_is_off_by_its_formula():
+    """Half a step on either side of sin's steepest point velocities are equal, and the way between them is longer."""
+    half = 0.4
+    phase = half * (2 * np.arange(-20, 20) + 1)
+    wave = path(np.sin(phase), np.cos(phase) * 2 * half / LINE.timestep)
+    most = 2 * np.sin(half) - 2 * half * np.cos(half)
+    assert not breaks(wave, replace(LINE, spread=(0, 0), jump=(1.001 * most,))).any()
+    assert breaks(wave, replace(LINE, spread=(0, 0), jump=(0.999 * most,)))[19]
+
+
+def test_standing_still_after_a_reset():
+    """Rows that all look like a reset follow one another, until one is off by more than `still`."""
+    pose = np.concatenate([np.full(50, 0.02), np.full(50, -0.01), np.full(50, -0.015)])
+    assert np.flatnonzero(breaks(path(pose, 0 * pose), LINE)).tolist() == [49]
+
+
+def test_repeated_rows():
+    still, moving = runs(1).repeat(5, axis=0), path(np.full(5, 3.0), np.full(5, 2.5))
+    assert not breaks(path(np.full(5, 3.0), np.zeros(5)), LINE).any()
+    assert not breaks(still, LINE).any()
+    assert breaks(moving, LINE).tolist() == [True] * 4 + [False]  # 0.25 m a row that it does not go
+
+
+def test_clipped_velocity_may_be_any_greater():
+    position = 25 * LINE.timestep * np.arange(10)
+    for sign in (1, -1):
+        log = path(1 + sign * position, np.full(10, sign * 10.0))
+        assert not breaks(log, replace(LINE, speed_limit=10.0)).any()
+        assert breaks(log, LINE)[:-1].all()
+        assert breaks(log[::-1], replace(LINE, speed_limit=10.0))[:-1].all()  # but not the other way
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_finite_follows_nothing():
+    log = runs(20)
+    log[4, 0], log[9, 2], log[14] = np.nan, np.nan, np.inf
+    assert np.flatnonzero(breaks(log, LINE)).tolist() == [3, 4, 8, 9, 13, 14]
+    log[14], log[15] = 3e38, -3e38  # finite in float32, but not its differences
+    assert np.flatnonzero(breaks(log.astype(np.float32), LINE)).tolist() == [3, 4, 8, 9, 13, 14, 15]
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_too_short_to_break(rows):
+    assert breaks(np.zeros((rows, 3)), LINE).tolist() == [False] * rows
+    assert inferred(np.zeros((rows, 3)), 10).tolist() == [0] * rows
+
+
+def test_wrong_width():
+    with pytest.raises(ValueError, match=r"expected \(rows, 11\)"):
+        breaks(np.zeros((5, 17)), KINEMATICS["hopper"])
+
+
+# Breaks and counts together.
+
+
+def rows_and_bits(marks):
+    return {int(row): int(marks[row]) for row in np.flatnonzero(marks)}
+
+
+def test_short_and_full_episodes():
+    both = BY_DATA | BY_COUNT
+    assert rows_and_bits(inferred(runs(9, 9, 9), 10)) == {8: BY_DATA, 17: BY_DATA}
+    assert rows_and_bits(inferred(runs(10, 10, 10), 10)) == {9: both, 19: both, 29: BY_COUNT}
+    assert rows_and_bits(inferred(runs(10, 4, 10, 3), 10)) == {9: both, 13: BY_DATA, 23: both}
+
+
+def test_a_missed_break_spoils_no_other():
+    """The first boundary cannot be seen: counting puts one a row late, and the next found one sets it right."""
+    assert rows_and_bits(inferred(runs(18, 9, 9), 10)) == {9: BY_COUNT, 17: BY_DATA, 26: BY_DATA}
+
+
+def test_a_log_without_breaks_is_counted():
+    assert rows_and_bits(inferred(runs(25), 10)) == {9: BY_COUNT, 19: BY_COUNT}
+
+
+def test_terminals_are_no_timeouts():
+    log = runs(5, 9, 10)
+    assert rows_and_bits(inferred(log, 10, terminals=[4])) == {13: BY_DATA, 23: BY_COUNT}
+    assert rows_and_bits(inferred(log, 10, terminals=[4, 13, 23])) == {}
+    assert rows_and_bits(inferred(runs(25), 10, terminals=[4])) == {14: BY_COUNT, 24: BY_COUNT}  # a count restarts there, too
+
+
+def test_without_kinematics_only_the_count():
+    terminals = np.zeros(40, bool)
+    terminals[[4, 17]] = True
+    marks = infer_timeouts(runs(9, 9, 9, 13), terminals, 10)
+    assert marks.dtype == np.uint8 and rows_and_bits(marks) == {14: BY_COUNT, 27: BY_COUNT, 37: BY_COUNT}
+
+
+def test_observations_of_something_else():
+    """Noise, or normalised columns: nearly nothing follows, so nothing can be found."""
+    noise = np.random.default_rng(0).normal(size=(400, 11))
+    assert breaks(noise, KINEMATICS["hopper"])[:-1].mean() > 0.95
+    marks = infer_timeouts(noise, np.zeros(400, bool), 100, KINEMATICS["hopper"])
+    assert rows_and_bits(marks) == dict.fromkeys((99, 199, 299, 399), BY_COUNT)
+
+
+def test_tally():
+    assert tally(inferred(runs(10, 4, 10, 10), 10)) == {"by_data": 1, "by_count": 1, "by_both": 2}
+    assert tally(np.zeros(3, np.uint8)) == {"by_data": 0, "by_count": 0, "by_both": 0}

@@ -1,0 +1,111 @@
+"""The house: imports run one way, no file is part of a circle, and an algorithm never reaches an environment."""
+
+import ast
+from pathlib import Path
+
+import mopo_bench
+import pytest
+
+ROOT = Path(mopo_bench.__file__).parent
+FOLDERS = ("common", "tasks", "algorithms", "harness")  # each imports from itself and those before it
+SIMULATORS = {"gymnasium", "gym", "mujoco", "dm_control"}
+
+
+class DropFunctions(ast.NodeTransformer):
+    def visit_FunctionDef(self, node):
+        return None
+
+
+def imports(path, in_functions=True):
+    """Dotted names that a file imports; `from a import b` gives a and a.b, relative ones made absolute."""
+    package = ["mopo_bench", *path.relative_to(ROOT).parent.parts]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = set()
+    for node in ast.walk(tree if in_functions else DropFunctions().visit(tree)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            names |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def file_of(name):
+    """The file of a module of this package, or None: a name within a module, or another package's."""
+    if name.split(".")[0] != "mopo_bench":
+        return None
+    path = ROOT.joinpath(*name.split(".")[1:])
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def sources(folder):
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("path", sources("algorithms"), ids=lambda path: path.name)
+def test_algorithms_import_no_environment(path):
+    names = imports(path)
+    assert not {name.split(".")[0] for name in names} & SIMULATORS
+    forbidden = ("mopo_bench.tasks.environments", "mopo_bench.tasks.data.behaviour_policies", "mopo_bench.tasks.catalog")
+    assert not [name for name in names if name.startswith(forbidden)]
+
+
+def test_importing_the_algorithms_imports_no_environment():
+    """Nor does what they import. `all_tasks` imports the catalogue, and so the environments, only when it is called."""
+    reached, waiting = set(), sources("algorithms")
+    while waiting:
+        path = waiting.pop()
+        if path in reached:
+            continue
+        reached.add(path)
+        names = imports(path, in_functions=False)
+        assert not {name.split(".")[0] for name in names} & SIMULATORS, path.name
+        waiting += filter(None, map(file_of, names))
+    assert ROOT / "tasks" / "data" / "dataset.py" in reached
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_imports_run_one_way(folder):
+    allowed = set(FOLDERS[: FOLDERS.index(folder) + 1])
+    for path in sources(folder):
+        parts = [name.split(".") for name in imports(path)]
+        used = {name[1] for name in parts if name[0] == "mopo_bench" and len(name) > 1}
+        assert used & set(FOLDERS) <= allowed, f"{path.name} imports {used & set(FOLDERS) - allowed}"
+        assert not {name[0] for name in parts} & {"tests", *FOLDERS}  # the top-level folders are mopo_bench.*
+
+
+def test_the_reader_of_imports_sees_relative_and_inner_ones():
+    """Or the tests above would pass on anything."""
+    found = imports(ROOT / "algorithms" / "mbpo.py")
+    assert {"torch", "mopo_bench.common.streams", "mopo_bench.algorithms.learning.dynamics.Dynamics"} <= found
+    inner = "mopo_bench.harness.report.tables"
+    assert inner in imports(ROOT / "harness" / "api.py")
+    assert inner not in imports(ROOT / "harness" / "api.py", in_functions=False)
+    assert file_of("mopo_bench.algorithms.learning.dynamics") == ROOT / "algorithms" / "learning" / "dynamics.py"
+
+
+def test_no_circle_between_files():
+    """Of imports at the top of files; those within functions may wait until both files are there."""
+    following = {
+        path: {found for name in imports(path, in_functions=False) if (found := file_of(name)) and found != path}
+        for folder in FOLDERS
+        for path in sources(folder)
+        if path.name != "__init__.py"  # a package is imported before its files, whoever asks
+    }
+    done = set()
+
+    def visit(path, above):
+        assert path not in above, " -> ".join(each.name for each in [*above[above.index(path) :], path])
+        if path in following and path not in done:
+            for each in sorted(following[path]):
+                visit(each, [*above, path])
+            done.add(path)
+
+    for path in following:
+        visit(path, [])
