@@ -12,9 +12,11 @@ from typing import Any
 
 import filelock
 
+from ...algorithms.learning.experience import Experience
 from ...algorithms.learning.fast.compiling import Compilation
-from ...algorithms.learning.learner import Experience, FitKeeper, Learner
+from ...algorithms.learning.learner import Learner
 from ...algorithms.learning.registry import Algorithm, version_of
+from ...algorithms.learning.stage import FitKeeper
 from ...tasks.data.dataset import OfflineDataset
 from ...tasks.data.sources import DatasetRequest, load_dataset
 from ...tasks.task import OfflineProblem, Task

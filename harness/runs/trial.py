@@ -13,7 +13,7 @@ import filelock
 from torch import Tensor
 
 from ...algorithms.learning.fast.compiling import Compile
-from ...algorithms.learning.fast.stepping import CannotCompile, Steps
+from ...algorithms.learning.fast.stepping import CannotCompile, training_steps
 from ...common.errors import WriteError
 from .cell import Cell, built, fit_stage, leave_if_orphaned
 from .evaluation import EvaluationBeside, EvaluationHere, Returns, evaluation_processes, reset_seeds
@@ -85,7 +85,7 @@ class Trial:
         if self.step:
             self.learner.load_states([checkpoint["learner"] for checkpoint in checkpoints if checkpoint])
             self.experience.load_states([c["experience"] for c in checkpoints if c], self.learner)
-        self.steps = Steps(self.learner, self.experience, cell.compilation.compiled)
+        self.steps = training_steps(self.learner, self.experience, cell.compilation.compiled)
         processes = evaluation_processes(cell, len(cell.seeds))
         self.evaluation = EvaluationBeside(cell, processes) if processes else EvaluationHere(cell)
         self.pending: Pending | None = None
