@@ -112,14 +112,14 @@ def test_no_circle_between_files():
         visit(path, [])
 
 
-# Words of algorithms are their names, their stages and their settings. Only an algorithm's own file, hyperparameters.toml, suites
-# and the paper's tables may know them.
+# Words of algorithms are their names, their stages and their settings. Only an algorithm's own file, hyperparameters.toml,
+# suites and the paper's tables may know them.
 MAY_KNOW = ("harness/report/paper.py", "harness/runs/suites.py")
 COMMON = {"steps", "warmup_steps"}  # words of the contract, too
 OTHERWISE = {
     "algorithms/learning/dynamics.py": {"dynamics", "elites", "holdout_rows"},  # its random streams, state and record
     "algorithms/learning/rollouts.py": {"dynamics", "rollout_length"},  # the stage that it names, a number that it measures
-    "harness/collection/collect.py": {"sac"},  # a random stream
+    "harness/collection/collect.py": {"sac"},  # a part of an identity
 }
 NOT_YET = {"harness/report/tables.py": {"behaviour", "dynamics", "mopo"}}  # this list may only become shorter
 

@@ -22,8 +22,8 @@ from .steps import TrainingSteps
 class PretrainedPolicy(Stage):
     """The networks with which a learner acts, after `config.steps` steps of it on the dataset.
 
-    A subclass names the `learner` and the `stream`, and its Config is that learner's with `steps` beside. What was fitted is found as
-    attributes, as the learner has them: `self.fitted["behaviour"].actor`.
+    A subclass names the `learner` and the `stream`, and its Config is that learner's with `steps` beside. What was fitted is
+    found under the learner's names: `self.fitted["behaviour"].actor`.
     """
 
     learner: ClassVar[type[Learner]]

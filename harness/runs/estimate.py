@@ -107,7 +107,7 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
         about = (cell.task.name, cell.data["label"], stage, 0)
         rows.append(Row(*about, {"missing": count}, count, seconds, notes.get(id(cell), "")))
     device = plan.cells[0].device if plan.cells else "cpu"
-    parts = [part for cell in plan.cells for part in (cell.algorithm.experience, *cell.algorithm.stages.values())]
+    parts: list[Any] = [part for cell in plan.cells for part in (cell.algorithm.experience, *cell.algorithm.stages.values())]
     assumptions = tuple(dict.fromkeys(part.assumes for part in parts if part.assumes))
     return Estimate(rows, sum(durations), finished_at(durations, processes), processes, device, assumptions)
 
