@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
-from contract import check_compiles
 from mopo_bench.algorithms.learning.networks import Initialiser, VariationalAutoencoder
 from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
+from mopo_bench.algorithms.learning.testing import Group, check_compiles
 from mopo_bench.common.errors import UserError
-from support import Group, assert_weights, module
+from support import assert_weights, module
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from contract import check_compiles, check_contract
 from mopo_bench.algorithms.learning.learner import Batch, Learner, per_seed
 from mopo_bench.algorithms.learning.networks import Critics, DeterministicActor
 from mopo_bench.algorithms.learning.registry import all_algorithms, get_algorithm, register_algorithm
-from support import Group
+from mopo_bench.testing import Group, check_compiles, check_contract
 from torch import Tensor, cat, nn
 from torch.nn import functional
 
@@ -94,7 +93,7 @@ def test_fits_in_under_80_lines():
 def test_registers_and_keeps_the_contract(algorithm, problem):
     assert get_algorithm("td3-bc") is algorithm
     assert algorithm.origin == __name__
-    check_contract(algorithm, problem)
+    check_contract(algorithm)
 
 
 @pytest.mark.slow

@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from contract import assert_seed_same, saved_and_loaded
 from mopo_bench.algorithms.learning import rollouts
 from mopo_bench.algorithms.learning.dynamics import Prediction
 from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.algorithms.learning.replay import Layout, Ring
 from mopo_bench.algorithms.learning.rollouts import ModelRollouts
-from support import ACTION_SIZE, OBSERVATION_SIZE, Group
+from mopo_bench.algorithms.learning.testing import ACTION_SIZE, OBSERVATION_SIZE, Group, assert_seed_same, saved_and_loaded
 
 WIDTH = 2 * OBSERVATION_SIZE + ACTION_SIZE + 2
 FINAL = 1e3  # what a rollout must never go on from

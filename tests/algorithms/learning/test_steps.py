@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import torch
-from contract import SEEDS
 from mopo_bench.algorithms.learning.experience import Experience
 from mopo_bench.algorithms.learning.learner import Learner
 from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.algorithms.learning.steps import BLOCK, StepStreams, TrainingSteps
+from mopo_bench.algorithms.learning.testing import SEEDS, SMALL
 from mopo_bench.algorithms.sac import SAC
-from support import SMALL
 
 
 class Counted(Learner):
