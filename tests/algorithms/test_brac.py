@@ -250,7 +250,7 @@ def test_penalised_targets_differ_by_the_discounted_divergence(problem):
         one_noise = {name: values[..., row : row + 1, :] for name, values in noise.items()}
         targets = []
         for group in pair_of_groups(problem, (3,), divergence_coefficient=0.7):
-            values = group.learner.critic(one.observation_actions)[0, :, 0]
+            values = group.learner.critic(one.observations, one.actions)[0, :, 0]
             group.learner.update(one, one_noise, None)
             gradients = group.learner.critic.optimiser.first[-1][0, :, 0, 0] / 0.1
             target = values - gradients

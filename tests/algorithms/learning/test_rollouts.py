@@ -203,7 +203,6 @@ def test_batches_are_12_real_rows_of_256(problem):
         real = real[(uniform[seed, :12] * len(real)).long()]
         model = experience.ring.rows[seed, (uniform[seed, 12:] * experience.ring.size[seed]).long()]
         assert torch.equal(rows[seed], torch.cat((real, model)))
-    torch.testing.assert_close(batch.observation_actions, torch.cat((batch.observations, batch.actions), -1))
 
 
 def test_real_rows_are_those_critics_may_use(problem):
