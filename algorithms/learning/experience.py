@@ -20,9 +20,10 @@ from .stage import Stage
 
 
 class Experience:
-    """Where a learner's batches come from; by default the batch of data itself.
+    """Where a learner's batches come from; by default the dataset itself.
 
-    `table` is the batch and `usable` which of its rows may be drawn, see `pack_dataset`; `draw_real` draws from them.
+    `table` is the dataset, a transition a row, and `usable` says which rows may be drawn, see `pack_dataset`; `draw_real` draws
+    from them.
     """
 
     @dataclass(frozen=True)
@@ -89,14 +90,14 @@ class Experience:
         """Takes one state per seed, in order. `learner` is loaded already and may be used to replay rollouts."""
 
 
-def pack_dataset(batch: OfflineDataset, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
+def pack_dataset(dataset: OfflineDataset, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
     """All rows packed, (N, width), and the indices of those that critics may use, or None where that is all of them.
 
     A critic may use rows whose next observation is valid, and terminal ones, where it does not count. float32 on the CPU is
-    the batch's own memory, or the file it is mapped from: writing to it is an error, and may end the process.
+    the dataset's own memory, or the file it is mapped from: writing to it is an error, and may end the process.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        table = torch.from_numpy(batch.table()).to(device, dtype)
-    usable = batch.critic_rows
+        table = torch.from_numpy(dataset.table()).to(device, dtype)
+    usable = dataset.critic_rows
     return table, None if usable.all() else torch.from_numpy(np.flatnonzero(usable)).to(device)

@@ -27,7 +27,7 @@ class ModelRollouts(Experience):
     @dataclass(frozen=True)
     class Config:
         rollout_length: Count = 5
-        rollout_states: Count = 50_000  # batch states from which rollouts start, each time
+        rollout_states: Count = 50_000  # states of the dataset from which rollouts start, each time
         rollout_every: Count = 1_000  # gradient steps
         retained_rollouts: Count = 5  # the ring holds this many full refreshes: more where rollouts end early
         real_fraction: Fraction = 0.05  # int(0.05 * 256) = 12 of 256 rows

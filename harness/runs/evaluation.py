@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib.externals.loky import ProcessPoolExecutor
 
 from ...algorithms.learning.learner import Learner
 from ...common.streams import derived_seed
@@ -18,6 +17,7 @@ from ...tasks.task import Task
 from .cell import Cell, built, fit_stage
 from .interrupts import ignore_interrupts, interrupts_held
 from .machine import prepare_process, usable_cores
+from .private_joblib import close_pool, process_pool
 
 Act = Callable[[np.ndarray], np.ndarray]
 Returns = Callable[[], np.ndarray]  # undiscounted, (S, n), waited for
@@ -104,7 +104,7 @@ class EvaluationBeside:
 
     def __init__(self, cell: Cell, processes: int):
         self.cell, self.processes = replace(cell, device="cpu"), processes
-        self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS)
+        self.executor = process_pool(processes, IDLE_SECONDS)
 
     def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Returns:
         with interrupts_held():  # processes are started; they end with the one they work for
@@ -115,7 +115,7 @@ class EvaluationBeside:
         return lambda: np.concatenate([job.result() for job in jobs])
 
     def close(self) -> None:
-        self.executor.shutdown(wait=True, kill_workers=True)
+        close_pool(self.executor)
 
 
 def as_arrays(state: dict[str, Any]) -> dict[str, Any]:

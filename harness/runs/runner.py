@@ -12,7 +12,6 @@ from typing import Any
 import filelock
 import joblib
 import torch
-from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -25,6 +24,7 @@ from ...tasks.task import Task
 from .cell import Cell, describe_dataset, fit_stage
 from .interrupts import ignore_interrupts, interrupts_held
 from .machine import usable_cores
+from .private_joblib import kill_workers
 from .records import Run, Store, read_json, write_json
 from .suites import Suite
 from .trial import empty_record, run_cell
@@ -300,7 +300,7 @@ def workers(jobs: int) -> Iterator[None]:
                 joblib.Parallel(n_jobs=jobs)(joblib.delayed(ignore_interrupts)() for _ in range(jobs))
             yield
         except KeyboardInterrupt:
-            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+            kill_workers()
             raise
 
 
