@@ -121,17 +121,6 @@ class Dynamics(Stage):
     version = 1
     title = "dynamics ensemble"
     models_environment = True
-    assumes = f"a dynamics model took {USUAL_EPOCHS} epochs"
-
-    @classmethod
-    def fit_units(cls, config: Config, data: Mapping[str, Any]) -> float:
-        """Epochs times rows."""
-        rows = data["dynamics_rows"]
-        return min(USUAL_EPOCHS, config.max_epochs or USUAL_EPOCHS) * (rows - holdout_size(rows, config))
-
-    @classmethod
-    def short_fit(cls, config: Config) -> Config:
-        return replace(config, max_epochs=2)
 
     def __init__(self, problem: OfflineProblem, config: Config, states: Sequence[Mapping[str, Any]]):
         self.problem, self.config = problem, config
@@ -195,6 +184,18 @@ class Dynamics(Stage):
         }
         weights = [weight[0] for weight in network.weights]
         return {"weights": weights, "input_mean": mean, "input_std": std, "elites": elites}, record
+
+    assumes = f"a dynamics model took {USUAL_EPOCHS} epochs"
+
+    @classmethod
+    def fit_units(cls, config: Config, data: Mapping[str, Any]) -> float:
+        """Epochs times rows."""
+        rows = data["dynamics_rows"]
+        return min(USUAL_EPOCHS, config.max_epochs or USUAL_EPOCHS) * (rows - holdout_size(rows, config))
+
+    @classmethod
+    def short_fit(cls, config: Config) -> Config:
+        return replace(config, max_epochs=2)
 
     def predict(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of (reward, s') under every network: (S, E, n, 1 + obs) each, raw units."""
