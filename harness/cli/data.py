@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ...algorithms.learning.fast.compiling import Compile
 from ...common.errors import UserError
 from .options import Clip, Compiled, Data, DataSeed, Json, Rows, checked_count, console, markdown, names, print_rows, text
 
@@ -31,7 +30,7 @@ def data_list(as_json: Json = False) -> None:
 
     Example: mopo-bench data list
     """
-    from .listing import data_listing
+    from ..collection.listing import data_listing
 
     _show(data_listing(), as_json)
 
@@ -172,7 +171,7 @@ def data_collect(
     rows: Annotated[int, typer.Option(help="Rows rolled out from a policy.")] = 1_000_000,
     seed: Annotated[int, typer.Option(help="Seed of training and rollout.")] = 0,
     evaluate_every: Annotated[int, typer.Option(help="Environment steps between evaluations.")] = 1_000,
-    compile_: Compiled = Compile.auto,
+    compile_: Compiled = "auto",
 ) -> None:
     """Makes a task's batch by D4RL's protocol: trains SAC online, then logs it; goes on where it was stopped.
 

@@ -30,9 +30,10 @@ from ...tasks.data.dataset import COLUMNS, OfflineDataset
 from ...tasks.data.hdf5 import write_hdf5
 from ...tasks.environments import make_environment, recorded_step
 from ...tasks.task import Task
+from ..runs.checkpoints import load_tensors, save_tensors
 from ..runs.evaluation import Evaluator, reset_seeds
 from ..runs.machine import describe_machine, prepare_process
-from ..runs.records import csv_text, identity_hash, load_tensors, save_tensors, write_text
+from ..runs.records import csv_text, identity_hash, write_text
 
 
 @dataclass(frozen=True)

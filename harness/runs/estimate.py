@@ -22,11 +22,13 @@ from ...algorithms.learning.fast.stepping import BLOCK, Steps
 from ...algorithms.mbpo import CHUNK
 from ...tasks.environments import make_environment
 from ...tasks.task import OfflineProblem, Task
-from .cell import Cell, built, load_problem
+from .cell import Cell, build, load_problem
 from .evaluation import acting, evaluation_processes
+from .fits import missing_fits
+from .ledger import Ledger
 from .machine import prepare_process
-from .records import Store
-from .runner import Plan, missing_fits, pending, state_of, turn
+from .plan import Plan
+from .runner import run_order
 
 COMPILED = 0.85  # of an eager step's time: from 0.7 (BC) to 0.9 (BEAR) at the paper's sizes, half in small networks
 # Of a dynamics fit, which stops by itself: 45 to 114 on point-angle, 72 in the median; more on 100 000 rows of MuJoCo's.
@@ -77,7 +79,8 @@ class Estimate:
 
 def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> Estimate:
     """How long what is missing of the plan takes, by the costs of its cells: a `Calibration` measures them."""
-    todo = pending(plan)
+    ledger = Ledger(plan.results)
+    todo = ledger.pending(plan)
     costs: dict[int, Costs] = {}
     notes: dict[int, str] = {}
     for cell in {id(cell): cell for cell, _, _ in todo}.values():
@@ -87,14 +90,13 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
             notes[id(cell)] = " ".join(f"{type(error).__name__}: {error}".split())
     # in the order in which `execute` begins them; what has no known costs is left out
     fits = missing_fits(plan.results, todo)
-    runs = sorted(todo, key=lambda each: turn(each[0], each[2]))
+    runs = sorted(todo, key=lambda each: run_order(each[0], each[2]))
     durations = [costs[id(cell)].fits[stage] for cell, stage, _ in fits if id(cell) in costs]
     durations += [run_seconds(cell, costs[id(cell)], done) for cell, _, done in runs if id(cell) in costs]
 
     rows = []
-    store = Store(plan.results)
     for cell in plan.cells:
-        states: Mapping[str, int] = Counter(state_of(cell, store.read_record(cell.seed_folder(seed))) for seed in cell.seeds)
+        states: Mapping[str, int] = Counter(ledger.state(cell, seed) for seed in cell.seeds)
         steps_done = [done for each, _, done in todo if each is cell]
         seconds: float | None = None
         if id(cell) not in notes:
@@ -115,7 +117,7 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
 
 def run_seconds(cell: Cell, costs: Costs, done: int) -> float:
     """Of what a run has still to do after `done` steps."""
-    every = cell.evaluate_every or cell.task.evaluate_every
+    every = cell.evaluate_every
     evaluations = cell.steps // every - done // every + bool(cell.steps % every)
     between = cell.config.get("rollout_every", 1)
     refreshes = -(-cell.steps // between) - -(-done // between)
@@ -175,7 +177,7 @@ class Calibration:
         chunk = ROLLOUTS | {"rollout_states": CHUNK[cell.device]}
         short = replace(cell, config=cell.config | {k: v for k, v in chunk.items() if k in cell.config})
         fits = {stage: self._fit(cell, stage, problem) for stage in cell.algorithm.stages}
-        learner, experience = built(
+        learner, experience = build(
             short.with_seeds(*range(group)), {name: [state] * group for name, (state, _) in fits.items()}
         )
         steps = Steps(learner, experience)

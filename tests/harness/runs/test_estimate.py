@@ -7,9 +7,10 @@ from mopo_bench.algorithms.learning.fast import compiling
 from mopo_bench.algorithms.learning.learner import Learner, Stage
 from mopo_bench.algorithms.learning.registry import Algorithm, hyperparameters
 from mopo_bench.algorithms.sac import SAC
-from mopo_bench.harness.runs.cell import fit_stage
 from mopo_bench.harness.runs.estimate import COMPILED, EPOCHS, Calibration, Costs, duration, estimate, finished_at, sentences
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.fits import fit_stage
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.registry import get_task
 
 FITS = {"dynamics": 5000.0, "behaviour": 700.0}
@@ -43,7 +44,7 @@ def test_run_is_steps_evaluations_and_refreshes(options, steps, evaluations, ref
 
 def test_compiled_steps_take_less(plan, monkeypatch, tmp_path):
     monkeypatch.setattr(compiling, "compiler_trouble", lambda device: None)
-    eager, compiled = (seconds(plan("sac", results=tmp_path, compiled=wanted))["sac"] for wanted in ("off", "on"))
+    eager, compiled = (seconds(plan("sac", results=tmp_path, compile=wanted))["sac"] for wanted in ("off", "on"))
     assert eager - compiled == pytest.approx(100 * (1 - COMPILED))
 
 
