@@ -1,5 +1,6 @@
 """The documentation says what the code and the committed files say."""
 
+import html
 import re
 import runpy
 from pathlib import Path
@@ -61,7 +62,28 @@ def spelled(value):
     return str(value).lower()
 
 
-@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.stem)
+def pages():
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
 def test_links(page):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
+
+
+def test_every_room_has_its_line():
+    """On the page of the architecture; a room is a folder of the package with an `__init__.py`."""
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rooms = [init.parent for top in ("common", "tasks", "algorithms", "harness") for init in (ROOT / top).rglob("__init__.py")]
+    assert len(rooms) > 4
+    for room in rooms:
+        assert f"\n| `{room.relative_to(ROOT)}/` | " in page, room
+
+
+def test_the_picture_is_that_of_its_source():
+    """Every label of the graph stands in the image; graphviz is not needed to see that one was changed without the other."""
+    source, image = ((ROOT / "docs" / f"architecture.{kind}").read_text(encoding="utf-8") for kind in ("dot", "svg"))
+    labels = [line.strip() for label in re.findall(r'label="([^"]*)"', source) for line in label.split("\\n")]
+    shown = [html.unescape(text).strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", image)]
+    assert labels and sorted(labels) == sorted(shown)
