@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ...common.errors import UserError
 from ..runs.records import Run
 from .formats import Entry, Table, span
 from .groups import Group, by_dataset, dataset_names, groups_in, in_columns, in_unit, last_step, unit_of, without_task
 from .paper import DATASET_COLUMNS, REFERENCE
-from .statistics import difference_interval, get_metric, mean, mean_interval
+from .statistics import Interval, difference_interval, get_metric, mean, mean_interval
 
 BEST_EPISODE = "batch max"  # of the dataset
 HEADS = ["Task", "Data", "Unit", "Comparison", "Seeds", "Difference", "Reading"]
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What all rows of one dataset have in common."""
-
-    task: str
-    data: str
-    unit: str
-    metric: str
-
-    def values(self, group: Group) -> list[float]:
-        return group.values(self.metric, self.unit)
 
 
 def comparisons(runs: Iterable[Run], metric: str = "last", folder: str = "results", reference: str = REFERENCE) -> Table:
@@ -41,8 +28,10 @@ def comparisons(runs: Iterable[Run], metric: str = "last", folder: str = "result
     chosen, notes = _reference(groups, counted, reference, folder)
     names, rows = dataset_names(groups), []
     for key, here in by_dataset(group for group in groups if group.counted):
-        shown = Shown(key.task, names[key], unit_of(key.task), metric)
-        rows += _rows(shown, in_columns(here), chosen)
+        blank = Entry(task=key.task, unit=unit_of(key.task), data=names[key])
+        compared = in_columns(here)
+        values = {group.label: group.values(metric, blank.unit) for group in compared}
+        rows += _rows(blank, compared, values, chosen)
     title = next((group.title for group in groups if group.algorithm == chosen), chosen)
     notes += [
         f"Each seed counts with {get_metric(metric).meaning}. Clear (bold): the 95 % interval in brackets leaves out 0; "
@@ -63,65 +52,38 @@ def _reference(groups: Sequence[Group], counted: Sequence[Group], wanted: str, f
     return first, [f"No run of {wanted} gives a number here: the first column, {first}, is compared with the others."]
 
 
-def _rows(shown: Shown, groups: Sequence[Group], reference: str) -> list[list[Entry]]:
-    """The comparisons on one dataset, in the order of columns; each variant of the reference has its own."""
-    best_model_free = _best_model_free(shown, groups)
-    rows = []
+def _rows(blank: Entry, groups: Sequence[Group], values: Mapping[str, Sequence[float]], reference: str) -> list[list[Entry]]:
+    """The comparisons on the dataset of `blank`, in the order of columns; each variant of the reference has its own.
+
+    `values`: by label of a group, one number a seed in the unit of `blank`.
+    """
+    best_model_free, rows = _best_model_free(groups, values), []
     for ours in (group for group in groups if group.algorithm == reference):
+        a = values[ours.label]
         for other in (group for group in groups if group.algorithm != reference):
-            mark = " (best model-free)" if other is best_model_free else ""
-            rows.append(_against_group(shown, ours, other, mark))
-        rows.append(_against_best_episode(shown, ours))
+            b, mark = values[other.label], " (best model-free)" if other is best_model_free else ""
+            what, steps = f"{ours.label} minus {other.label}{mark}", span(map(last_step, [*ours.counted, *other.counted]))
+            number = replace(blank, algorithm=what, steps=steps, mean=mean(a) - mean(b))
+            rows.append(_row(number, f"{len(a)} and {len(b)}", difference_interval(a, b)))
+        best = in_unit(blank.unit, blank.task, ours.data[DATASET_COLUMNS[BEST_EPISODE]])
+        what, steps = f"{ours.label} minus {BEST_EPISODE}", span(map(last_step, ours.counted))
+        number = replace(blank, algorithm=what, steps=steps, mean=mean(a) - best)
+        rows.append(_row(number, str(len(a)), mean_interval([value - best for value in a])))
     return rows
 
 
-def _best_model_free(shown: Shown, groups: Sequence[Group]) -> Group | None:
+def _best_model_free(groups: Sequence[Group], values: Mapping[str, Sequence[float]]) -> Group | None:
     """None where fewer than two are model-free, or a record does not say: that one could be the best."""
     model_free = [group for group in groups if group.model_free]
     if len(model_free) < 2 or any(group.model_free is None for group in groups):
         return None
-    return max(model_free, key=lambda group: mean(shown.values(group)))
+    return max(model_free, key=lambda group: mean(values[group.label]))
 
 
-def _against_group(shown: Shown, ours: Group, other: Group, mark: str) -> list[Entry]:
-    a, b = shown.values(ours), shown.values(other)
-    return _row(
-        shown,
-        what=f"{ours.label} minus {other.label}{mark}",
-        seeds=f"{len(a)} and {len(b)}",
-        steps=span(map(last_step, [*ours.counted, *other.counted])),
-        difference=mean(a) - mean(b),
-        interval=difference_interval(a, b),
-    )
-
-
-def _against_best_episode(shown: Shown, ours: Group) -> list[Entry]:
-    a, best = shown.values(ours), in_unit(shown.unit, shown.task, ours.data[DATASET_COLUMNS[BEST_EPISODE]])
-    return _row(
-        shown,
-        what=f"{ours.label} minus {BEST_EPISODE}",
-        seeds=str(len(a)),
-        steps=span(map(last_step, ours.counted)),
-        difference=mean(a) - best,
-        interval=mean_interval([value - best for value in a]),
-    )
-
-
-def _row(
-    shown: Shown, *, what: str, seeds: str, steps: str, difference: float, interval: tuple[float, float] | None
-) -> list[Entry]:
+def _row(number: Entry, seeds: str, interval: Interval | None) -> list[Entry]:
+    """The row of a difference whose 95 % interval is this, None where a side has one seed; clear ones in bold."""
     low, high = interval or (None, None)
     clear = interval is not None and (interval[0] > 0 or interval[1] < 0)
-    number = Entry(
-        task=shown.task,
-        algorithm=what,
-        unit=shown.unit,
-        data=shown.data,
-        steps=steps,
-        mean=difference,
-        low=low,
-        high=high,
-        bold=clear,
-    )
     reading = "clear" if clear else "not clear" if interval else "one seed, no interval"
-    return [*map(Entry, (shown.task, without_task(shown.data), shown.unit, what, seeds)), number, Entry(reading)]
+    leading = (number.task, without_task(number.data), number.unit, number.algorithm, seeds)
+    return [*map(Entry, leading), replace(number, low=low, high=high, bold=clear), Entry(reading)]

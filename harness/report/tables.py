@@ -35,7 +35,7 @@ from .groups import (
     without_task,
 )
 from .notes import footnotes
-from .paper import DATASET_COLUMNS, HEADINGS, LAYOUTS, REFERENCE, paper_table, swapped_cells
+from .paper import DATASET_COLUMNS, HEADINGS, LAYOUTS, REFERENCE, paper_table, swapped_cells, tasks_of
 from .statistics import aggregate, mean, mean_interval, standard_deviation
 
 TABLES = {  # what each shows, in a line
@@ -121,8 +121,7 @@ def beside_paper(name: str, runs: Iterable[Run], metric: str = "last") -> Table:
 
     Each task is shown on one dataset; a note names the others.
     """
-    layout, paper = LAYOUTS[name], paper_table(name)
-    tasks = list(dict.fromkeys(task for task, _ in paper))
+    layout, tasks = LAYOUTS[name], tasks_of(name)
     groups = grouped(run for run in runs if run.task in tasks)
     names = dataset_names(groups)
     shown = labelled(_on_one_dataset(groups))

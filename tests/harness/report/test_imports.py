@@ -8,7 +8,7 @@ import sys
 import mopo_bench.harness.runs.records, mopo_bench.tasks.registry
 before = set(sys.modules)
 from mopo_bench.harness.report import plots, tables
-heavy = {"torch", "pandas", "scipy.stats", "gymnasium", "mujoco", "matplotlib", "seaborn"}
+heavy = {"torch", "pandas", "scipy", "gymnasium", "mujoco", "matplotlib", "seaborn"}
 print(*sorted(heavy & (set(sys.modules) - before)))
 """
 
