@@ -16,7 +16,7 @@ from ...tasks.data.hdf5 import read_hdf5
 from ...tasks.data.sources import DatasetRequest, load_dataset
 from ...tasks.registry import all_tasks, get_task
 from ...tasks.task import Task
-from ..report.paper import BATCH, paper_table
+from ..report.paper import DATASET_COLUMNS, HEADINGS, paper_table
 
 SLICE = 100_000  # rows looked at together, so that a batch of millions is inspected in bounded memory
 
@@ -61,8 +61,8 @@ def inspect_dataset(batch: OfflineDataset, task: Task | None) -> dict[str, Any]:
     if task is not None:
         facts |= {"score_mean": task.score(facts["return_mean"]), "score_max": task.score(facts["return_max"])}
         printed = paper_table(task.paper_table) if task.paper_table == "table2" else {}
-        for column, of in BATCH.items():
-            if found := printed.get((task.name, column.title())):
+        for column, of in DATASET_COLUMNS.items():
+            if found := printed.get((task.name, HEADINGS[column])):
                 facts[f"paper_{of}"] = found.mean
     for name in ("observations", "actions"):
         array, singular = getattr(batch, name), name.removesuffix("s")
