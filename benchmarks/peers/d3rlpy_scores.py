@@ -78,7 +78,7 @@ def key(library: str, name: str, seed: int, steps: int) -> Row:
         "library": library,
         "seed": seed,
         "steps": steps,
-        "episodes": task.evaluation_episodes,
+        "episodes": task.evaluation.episodes,
         "version": algorithm.versions["learner"],
         "mopo-bench": versions["mopo-bench"],
         "d3rlpy": d3rlpy.__version__,
@@ -127,7 +127,7 @@ def run_one(library: str, name: str, seed: int, steps: int) -> Row:
     else:
         act = train_theirs(name, problem, seed, steps, library == "d3rlpy-aligned")
     seconds = time.monotonic() - started
-    returns = Evaluator(task).returns(act, [reset_seeds(seed, steps, task.evaluation_episodes)])[0]
+    returns = Evaluator(task).returns(act, [reset_seeds(seed, steps, task.evaluation.episodes)])[0]
     facts = batch.describe()
     values = {
         **machine,

@@ -44,6 +44,11 @@ def paper_table(name: str) -> Mapping[tuple[str, str], PaperNumber]:
     }
 
 
+def tasks_of(name: str) -> tuple[str, ...]:
+    """The tasks of a table of the paper, in its order; `name` is "table1" or "table2"."""
+    return tuple(dict.fromkeys(task for task, _ in paper_table(name)))
+
+
 @cache
 def swapped_cells() -> Mapping[tuple[str, str], float]:
     """The cells of Table 1 that contradict the authors' own raw returns, with the score that these give."""

@@ -75,7 +75,8 @@ def scores(runs: Iterable[Run], metric: str = "last") -> list[dict[str, Any]]:
     rows = []
     for run in runs:
         value = aggregate(run.evaluations, metric) if counts(run) else None
-        score = None if value is None or run.task not in all_tasks() else all_tasks()[run.task].score(value)
+        references = all_tasks()[run.task].references if run.task in all_tasks() else None
+        score = references.score(value) if references and value is not None else None
         row = {"task": run.task, "algorithm": run.algorithm, "seed": run.seed, "steps": last_step(run)}
         rows.append(row | {"data": run.cell["data"]["label"], "return": value, "score": score, "state": run.state})
     return rows
@@ -352,12 +353,12 @@ def _span(numbers: Iterable[int]) -> str:
 
 def _unit(task: str) -> str:
     """A task that is not registered here, such as a plug-in's, is shown in returns."""
-    return "score" if task in all_tasks() and all_tasks()[task].reference_returns else "return"
+    return "score" if task in all_tasks() and all_tasks()[task].references else "return"
 
 
 def _in_unit(unit: str, task: str, value: float) -> float:
-    score = all_tasks()[task].score(value) if unit == "score" else None
-    return value if score is None else score
+    references = all_tasks()[task].references if unit == "score" else None
+    return references.score(value) if references else value
 
 
 def _values(group: Group, metric: str, unit: str) -> list[float]:

@@ -76,7 +76,7 @@ class Cell:
     @property
     def episodes(self) -> int:
         """Of an evaluation."""
-        return self.evaluation_episodes or self.task.evaluation_episodes
+        return self.evaluation_episodes or self.task.evaluation.episodes
 
     def with_seeds(self, *seeds: int) -> Cell:
         return replace(self, seeds=seeds)

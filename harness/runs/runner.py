@@ -96,7 +96,9 @@ def make_plan(
         others = f"; the others run with --tasks {here}" if here else ""
         why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
         raise UserError(f"no batch on this machine for {why}; --batch FILE takes one of your own{others}")
-    budgets = {task.name: steps or (suite.steps.get(task.name) if suite else None) or task.steps for task in chosen_tasks}
+    budgets = {
+        task.name: steps or (suite.steps.get(task.name) if suite else None) or task.evaluation.steps for task in chosen_tasks
+    }
     compilations = {name: decide(compiled, budget, device) for name, budget in budgets.items()}
     cells = []
     for task in chosen_tasks:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...common.errors import unknown
-from ...tasks.registry import all_tasks
+from ..report.paper import tasks_of
 
 ALL_COLUMNS = ("bc", "mopo", "mbpo", "sac", "bear", "brac-p", "brac-v")
 
@@ -28,15 +28,11 @@ class Suite:
     data: str = "auto"  # where batches come from if the user does not say
 
 
-def of_table(name: str) -> tuple[str, ...]:
-    return tuple(task.name for task in all_tasks().values() if task.paper_table == name)
-
-
 def suites() -> dict[str, Suite]:
     """By name; made when asked, so that tasks registered since are in."""
     listed = (
-        Suite("table1", "Table 1 of the paper, every column at MOPO's million steps", of_table("table1")),
-        Suite("table2", "Table 2 of the paper, at the authors' three million steps", of_table("table2"), ALL_COLUMNS[1:]),
+        Suite("table1", "Table 1 of the paper, every column at MOPO's million steps", tasks_of("table1")),
+        Suite("table2", "Table 2 of the paper, at the authors' three million steps", tasks_of("table2"), ALL_COLUMNS[1:]),
         Suite(
             "demo",
             "the main job in small: ten minutes on two cores",

@@ -105,7 +105,7 @@ class Trial:
 
     def run(self) -> None:
         cell = self.cell
-        every = cell.evaluate_every or cell.task.evaluate_every
+        every = cell.evaluate_every or cell.task.evaluation.evaluate_every
         self._begin_segment()
         parent = os.getppid()
         with closing(self.evaluation):

@@ -60,9 +60,9 @@ def files_of(task: Task, version: str = "v0") -> tuple[DataFile, ...]:
     """A task's files of "v0", "v2" or "all". Raises UserError for another version, and for a task that D4RL does not have."""
     if version not in VERSIONS:
         raise UserError(f"unknown version {version!r} of D4RL's data: choose one of {', '.join(VERSIONS)}")
-    if not task.files:
+    if not task.recipe.files:
         raise UserError(f"{task.name} is not a task of D4RL: it has no file to fetch; see `mopo-bench data list`")
-    return tuple(file for file in task.files if version in (file.version, "all"))
+    return tuple(file for file in task.recipe.files if version in (file.version, "all"))
 
 
 def sha256_of(path: Path) -> str:
