@@ -269,7 +269,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=get_task(TASK).steps)
+    parser.add_argument("--steps", type=int, default=get_task(TASK).evaluation.steps)
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
     parser.add_argument("--algorithms", nargs="+", default=list(DIFFERENCES), choices=list(DIFFERENCES))
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")

@@ -231,7 +231,7 @@ def _measured(cell: Cell, groups: Mapping[str, Group], metric: str, names: Mappi
 
 
 def _at_paper_budget(group: Group) -> bool:
-    budget = all_tasks()[group.task].steps
+    budget = all_tasks()[group.task].evaluation.steps
     whole = all(run.state == "done" and last_step(run) >= budget for run in group.runs)
     return whole and group.cell["data"]["source"] == "v0" and not group.overrides
 

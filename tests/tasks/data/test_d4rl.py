@@ -363,7 +363,6 @@ def test_stale_part(content, asked, server, cache):
 
 def test_whole_part_needs_no_server(server, cache):
     put(part_of(cache))
-    put(part_of(cache).with_name("tmpkilled"), b"")
     assert fetch(server.file).read_bytes() == CONTENT
     assert server.seen == [] and leftovers(cache) == []
 
