@@ -22,7 +22,7 @@ from torch import Tensor
 from ...common.settings import Count
 from ...common.streams import torch_stream
 from ...tasks.data.dataset import OfflineDataset
-from ...tasks.task import OfflineProblem, Problem
+from ...tasks.task import OfflineProblem, Rules
 from .networks import Initialiser, Network
 from .optimisation import Adam, AnyNetwork, gradient
 from .replay import Batch, Layout
@@ -51,7 +51,7 @@ class Learner:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: Rules,
         config: Any,
         seeds: Sequence[int],
         *,

@@ -49,16 +49,17 @@ def algorithm_rows() -> list[dict[str, Any]]:
 def task_rows() -> list[dict[str, Any]]:
     """One object per registered task."""
     from ...tasks.registry import all_tasks
+    from ..report.paper import LAYOUTS, tasks_of
 
     return [
         {
             "name": task.name,
             "environment": task.environment,
-            "sizes": f"{task.observation_size}/{task.action_size}",
-            "steps": task.steps,
-            "references": list(task.reference_returns or []),
+            "sizes": f"{task.problem.observation_size}/{task.problem.action_size}",
+            "steps": task.evaluation.steps,
+            "references": list(task.references or []),
             "termination": task.identity()["termination"],
-            "paper": task.paper_table,
+            "paper": next((name for name in LAYOUTS if task.name in tasks_of(name)), ""),
             "from": task.origin,
         }
         for task in all_tasks().values()

@@ -17,14 +17,14 @@ def data_listing() -> list[dict[str, Any]]:
     the states of D4RL's files (by size; `data verify` hashes them); what a batch is made from where there is none."""
     rows = []
     for task in all_tasks().values():
-        states = {file.version: verify(file, hashing=False) for file in task.files}
+        states = {file.version: verify(file, hashing=False) for file in task.recipe.files}
         v0 = states.get("v0", FileState("absent"))
-        label, count = task.regenerated_as, task.regenerated_rows if task.regenerate else None
+        label, count = task.recipe.label, task.recipe.rows if task.recipe.regenerate else None
         if v0.status in ("right size", "accepted"):
             label, count, here = "v0" if v0.status == "right size" else "v0-changed", rows_of(v0.path), "yes"
         elif v0.status != "absent":  # a run refuses it; nothing is made in its place
             label, count, here = "v0", None, f"no: {v0.status}"
-        elif task.regenerate is None:
+        elif task.recipe.regenerate is None:
             label, here = "v0", "no"
         else:
             here = "yes" if regenerated_path(task, DatasetRequest()).exists() else "made when asked for"
@@ -34,9 +34,9 @@ def data_listing() -> list[dict[str, Any]]:
                 "batch": f"{task.name}@{label}",
                 "rows": count,
                 "here": here,
-                "d4rl_file": task.files[0].name if task.files else None,
+                "d4rl_file": task.recipe.files[0].name if task.recipe.files else None,
                 **{version: states[version].status if version in states else None for version in ("v0", "v2")},
-                "made_from": task.regenerated_from or None,
+                "made_from": task.recipe.made_from or None,
             }
         )
     return rows

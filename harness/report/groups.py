@@ -203,8 +203,8 @@ def without_task(name: str) -> str:
 
 def score_of(task: str, value: float) -> float | None:
     """The normalised score of a return; None for a task without references, or not registered here, such as a plug-in's."""
-    tasks = all_tasks()
-    return tasks[task].score(value) if task in tasks else None
+    references = all_tasks()[task].references if task in all_tasks() else None
+    return references.score(value) if references else None
 
 
 def unit_of(task: str) -> str:

@@ -202,7 +202,7 @@ def _measured(entry: Entry, groups: Mapping[str, Group], metric: str, names: Map
 
 def _at_paper_budget(group: Group) -> bool:
     """Whether every seed is done with the paper's steps, on the paper's data and with nothing set otherwise."""
-    budget = all_tasks()[group.task].steps
+    budget = all_tasks()[group.task].evaluation.steps
     whole = all(run.state == "done" and last_step(run) >= budget for run in group.runs)
     return whole and group.data["source"] == "v0" and not group.overrides
 

@@ -162,7 +162,7 @@ class Calibration:
             for_environments = cell.episodes * self._environment_step(cell.task)
             return Costs(
                 step=units.step,
-                evaluation=cell.task.max_episode_steps * (units.evaluation + for_environments),
+                evaluation=cell.task.problem.max_episode_steps * (units.evaluation + for_environments),
                 refresh=units.refresh * config.get("rollout_states", 0) * config.get("rollout_length", 0),
                 fits={stage: unit * units_of_fit(cell, stage) for stage, unit in units.fits.items()},
                 evaluated_beside=min(self.group, evaluation_processes(cell, self.group)),
@@ -227,8 +227,8 @@ class Calibration:
         if key not in self.environment_steps:
             environment = make_environment(task.environment, **task.parameters)
             environment.reset(seed=0)
-            unit = np.random.default_rng(0).uniform(-1, 1, task.action_size).astype(np.float32)
-            action = task.action_box.from_unit(unit)
+            unit = np.random.default_rng(0).uniform(-1, 1, task.problem.action_size).astype(np.float32)
+            action = task.problem.action_box.from_unit(unit)
 
             def step() -> None:
                 if environment.step(action)[2]:
@@ -247,7 +247,7 @@ def sizes_of(cell: Cell, prefix: str = "") -> tuple[Any, ...]:
         if name.startswith(prefix) and name not in multiplied and not isinstance(value, float)
     }
     task, algorithm = cell.task, cell.algorithm
-    sizes = (task.observation_size, task.action_size, cell.episodes, cell.device)
+    sizes = (task.problem.observation_size, task.problem.action_size, cell.episodes, cell.device)
     return (algorithm.learner, algorithm.experience, repr(counts), *sizes)
 
 

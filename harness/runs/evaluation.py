@@ -45,8 +45,8 @@ class Evaluator:
         first = [environment.reset(seed=seed)[0] for environment, seed in zip(environments, flat, strict=True)]
         observations = np.stack(first).astype(np.float32)
         returns, running = np.zeros(len(flat)), list(range(len(flat)))
-        box = task.action_box
-        for _ in range(task.max_episode_steps):
+        box = task.problem.action_box
+        for _ in range(task.problem.max_episode_steps):
             actions = act(observations.reshape(groups, episodes, -1)).reshape(len(flat), -1)
             actions = box.from_unit(actions)
             for index in list(running):

@@ -51,7 +51,7 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
         facts = describe_dataset(load_dataset(task, dataset))
         if facts["dynamics_rows"] < 2:
             raise UserError(f"the dataset of {task.name} needs at least two rows to learn from")
-        steps = of_task(request.steps, task.name) or task.steps
+        steps = of_task(request.steps, task.name) or task.evaluation.steps
         compilation = decide(request.compile, steps, device)
         for each in algorithms:
             config, overrides = configs[task.name, each.name]
@@ -66,8 +66,8 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
                     steps=steps,
                     seeds=request.seeds,
                     results=Path(results).absolute(),  # workers keep the folder in which they were started
-                    evaluate_every=request.evaluate_every or task.evaluate_every,
-                    episodes=request.episodes or task.evaluation_episodes,
+                    evaluate_every=request.evaluate_every or task.evaluation.evaluate_every,
+                    episodes=request.episodes or task.evaluation.episodes,
                     device=device,
                     compilation=compilation,
                     capture=request.capture,

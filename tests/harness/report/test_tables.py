@@ -47,10 +47,10 @@ def test_a_cell_is_numpys_and_scipys_arithmetic(records):
     records.add(returns)
     cell = records.cell()
     task = get_task(HOPPER)
-    assert cell.mean == pytest.approx(np.mean([task.score(value) for value in returns]))
-    assert cell.std == pytest.approx(task.score_std(np.std(returns, ddof=1)))  # no offset, the sample's
+    assert cell.mean == pytest.approx(np.mean([task.references.score(value) for value in returns]))
+    assert cell.std == pytest.approx(task.references.score_std(np.std(returns, ddof=1)))  # no offset, the sample's
     interval = stats.ttest_1samp(returns, 0).confidence_interval()
-    assert (cell.low, cell.high) == pytest.approx(tuple(map(task.score, interval)))
+    assert (cell.low, cell.high) == pytest.approx(tuple(map(task.references.score, interval)))
     assert (cell.seeds, cell.steps, cell.unit) == (3, str(BUDGET), "score")
     assert cell.lines() == ["34.4 ± 8.1", "(28.0 ± 12.4)", f"Δ {cell.mean - 28.0:+.1f}"]
 
@@ -79,7 +79,7 @@ def test_metrics_choose_among_the_evaluations(records):
     records.add([history])
     task = get_task(HOPPER)
     for metric, value in {"last": 700.0, "best": 3000.0, "mean10": np.mean(history[-10:])}.items():
-        assert records.cell(metric=metric).mean == pytest.approx(task.score(value))
+        assert records.cell(metric=metric).mean == pytest.approx(task.references.score(value))
         assert scores(records.runs(), metric)[0]["return"] == pytest.approx(value)
         assert table1(records.runs(), metric).metric == metric
     assert "hindsight" in notes(table1(records.runs(), "best"))
@@ -150,7 +150,7 @@ def test_states_that_give_no_number(records):
     records.add([1000.0, 1100.0], algorithm="sac", states=["done", "running"])
     records.add([[]], algorithm="bc", states=["running"])
     table, task = table1(records.runs()), get_task(HOPPER)
-    assert records.cell().mean == pytest.approx(task.score(1000.0))
+    assert records.cell().mean == pytest.approx(task.references.score(1000.0))
     assert records.cell().lines() == ["31.3", "(28.0 ± 12.4)", "1 diverged"]
     assert records.cell(algorithm="sac").lines()[0].endswith("*")
     assert records.cell(algorithm="bc").lines()[0] == "–"
@@ -164,9 +164,9 @@ def test_overrides_become_columns_of_their_own(records):
     records.add([2000.0, 2000.0], identity="b", overrides={"penalty_coefficient": 5})
     table, task = table1(records.runs()), get_task(HOPPER)
     assert table.columns[-1] == "MOPO [penalty_coefficient=5]"
-    assert records.cell().mean == pytest.approx(task.score(1000.0))
+    assert records.cell().mean == pytest.approx(task.references.score(1000.0))
     variant = records.cell(algorithm="mopo [penalty_coefficient=5]")
-    assert variant.mean == pytest.approx(task.score(2000.0))
+    assert variant.mean == pytest.approx(task.references.score(2000.0))
     assert variant.paper_mean is None
     assert "penalty_coefficient=5 for mopo [penalty_coefficient=5] on hopper-medium" in notes(table)
 
@@ -184,7 +184,7 @@ def test_paper_tables_show_one_data_and_say_so(records, better, worse):
     records.add([1000.0], source=better)
     records.add([2000.0, 2000.0], source=worse, identity="b")
     table = table1(records.runs())
-    assert records.cell().mean == pytest.approx(get_task(HOPPER).score(1000.0))
+    assert records.cell().mean == pytest.approx(get_task(HOPPER).references.score(1000.0))
     assert f"Data hopper-medium@{better}: 1,000 rows, window all, from a policy & <more>." in notes(table)
     assert f"not shown: hopper-medium@{worse}." in notes(table)
 
@@ -192,14 +192,14 @@ def test_paper_tables_show_one_data_and_say_so(records, better, worse):
 def test_among_equal_sources_most_seeds_done_are_shown(records):
     records.add([1000.0, 1000.0], source="regenerated", digest="f" * 16, rows=10)
     records.add([2000.0, 2000.0], source="regenerated", digest="e" * 16, identity="b", states=["done", "running"])
-    assert records.cell().mean == pytest.approx(get_task(HOPPER).score(1000.0))
+    assert records.cell().mean == pytest.approx(get_task(HOPPER).references.score(1000.0))
     assert "not shown: hopper-medium@regenerated (1,000 rows, all, eeeeeeee)." in notes(table1(records.runs()))
 
 
 def test_data_without_a_result_does_not_hide_another(records):
     records.add([1000.0], source="v2")
     records.add([[]], identity="b", states=["failed"])
-    assert records.cell().mean == pytest.approx(get_task(HOPPER).score(1000.0))
+    assert records.cell().mean == pytest.approx(get_task(HOPPER).references.score(1000.0))
 
 
 def test_scores_table_gives_every_data_a_row(records):
@@ -210,9 +210,9 @@ def test_scores_table_gives_every_data_a_row(records):
     table, task = scores_table(records.runs()), get_task(HOPPER)
     kept = {row[1].text: [cell.mean for cell in row if cell.algorithm == "mopo"] for row in table.rows}
     assert kept == {
-        "v0": [pytest.approx(task.score(1000.0))],
-        "v2 (1,000 rows, all, 01234567)": [pytest.approx(task.score(2000.0))],
-        "v2 (7 rows, all, 01234567)": [pytest.approx(task.score(3000.0))],
+        "v0": [pytest.approx(task.references.score(1000.0))],
+        "v2 (1,000 rows, all, 01234567)": [pytest.approx(task.references.score(2000.0))],
+        "v2 (7 rows, all, 01234567)": [pytest.approx(task.references.score(3000.0))],
         "regenerated": [None],
     }
     assert table.columns == ["Task", "Data", "Unit", "MOPO", "SAC", "Batch Mean", "Batch Max"]

@@ -22,7 +22,7 @@ from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
-from mopo_bench.tasks.task import Task
+from mopo_bench.tasks.task import Problem, Task
 from mopo_bench.tasks.terminations import hopper
 from torch._dynamo.utils import counters
 
@@ -174,7 +174,7 @@ def test_learner_that_cannot_be_compiled(compiler, plan, evaluations, monkeypatc
     assert "Branches cannot be compiled" in run.record["traceback"] and run.record["segments"][0]["compiled"] is True
 
 
-HOPPER = Task("hopper", "Hopper-v4", 11, 3, termination=hopper, max_episode_steps=60)
+HOPPER = Task("hopper", "Hopper-v4", Problem(11, 3, hopper, max_episode_steps=60))
 USUAL = {"seed": 4, "random_steps": 50, "evaluate_every": 70, "evaluation_episodes": 2}
 
 

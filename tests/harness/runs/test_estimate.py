@@ -133,7 +133,7 @@ def test_measured_on_point_angle(learners, plan, monkeypatch, tmp_path):
     """Every part takes some time, and nothing is written; another task of the same sizes costs no second measurement."""
     task = get_task("point-angle")
     monkeypatch.setitem(hyperparameters(), "another", hyperparameters()["point-angle"])
-    tasks = [task, replace(task, name="another", discount=0.9)]
+    tasks = [task, replace(task, name="another", problem=replace(task.problem, discount=0.9))]
     here = plan("bc", "mbpo", "mopo", "bear", "brac-v", results=tmp_path / "runs", tasks=tasks, settings={"mopo.tau": 0.5})
     calibration = Calibration()
     found = estimate(here, 2, calibration)
@@ -165,7 +165,9 @@ def test_costs_grow_with_what_is_asked_for(plan, tmp_path):
     assert longer.fits["dynamics"] == pytest.approx(10 * usual.fits["dynamics"])
     _, free = of(**{"dynamics.max_epochs": None})
     assert free.fits["dynamics"] == pytest.approx(EPOCHS / 2 * usual.fits["dynamics"])
-    patient = calibration(replace(cell, task=replace(cell.task, max_episode_steps=2 * cell.task.max_episode_steps)))
+    problem = cell.task.problem
+    longer = replace(cell.task, problem=replace(problem, max_episode_steps=2 * problem.max_episode_steps))
+    patient = calibration(replace(cell, task=longer))
     assert patient.evaluation == pytest.approx(2 * usual.evaluation)
     assert len(calibration.units) == 1
 

@@ -69,8 +69,8 @@ def test_algorithm_version_and_task_change_the_identity(identity):
         identity("bc"),
         identity(sac_with(version=2)),
         identity(Algorithm("another", SAC)),
-        identity(tasks=[replace(task, discount=0.98)]),
-        identity(tasks=[replace(task, max_episode_steps=50)]),
+        identity(tasks=[replace(task, problem=replace(task.problem, discount=0.98))]),
+        identity(tasks=[replace(task, problem=replace(task.problem, max_episode_steps=50))]),
         identity(tasks=[replace(get_task("hopper-random"), name="a")], rows=200),
         identity(tasks=[replace(get_task("hopper-random"), name="b")], rows=200),
     ]
