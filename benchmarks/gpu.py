@@ -71,7 +71,7 @@ def by_group(device: str) -> list[dict[str, Any]]:
     for group in GROUPS:
         for compiled in (False, True):
             forget(device)
-            training = Training("sac", seeds=range(group), device=device, compiled=compiled)
+            training = Training("sac", seeds=range(group), device=device, compiled=compiled, capture=True)
             taken = seconds(lambda training=training: training.steps(STEPS), device)
             facts = {"form": "compiled" if compiled else "eager", "captured": str(training.taken.captured)}
             rows.append({"what": "SAC steps", "group": group, "number": group * STEPS / taken, "unit": "a second", **facts})

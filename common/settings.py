@@ -52,7 +52,7 @@ class Choice:
 
 
 Count = Annotated[int, Range(1)]
-Steps = Annotated[int, Range(0)]
+StepCount = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]

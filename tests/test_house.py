@@ -82,7 +82,7 @@ def test_imports_run_one_way(folder):
 
 def test_the_reader_of_imports_sees_relative_and_inner_ones():
     """Or the tests above would pass on anything."""
-    found = imports(ROOT / "algorithms" / "mbpo.py")
+    found = imports(ROOT / "algorithms" / "learning" / "rollouts.py")
     assert {"torch", "mopo_bench.common.streams", "mopo_bench.algorithms.learning.dynamics.Dynamics"} <= found
     inner = "mopo_bench.harness.report.tables"
     assert inner in imports(ROOT / "harness" / "api.py")

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from ...algorithms.learning.fast.compiling import Compile, checked, compiler_trouble, decide
-from ...algorithms.learning.fast.stepping import StepStreams, updater
+from ...algorithms.learning.fast.stepping import updater
 from ...algorithms.learning.registry import version_of
 from ...algorithms.learning.replay import Layout, Ring
+from ...algorithms.learning.steps import StepStreams
 from ...algorithms.sac import SAC
 from ...common.errors import UserError
 from ...common.streams import derived_seed, numpy_stream

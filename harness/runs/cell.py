@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ...algorithms.learning.experience import Experience
 from ...algorithms.learning.fast.compiling import Compilation
-from ...algorithms.learning.learner import Experience, Learner
+from ...algorithms.learning.learner import Learner
 from ...algorithms.learning.registry import Algorithm, version_of
 from ...tasks.data.dataset import OfflineDataset
 from ...tasks.data.sources import DatasetRequest, load_dataset

@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from ...algorithms.learning.fast.capture import Captured
-from ...algorithms.learning.fast.stepping import BLOCK, Steps
-from ...algorithms.mbpo import CHUNK
+from ...algorithms.learning.fast.stepping import training_steps
+from ...algorithms.learning.rollouts import CHUNK
+from ...algorithms.learning.steps import BLOCK
 from ...tasks.environments import make_environment
 from ...tasks.task import OfflineProblem, Task
 from .cell import Cell, build, load_problem
@@ -180,7 +181,7 @@ class Calibration:
         learner, experience = build(
             short.with_seeds(*range(group)), {name: [state] * group for name, (state, _) in fits.items()}
         )
-        steps = Steps(learner, experience)
+        steps = training_steps(learner, experience)
         numbers, blocks = itertools.count(), itertools.count(cell.steps // BLOCK)
         policy, seen = acting(learner), np.zeros((group, cell.episodes, problem.observation_size), np.float32)
 

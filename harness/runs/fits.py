@@ -11,7 +11,7 @@ from typing import Any
 
 import filelock
 
-from ...algorithms.learning.learner import FitKeeper
+from ...algorithms.learning.stage import FitKeeper
 from .cell import Cell, load_problem
 from .checkpoints import load_tensors, save_tensors, stage_path
 from .machine import describe_machine, prepare_process

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from ...algorithms.learning.fast.compiling import Compile
-from ...algorithms.learning.fast.stepping import CannotCompile, Steps
+from ...algorithms.learning.fast.stepping import CannotCompile, training_steps
 from ...common.errors import WriteError
 from .cell import Cell, build
 from .checkpoints import load_checkpoint, save_checkpoint
@@ -181,7 +181,7 @@ class Trial:
         checkpoints = [load_checkpoint(cell.seed_folder(seed)) for seed in cell.seeds]
         self.records = Records(cell, checkpoints)
         self.step = self._build(checkpoints)
-        self.steps = Steps(self.learner, self.experience, cell.compilation.compiled)
+        self.steps = training_steps(self.learner, self.experience, cell.compilation.compiled, cell.capture)
         processes = evaluation_processes(cell, len(cell.seeds))
         self.evaluation = EvaluationBeside(cell, processes) if processes else EvaluationHere(cell)
         self.pending: Pending | None = None

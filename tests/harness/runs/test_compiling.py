@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 from mopo_bench.algorithms.learning.dynamics import Dynamics
+from mopo_bench.algorithms.learning.experience import Experience
 from mopo_bench.algorithms.learning.fast import compiling
 from mopo_bench.algorithms.learning.fast.compiling import LONG_RUN, Compile, compiler_trouble, decide
-from mopo_bench.algorithms.learning.fast.stepping import BLOCK, StepStreams, updater
-from mopo_bench.algorithms.learning.learner import Experience
+from mopo_bench.algorithms.learning.fast.stepping import updater
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm, task_settings
+from mopo_bench.algorithms.learning.steps import BLOCK, StepStreams
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.collection import collect as collecting

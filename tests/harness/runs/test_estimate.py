@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 from mopo_bench.algorithms.learning.fast import compiling
-from mopo_bench.algorithms.learning.learner import Learner, Stage
+from mopo_bench.algorithms.learning.learner import Learner
 from mopo_bench.algorithms.learning.registry import Algorithm, hyperparameters
+from mopo_bench.algorithms.learning.stage import Stage
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.harness.runs.estimate import COMPILED, EPOCHS, Calibration, Costs, duration, estimate, finished_at, sentences
 from mopo_bench.harness.runs.fits import fit_stage
