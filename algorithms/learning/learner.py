@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...common.settings import Count
 from ...common.streams import torch_stream
+from ...tasks.task import Rules
 from .networks import Initialiser, Network
 from .optimisation import Adam, AnyNetwork, gradient
 from .replay import Batch
