@@ -16,13 +16,13 @@ def test_comparisons_against_scipy(records):
         ["point-angle", "regenerated", "return", "mopo minus sac", "3 and 4", "not clear"],
         ["point-angle", "regenerated", "return", "mopo minus batch max", "3", "clear"],
     ]
-    _, against_sac, against_batch = [row[5] for row in rows]
+    _, against_sac, against_episode = [row[5] for row in rows]
     welch = stats.ttest_ind(mopo, sac, equal_var=False).confidence_interval()
     student = stats.ttest_1samp(mopo, 3000.0).confidence_interval()
     assert against_sac.mean == pytest.approx(12 - 10.5)
     assert (against_sac.low, against_sac.high) == pytest.approx(tuple(welch))
-    assert (against_batch.low, against_batch.high) == pytest.approx(tuple(bound - 3000 for bound in student))
-    assert (against_sac.bold, against_batch.bold) == (False, True)
+    assert (against_episode.low, against_episode.high) == pytest.approx(tuple(bound - 3000 for bound in student))
+    assert (against_sac.bold, against_episode.bold) == (False, True)
 
 
 def compared(table):

@@ -15,7 +15,7 @@ HOPPER = "hopper-medium"
 
 @pytest.fixture
 def awkward():
-    """Every special character of every format, a bold and a plain number, cells of unequal height."""
+    """Every special character of every format, a bold and a plain number, entries of unequal height."""
     nasty = r"a_b & 50% #1 {x} ~ ^ \ | <i> *y* $z$ `c` [b=5]"
     numbers = Entry(
         task="t", algorithm=nasty, unit="score", data="d", steps="10", mean=-1.25, std=0.5, low=-2.0, high=-0.5, seeds=3,

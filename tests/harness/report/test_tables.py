@@ -66,7 +66,7 @@ def test_one_seed_has_no_spread(records):
     assert (cell.std, cell.low, cell.lines()[0]) == (None, None, "16.0")
 
 
-def test_table2_is_in_returns_and_shows_the_batch(records):
+def test_table2_is_in_returns_and_shows_the_datasets_episodes(records):
     records.add([4000.0, 4010.0], "halfcheetah-jump", source="regenerated")
     row = table2(records.runs()).rows[0]
     assert [cell.lines()[0] for cell in row[1:4]] == ["1000.0", "3000.0", "4005.0 ± 7.1"]
