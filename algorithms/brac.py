@@ -37,7 +37,9 @@ class BehaviourPolicy(PretrainedPolicy):
     class Config(BC.Config):
         steps: Count = 1_000_000  # D4RL's script; BRAC's authors took 300 000
 
-    learner, version, title = BC, BC.version, "behaviour policy"
+    learner, version = BC, BC.version
+    title, stream = "behaviour policy", "behaviour"
+    actor: GaussianActor
 
 
 class BRAC(Learner):

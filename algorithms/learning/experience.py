@@ -54,6 +54,19 @@ class Experience:
     def build(self) -> None:
         """For subclasses: whatever else they keep."""
 
+    # For estimates of time. A refresh in small is measured, and multiplied.
+    assumes: ClassVar[str] = ""  # what that takes for granted, as in "no rollout ended early"
+
+    @classmethod
+    def refresh_every(cls, config: Any) -> int | None:
+        """Steps from one refresh to the next; None: there are none, or every step has one and its time is that of the step."""
+        return None
+
+    @classmethod
+    def short_refresh(cls, config: Any, device: str) -> tuple[Any, float]:
+        """A config whose refresh is a small one, at step 0 alone; and how many times longer a real refresh takes."""
+        return config, 1.0
+
     def refresh(self, step: int, learner: Learner) -> None:
         """Called before step `step` (from 0), outside anything compiled: the place for model rollouts."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from ...common.settings import Count
 from ...common.streams import torch_stream
 from ...tasks.task import Rules
+from . import private_torch
 from .networks import Initialiser, Network
 from .optimisation import Adam, AnyNetwork, gradient
 from .replay import Batch
@@ -127,11 +128,11 @@ class Learner:
 
     def follow(self, slow: Network, network: Network, tau: float) -> None:
         """slow <- (1 - tau) slow + tau network."""
-        if torch.compiler.is_compiling():
+        if private_torch.foreach_lerp is None or torch.compiler.is_compiling():
             for old, new in zip(slow.weights, network.weights, strict=True):
                 old.lerp_(new, tau)
         else:
-            torch._foreach_lerp_(slow.weights, network.weights, tau)
+            private_torch.foreach_lerp(slow.weights, network.weights, tau)
 
     def networks(self) -> dict[str, Network]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Network)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -21,12 +22,20 @@ from .steps import TrainingSteps
 class PretrainedPolicy(Stage):
     """The networks with which a learner acts, after `config.steps` steps of it on the dataset.
 
-    A subclass names the `learner`, and its Config is that learner's with `steps` beside. What was fitted is found as
-    attributes, as the learner has them: `self.fitted["behaviour"].actor`.
+    A subclass names the `learner` and the `stream`, and its Config is that learner's with `steps` beside. What was fitted is
+    found under the learner's names: `self.fitted["behaviour"].actor`.
     """
 
     learner: ClassVar[type[Learner]]
-    stream: ClassVar[str] = "behaviour"  # of random numbers: seeds are derived by this name, or they were those of a run
+    stream: ClassVar[str]  # a name by which its seeds are derived, or they were those of a run
+
+    @classmethod
+    def fit_units(cls, config: Any, data: Mapping[str, Any]) -> float:
+        return config.steps
+
+    @classmethod
+    def short_fit(cls, config: Any) -> Any:
+        return replace(config, steps=10)
 
     def __init__(self, problem: OfflineProblem, config: Any, states: Sequence[Mapping[str, Any]]):
         weights = [torch.stack(tensors) for tensors in zip(*(state["weights"] for state in states), strict=True)]

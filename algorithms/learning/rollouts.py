@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,19 @@ class ModelRollouts(Experience):
     def label(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
         """Rewards and terminals, each (S, n), with which a model step enters the ring."""
         return prediction.rewards, prediction.terminals
+
+    assumes = "no rollout ended early"
+
+    @classmethod
+    def refresh_every(cls, config: Config) -> int:
+        return config.rollout_every
+
+    @classmethod
+    def short_refresh(cls, config: Config, device: str) -> tuple[Config, float]:
+        """One chunk of states, for one step."""
+        states = CHUNK[device]
+        short = replace(config, rollout_length=1, rollout_states=states, rollout_every=2**31, retained_rollouts=1)
+        return short, config.rollout_length * config.rollout_states / states
 
     def refresh(self, step: int, learner: Learner) -> None:
         if step % self.config.rollout_every:

@@ -82,6 +82,7 @@ class Cell:
         return {
             "task": self.task.name,
             "algorithm": self.algorithm.name,
+            "about": self.algorithm.describe(self.config),
             "identity": self.identity,
             "config": self.config,
             "overrides": self.overrides,

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from joblib.externals.loky import ProcessPoolExecutor
-from torch.utils._pytree import tree_map
 
 from ...algorithms.learning.learner import Learner
 from ...common.streams import derived_seed
+from ...common.trees import tree_map
 from ...tasks.environments import make_environment
 from ...tasks.task import Task
 from .cell import Cell, build

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from ....common.trees import tree_leaves
 from ..experience import Experience
 from ..learner import Learner
 from ..steps import TrainingSteps, Update

@@ -8,6 +8,7 @@ import torch
 
 from ..experience import Experience
 from ..learner import Learner
+from ..private_torch import is_compiler_error
 from ..steps import TrainingSteps, Update
 from .capture import CapturedSteps, can_capture
 
@@ -39,7 +40,7 @@ def updater(learner: Learner, compiled: bool) -> Update:
         try:
             return graphs[phase](batch, noise)
         except Exception as error:
-            if type(error).__module__ in ("torch._dynamo.exc", "torch._inductor.exc"):
+            if is_compiler_error(error):
                 why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
                 raise CannotCompile(f"{type(learner).__name__} cannot be compiled ({why})") from error
             raise

@@ -17,6 +17,7 @@ from mopo_bench.algorithms.learning.fast.stepping import CannotCompile, training
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.learning.steps import BLOCK, TrainingSteps
 from mopo_bench.algorithms.sac import SAC
+from mopo_bench.common.trees import tree_map
 from support import Group, fitted, settings_for
 
 NAMES = ("bc", "sac", "mbpo", "mopo", "bear", "brac-p", "brac-v")
@@ -41,7 +42,7 @@ def group(algorithm, problem, capture=None, device="cpu", **changes):
 
 def on_device(algorithm, configs, problem, device):
     def moved(state):
-        return torch.utils._pytree.tree_map(lambda each: each.to(device) if isinstance(each, torch.Tensor) else each, state)
+        return tree_map(lambda each: each.to(device) if isinstance(each, torch.Tensor) else each, state)
 
     stages = {
         name: stage(problem, configs[name], [moved(fitted(stage, problem, configs[name], seed)) for seed in SEEDS])
