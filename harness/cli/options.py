@@ -44,7 +44,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         metavar: str | None = each.name.upper()
         if isinstance(each.default, bool):
             kind, metavar = bool | None, None
-        elif each.name == "settings":
+        elif each.name in ("settings", "task_set"):
             kind = list[str] | None
         names = (option_of(each.name), *FORMER.get(each.name, ()))
         option = Annotated[kind, typer.Option(*names, help=each.metadata["help"], metavar=metavar, show_default=False)]
