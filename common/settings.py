@@ -38,8 +38,21 @@ class Increasing:
         return "in increasing order"
 
 
+class Choice:
+    """One of a few words: `Annotated[str, Choice("auto", "cpu", "cuda")]`."""
+
+    def __init__(self, *choices: str):
+        self.choices = choices
+
+    def holds(self, value: str) -> bool:
+        return value in self.choices
+
+    def __str__(self) -> str:
+        return f"of {', '.join(self.choices)}"
+
+
 Count = Annotated[int, Range(1)]
-Steps = Annotated[int, Range(0)]
+StepCount = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derived_seed(seed: int, *name: str | int) -> int:
@@ -15,8 +18,12 @@ def derived_seed(seed: int, *name: str | int) -> int:
 
 
 def torch_stream(seed: int, *name: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of torch for the stream `name` of run `seed`, on that device."""
+    import torch  # takes seconds, and who lists tasks or reads records draws no number
+
     return torch.Generator(device).manual_seed(derived_seed(seed, *name))
 
 
 def numpy_stream(seed: int, *name: str | int) -> np.random.Generator:
+    """A generator of numpy for the stream `name` of run `seed`."""
     return np.random.default_rng(derived_seed(seed, *name))

@@ -1,8 +1,10 @@
-"""Termination and reward functions on batches of (s, a, s'): what a learner may know of a task besides its batch.
+"""Termination functions on batches of (s, a, s'): what a learner may know of a task besides its dataset.
 
 Every function takes `observations` (..., obs), `actions` (..., act) and `next_observations` (..., obs), torch tensors
-of any leading axes with the features last, and returns one number or truth value per leading index (...), on the same
-device. Whether a transition is terminal follows from its next state alone, as in the authors' code of MOPO
+of any leading axes with the features last, and returns one truth value (or number) per leading index (...), on the same
+device. They use methods of tensors alone, so that tasks can be listed without importing torch.
+
+Whether a transition is terminal follows from its next state alone, as in the authors' code of MOPO
 (arXiv 2005.13239), from which the thresholds are.
 """
 
@@ -10,19 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .point_angle import CONTROL_WEIGHT, DIRECTION, SIDEWAYS_LIMIT
 
-Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
-Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Termination = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
 def never(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
     """No state is terminal: halfcheetah, halfcheetah-jump, pendulum."""
-    return torch.zeros(next_observations.shape[:-1], dtype=torch.bool, device=next_observations.device)
+    return next_observations.new_zeros(next_observations.shape[:-1]).bool()
 
 
 def hopper(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
@@ -71,7 +73,7 @@ def point_angle(observations: Tensor, actions: Tensor, next_observations: Tensor
 def point_angle_reward(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
     """r = v' . (cos 30°, sin 30°) - 0.1 |(ax, ay)|^2 - (trim - 0.8 cos(1.5 vx))^2 for actions within [-1, 1]."""
     progress = DIRECTION[0] * next_observations[..., 0] + DIRECTION[1] * next_observations[..., 1]
-    trim_error = actions[..., 2] - 0.8 * torch.cos(1.5 * observations[..., 0])
+    trim_error = actions[..., 2] - 0.8 * (1.5 * observations[..., 0]).cos()
     return progress - CONTROL_WEIGHT * actions[..., :2].square().sum(-1) - trim_error.square()
 
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ...algorithms.learning.fast.compiling import Compile
 from ...common.errors import UserError
 from .options import Clip, Compiled, Data, DataSeed, Json, Rows, checked_count, console, markdown, names, print_rows, text
 
@@ -31,7 +30,7 @@ def data_list(as_json: Json = False) -> None:
 
     Example: mopo-bench data list
     """
-    from .listing import data_listing
+    from ..collection.listing import data_listing
 
     _show(data_listing(), as_json)
 
@@ -106,7 +105,7 @@ def _with_states(task: Any) -> str:
     """D4RL's v2 file where it is here: v0 stores no states; else the regenerated batch."""
     from ...tasks.data.d4rl import d4rl_path
 
-    return "d4rl-v2" if any(file.version == "v2" and d4rl_path(file) for file in task.files) else "regenerated"
+    return "d4rl-v2" if any(file.version == "v2" and d4rl_path(file) for file in task.recipe.files) else "regenerated"
 
 
 @data_app.command("inspect")
@@ -156,10 +155,10 @@ def data_summary(
     Example: mopo-bench data summary --format csv > batches.csv
     """
     from ...tasks.data.sources import DatasetRequest
-    from ...tasks.registry import all_tasks
     from ..collection.inspection import summary
+    from ..report.paper import LAYOUTS, tasks_of
 
-    chosen = _named(tasks) or [task for task in all_tasks().values() if task.paper_table]
+    chosen = _named(tasks or [name for table in LAYOUTS for name in tasks_of(table)])
     _print_table([summary(task, DatasetRequest(data, rows, seed=data_seed)) for task in chosen], format_)
 
 
@@ -172,7 +171,7 @@ def data_collect(
     rows: Annotated[int, typer.Option(help="Rows rolled out from a policy.")] = 1_000_000,
     seed: Annotated[int, typer.Option(help="Seed of training and rollout.")] = 0,
     evaluate_every: Annotated[int, typer.Option(help="Environment steps between evaluations.")] = 1_000,
-    compile_: Compiled = Compile.auto,
+    compile_: Compiled = "auto",
 ) -> None:
     """Makes a task's batch by D4RL's protocol: trains SAC online, then logs it; goes on where it was stopped.
 
@@ -212,7 +211,7 @@ def data_relabel(
 
     Example: mopo-bench data relabel collected/ant-angle.hdf5 --reward ant-angle --set angle=45 --out ant-45.hdf5
     """
-    from ...tasks.rewards import relabel_file
+    from ...tasks.data.relabelling import relabel_file
 
     if "" not in sys.path:
         sys.path.insert(0, "")  # a module beside the data is found, as `python -m` would
@@ -259,7 +258,7 @@ def _d4rl_files(tasks: list[str] | None, version: str) -> list[tuple[str, Any]]:
     from ...tasks.data.d4rl import files_of
     from ...tasks.registry import all_tasks
 
-    chosen = _named(tasks) or [task for task in all_tasks().values() if task.files]
+    chosen = _named(tasks) or [task for task in all_tasks().values() if task.recipe.files]
     return [(task.name, file) for task in chosen for file in files_of(task, version)]
 
 

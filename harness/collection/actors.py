@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...common.streams import derived_seed
-from ...tasks.data.behaviour_policies import BUNDLED, BehaviourPolicy, bundled_policies
+from ...tasks.data.behaviour_policies import BehaviourPolicy, bundled_policies
+from ...tasks.data.recipes import BUNDLED
 from ...tasks.registry import get_task
 from ..runs.evaluation import Evaluator
 from ..runs.machine import prepare_process
@@ -47,5 +48,5 @@ def evaluate_actors(episodes: int) -> Iterator[dict[str, Any]]:
                 "episodes": episodes,
                 "return_mean": round(float(returns.mean()), 1),
                 "return_std": round(float(returns.std(ddof=1)), 1),
-                "score": None if task.reference_returns is None else round(task.score(float(returns.mean())) or 0.0, 1),
+                "score": round(task.references.score(float(returns.mean())), 1) if task.references else None,
             }

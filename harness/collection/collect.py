@@ -19,20 +19,23 @@ import numpy as np
 import torch
 
 from ...algorithms.learning.fast.compiling import Compile, checked, compiler_trouble, decide
-from ...algorithms.learning.fast.stepping import StepStreams, updater
+from ...algorithms.learning.fast.stepping import updater
 from ...algorithms.learning.registry import version_of
 from ...algorithms.learning.replay import Layout, Ring
+from ...algorithms.learning.steps import StepStreams
 from ...algorithms.sac import SAC
 from ...common.errors import UserError
 from ...common.streams import derived_seed, numpy_stream
 from ...tasks.data.behaviour_policies import BehaviourPolicy, roll_out
 from ...tasks.data.dataset import COLUMNS, OfflineDataset
 from ...tasks.data.hdf5 import write_hdf5
+from ...tasks.data.relabelling import with_own_rewards
 from ...tasks.environments import make_environment, recorded_step
 from ...tasks.task import Task
+from ..runs.checkpoints import load_tensors, save_tensors
 from ..runs.evaluation import Evaluator, reset_seeds
 from ..runs.machine import describe_machine, prepare_process
-from ..runs.records import csv_text, identity_hash, load_tensors, save_tensors, write_text
+from ..runs.records import csv_text, identity_hash, write_text
 
 
 @dataclass(frozen=True)
@@ -111,9 +114,9 @@ class Collection:
 
 def medium_return(task: Task) -> float:
     """A third of the expert's return, where D4RL stopped its *medium* policies."""
-    if task.reference_returns is None:
+    if task.references is None:
         raise UserError(f"{task.name} has no expert to be a third of: say where to stop with --target or --steps")
-    return task.reference_returns[1] / 3
+    return task.references.max / 3
 
 
 def collect(
@@ -129,13 +132,13 @@ def collect(
 ) -> OfflineDataset:
     """The task's batch by D4RL's protocol, also written to `folder/NAME.hdf5`; training goes on from what the folder holds.
 
-    The parts of `Task.protocol`, one after another: *random*, *medium* and *expert* are `rows` steps of the stochastic policy,
-    of a randomly initialised one, of the first that reached the target and of the best; *mixed* is the replay buffer up to the
-    medium policy, *replay* all of it; *policy* (of a task without protocol) is rows of the last policy. Where the batch was
-    logged under another reward, all of it is relabelled. `steps`: training steps at most, 1M by default, as in the paper;
+    The parts of the recipe's `protocol`, one after another: *random*, *medium* and *expert* are `rows` steps of the stochastic
+    policy, of a randomly initialised one, of the first that reached the target and of the best; *mixed* is the replay buffer up
+    to the medium policy, *replay* all of it; *policy* (of a task without protocol) is rows of the last policy. Where the batch
+    was logged under another reward, all of it is relabelled. `steps`: training steps at most, 1M by default, as in the paper;
     compiled: "auto", "on" (True) or "off" (False), see `compiling.py`; `options`: of `Collection`.
     """
-    protocol = task.protocol or ("policy",)
+    protocol = task.recipe.protocol or ("policy",)
     to_medium = {"medium", "mixed", "expert"} & set(protocol)
     if target is None and (to_medium or (protocol == ("policy",) and steps is None)):
         target = medium_return(task)
@@ -155,7 +158,7 @@ def collect(
                     "go on with a larger --steps, or lower --target"
                 )
             parts = [_part(part, trainer, folder, rows) for part in protocol]
-        batch = task.relabelled(joined(parts))
+        batch = with_own_rewards(joined(parts), task)
         notes = {"source": "collected", "task": task.name, "protocol": list(protocol), "command": plan.command(rows=rows)}
         batch = replace(batch, provenance={**batch.provenance, **notes})
         write_hdf5(batch, folder / f"{task.name}.hdf5")
@@ -231,8 +234,8 @@ class OnlineTrainer:
         self.plan, self.task = plan, plan.task.as_collected()
         task = self.task
         self.learner = SAC(task.problem, SAC.Config(), [plan.seed])
-        self.layout = Layout(task.observation_size, task.action_size)
-        self.buffer = Ring(1, plan.steps + task.max_episode_steps, self.layout.width, torch.float32, "cpu")
+        self.layout = Layout(task.problem.observation_size, task.problem.action_size)
+        self.buffer = Ring(1, plan.steps + task.problem.max_episode_steps, self.layout.width, torch.float32, "cpu")
         self.environment = make_environment(task.environment, **task.parameters)
         self.evaluator = Evaluator(task)
         self.streams = StepStreams(self.learner)
@@ -246,19 +249,21 @@ class OnlineTrainer:
 
     def episode(self) -> None:
         """One episode of exploration, with one update after each of its steps once the random steps are over."""
-        plan, task, box = self.plan, self.task, self.task.action_box
+        plan, task, problem = self.plan, self.task, self.task.problem
         stream = numpy_stream(plan.seed, task.environment, "exploration", len(self.episode_ends))
-        noise = stream.standard_normal((task.max_episode_steps, 1, 1, task.action_size)).astype(np.float32)
-        uniform = stream.uniform(-1, 1, (task.max_episode_steps, task.action_size)).astype(np.float32)
+        noise = stream.standard_normal((problem.max_episode_steps, 1, 1, problem.action_size)).astype(np.float32)
+        uniform = stream.uniform(-1, 1, (problem.max_episode_steps, problem.action_size)).astype(np.float32)
         observation, _ = self.environment.reset(seed=derived_seed(plan.seed, "exploration", len(self.episode_ends)) % 2**31)
         total = 0.0
-        for step in range(task.max_episode_steps):
+        for step in range(problem.max_episode_steps):
             if self.steps < plan.random_steps:
                 action = uniform[step]
             else:
                 seen = torch.as_tensor(observation, dtype=torch.float32).view(1, 1, -1)
                 action = self.learner.act(seen, torch.as_tensor(noise[step]))[0, 0].numpy()
-            successor, reward, terminated, extras = recorded_step(self.environment, box.from_unit(action), task.recorded)
+            successor, reward, terminated, extras = recorded_step(
+                self.environment, problem.action_box.from_unit(action), task.recipe.recorded
+            )
             row = np.empty(self.layout.width, np.float32)
             self.layout.fill(row, observation, action, reward, not terminated, successor)
             self.buffer.write(0, torch.as_tensor(row)[None])
@@ -331,7 +336,7 @@ class OnlineTrainer:
 
     def replay(self) -> OfflineDataset:
         """Every transition so far, in order, with the environment's own actions."""
-        size, box = self.buffer.size[0], self.task.action_box
+        size, box = self.buffer.size[0], self.task.problem.action_box
         rows = self.layout.batch(self.buffer.rows[:, :size])
         terminals = rows.alive[0].numpy() == 0
         timeouts = np.zeros(size, bool)

@@ -16,7 +16,7 @@ from ...tasks.data.hdf5 import read_hdf5
 from ...tasks.data.sources import DatasetRequest, load_dataset
 from ...tasks.registry import all_tasks, get_task
 from ...tasks.task import Task
-from ..report.paper import BATCH, paper_table
+from ..report.paper import DATASET_COLUMNS, HEADINGS, paper_table
 
 SLICE = 100_000  # rows looked at together, so that a batch of millions is inspected in bounded memory
 
@@ -59,10 +59,11 @@ def inspect_dataset(batch: OfflineDataset, task: Task | None) -> dict[str, Any]:
         "episode_length_max": int(lengths.max()),
     }
     if task is not None:
-        facts |= {"score_mean": task.score(facts["return_mean"]), "score_max": task.score(facts["return_max"])}
-        printed = paper_table(task.paper_table) if task.paper_table == "table2" else {}
-        for column, of in BATCH.items():
-            if found := printed.get((task.name, column.title())):
+        for of in ("mean", "max"):
+            facts[f"score_{of}"] = task.references.score(facts[f"return_{of}"]) if task.references else None
+        printed = paper_table("table2")
+        for column, of in DATASET_COLUMNS.items():
+            if found := printed.get((task.name, HEADINGS[column])):
                 facts[f"paper_{of}"] = found.mean
     for name in ("observations", "actions"):
         array, singular = getattr(batch, name), name.removesuffix("s")
@@ -108,8 +109,8 @@ def oddities(batch: OfflineDataset, task: Task | None, facts: dict[str, Any]) ->
     if task is None and facts["repaired"]:
         found.append("where episodes end was only counted: name the task with --task, and it is found from the data")
     if task is not None:
-        if too_long := int((batch.episode_lengths() > task.max_episode_steps).sum()):
-            found.append(f"{too_long:,} episodes are longer than {task.max_episode_steps} steps")
+        if too_long := int((batch.episode_lengths() > task.problem.max_episode_steps).sum()):
+            found.append(f"{too_long:,} episodes are longer than {task.problem.max_episode_steps} steps")
         if wrong := _against_the_rule(batch, task):
             found.append(f"{wrong:,} rows are terminal where the task's rule is not, or the other way round")
     both = int((batch.terminals & batch.timeouts).sum())
@@ -138,6 +139,6 @@ def _against_the_rule(batch: OfflineDataset, task: Task) -> int:
     for first in range(0, len(batch), SLICE):
         rows = slice(first, first + SLICE)
         arrays = (batch.observations[rows], batch.actions[rows], batch.next_observations[rows])
-        over = task.termination(*(torch.tensor(array) for array in arrays)).numpy()
+        over = task.problem.termination(*(torch.tensor(array) for array in arrays)).numpy()
         wrong += int(((over != batch.terminals[rows]) & usable[rows]).sum())
     return wrong

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from joblib.externals.loky import ProcessPoolExecutor
-from torch.utils._pytree import tree_map
 
 from ...algorithms.learning.learner import Learner
 from ...common.streams import derived_seed
+from ...common.trees import tree_map
 from ...tasks.environments import make_environment
 from ...tasks.task import Task
-from .cell import Cell, built, fit_stage
+from .cell import Cell, build
+from .fits import fit_stage
 from .interrupts import ignore_interrupts, interrupts_held
 from .machine import prepare_process, usable_cores
 
@@ -44,8 +45,8 @@ class Evaluator:
         first = [environment.reset(seed=seed)[0] for environment, seed in zip(environments, flat, strict=True)]
         observations = np.stack(first).astype(np.float32)
         returns, running = np.zeros(len(flat)), list(range(len(flat)))
-        box = task.action_box
-        for _ in range(task.max_episode_steps):
+        box = task.problem.action_box
+        for _ in range(task.problem.max_episode_steps):
             actions = act(observations.reshape(groups, episodes, -1)).reshape(len(flat), -1)
             actions = box.from_unit(actions)
             for index in list(running):
@@ -139,6 +140,6 @@ def evaluate(cell: Cell, state: dict[str, Any], resets: Sequence[int]) -> np.nda
     learners = _at_hand["learners"]
     if cell.seeds not in learners:
         fits = {name: [fit_stage(cell, name, seed)["state"] for seed in cell.seeds] for name in cell.algorithm.stages}
-        learners[cell.seeds] = built(cell, fits)[0]
+        learners[cell.seeds] = build(cell, fits)[0]
     learners[cell.seeds].load_states([as_tensors(state)])
     return _at_hand["evaluator"].returns(acting(learners[cell.seeds]), [resets])

@@ -18,10 +18,9 @@ from ...common.streams import numpy_stream
 from ..environments import make_environment, recorded_step
 from ..task import Task
 from .dataset import OfflineDataset
-from .hdf5 import read_hdf5
+from .recipes import BUNDLED
 
 RECIPE_VERSION = 2  # raised by hand when the same policy would give another batch; a batch in the cache is then made anew
-BUNDLED = resources.files(__package__) / "bundled"
 EPISODES_AT_ONCE = 10  # of one batch; part of what it is, since a product of 10 rows may round differently from one of 1
 
 
@@ -65,7 +64,7 @@ class BehaviourPolicy:
     def random(cls, task: Task, seed: int, hidden: tuple[int, ...] = (256, 256)) -> BehaviourPolicy:
         """A randomly initialised policy, PyTorch's default initialisation: D4RL v0's *random*."""
         generator = numpy_stream(seed, task.environment, "random policy")
-        sizes = (task.observation_size, *hidden, 2 * task.action_size)
+        sizes = (task.problem.observation_size, *hidden, 2 * task.problem.action_size)
         weights = []
         for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
             for shape in ((size_in, size_out), (1, size_out)):
@@ -141,7 +140,7 @@ _Columns = dict[str, np.ndarray]  # of an episode, a row per step
 
 def _episodes(task: Task, policy: BehaviourPolicy, rows: int, seed: int, first: int) -> list[_Columns]:
     """Whole episodes of at least `rows` rows in all (of none, where that is below 1), numbered from `first` on."""
-    box = task.action_box
+    box = task.problem.action_box
     slots: list[_Episode] = []
     finished: dict[int, _Columns] = {}
     rows_ready, started, next_in_order = 0, first, first
@@ -169,60 +168,15 @@ class _Episode:
     def __init__(self, number: int, environment: Any, task: Task, seed: int):
         self.number, self.environment, self.task = number, environment, task
         generator = numpy_stream(seed, task.environment, "episode", number)
-        self.noise = generator.standard_normal((task.max_episode_steps, task.action_size)).astype(np.float32)
+        self.noise = generator.standard_normal((task.problem.max_episode_steps, task.problem.action_size)).astype(np.float32)
         self.observation, _ = environment.reset(seed=int(generator.integers(2**31)))
         self.steps: list[dict[str, Any]] = []
 
     def step(self, action: np.ndarray) -> bool:
         task = self.task
-        successor, reward, terminated, stored = recorded_step(self.environment, action, task.recorded)
-        timeout = not terminated and len(self.steps) + 1 == task.max_episode_steps
+        successor, reward, terminated, stored = recorded_step(self.environment, action, task.recipe.recorded)
+        timeout = not terminated and len(self.steps) + 1 == task.problem.max_episode_steps
         row = (np.float32(self.observation), action, np.float32(reward), np.float32(successor), terminated, timeout)
         self.steps.append({**dict(zip(self.columns, row, strict=True)), **stored})
         self.observation = successor
         return terminated or timeout
-
-
-@dataclass(frozen=True)
-class FromPolicies:
-    """A recipe: rolls out the bundled policies `parts` in turn, (name, share of the rows) each, as the task's batch was logged,
-    and gives the rows the task's reward. With `collections`, the policies are of several training runs, name-0, name-1, ...,
-    and the batch's seed chooses among them."""
-
-    parts: tuple[tuple[str, float], ...]
-    collections: int = 0
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        names = [name for name, _ in self.parts]
-        return tuple(f"{name}-{run}.npz" for name in names for run in range(self.collections)) or tuple(
-            f"{n}.npz" for n in names
-        )
-
-    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
-        policies = []
-        for name, share in self.parts:
-            found = bundled_policies(f"{name}-{seed % self.collections}" if self.collections else name)
-            policies += [(policy, share / len(found)) for policy in found]
-        return task.relabelled(roll_out(task.as_collected(), policies, rows, seed))
-
-
-@dataclass(frozen=True)
-class FromBundledDataset:
-    """A recipe for a small batch that comes whole with the package; the seed has no part in it."""
-
-    name: str
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return (f"{self.name}.hdf5",)
-
-    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
-        with resources.as_file(BUNDLED / self.files[0]) as path:
-            batch = read_hdf5(path, action_low=task.action_low, action_high=task.action_high)
-        return batch.head(rows)
-
-
-def from_random_policy(task: Task, rows: int, seed: int) -> OfflineDataset:
-    """A recipe: D4RL v0's *random*."""
-    return roll_out(task, BehaviourPolicy.random(task, seed), rows, seed)

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 import filelock
 import platformdirs
-import pooch
 from rich.progress import Progress
 
 from ...common.errors import UserError
@@ -60,9 +59,9 @@ def files_of(task: Task, version: str = "v0") -> tuple[DataFile, ...]:
     """A task's files of "v0", "v2" or "all". Raises UserError for another version, and for a task that D4RL does not have."""
     if version not in VERSIONS:
         raise UserError(f"unknown version {version!r} of D4RL's data: choose one of {', '.join(VERSIONS)}")
-    if not task.files:
+    if not task.recipe.files:
         raise UserError(f"{task.name} is not a task of D4RL: it has no file to fetch; see `mopo-bench data list`")
-    return tuple(file for file in task.files if version in (file.version, "all"))
+    return tuple(file for file in task.recipe.files if version in (file.version, "all"))
 
 
 def sha256_of(path: Path) -> str:
@@ -183,7 +182,7 @@ def fetch(
         accept = None
     sources = _sources(file, mirror)
     path = _place(file)
-    work = path.parent / "partial" / file.name  # of this file alone: lock, what has come so far, pooch's own temporary file
+    work = path.parent / "partial" / file.name  # of this file alone: its lock, and what has come so far
     with cache_trouble(path.parent):
         if here := _here(file, accept):
             return here
@@ -198,8 +197,6 @@ def fetch(
         with filelock.FileLock(work / "lock"):
             if here := _here(file, accept):  # another process was first
                 return here
-            for stray in work.glob("tmp*"):  # of a process that was killed
-                stray.unlink()
             with reporting(progress, file) as report:
                 _retrieve(file, sources, work, accept, patience, report)
     return path
@@ -240,34 +237,20 @@ def _sources(file: DataFile, mirror: str | None) -> list[str] | list[Path]:
 def _retrieve(
     file: DataFile, sources: list[str] | list[Path], work: Path, accept: str | None, patience: Patience, report: Report
 ) -> None:
-    """From the first source that has it, through pooch's check of the SHA-256, into its place."""
+    """Brings the file from the first source that has it, and puts it into its place once its SHA-256 is the wanted one."""
     wanted = accept or file.sha256
     part = work / f"{wanted[:8]}.part"
-    size = None if accept else file.bytes  # of a changed file nobody knows it before
-
-    def download(url: str, out: str, _: Any) -> None:
-        went_on = part.exists()
-        bring(file, source, part, size, patience, report)
-        if went_on and _hashed(part) != wanted:  # begun from another source, or before the file changed
-            part.unlink()
-            bring(file, source, part, size, patience, report)
-        if (found := _hashed(part)) != wanted:
-            part.unlink()
-            raise _refusal(file, source, found, accept)
-        os.replace(part, out)
-
     missing = []
     for source in sources:
         try:
-            pooch.get_logger().setLevel("WARNING")  # the bar says it already
-            whole = pooch.retrieve(str(source), known_hash=wanted, fname=file.name, path=work, downloader=download)
+            _bring_verified(file, source, part, accept, patience, report)
         except NotThere as error:
             missing.append(f"{shown(source)} ({error})")
             continue
         path = _place(file)
         if accept:
-            _accept(file, accept, os.path.getsize(whole), shown(source))
-        os.replace(whole, path)
+            _accept(file, accept, part.stat().st_size, shown(source))
+        os.replace(part, path)
         if not accept:
             _record(path).unlink(missing_ok=True)
         for rest in work.glob("*.part"):
@@ -277,6 +260,22 @@ def _retrieve(
         f"{file.name} is not at {' nor at '.join(missing)}: name another source with --mirror (a URL or a folder), "
         f"or put the file into {_place(file).parent}"
     )
+
+
+def _bring_verified(
+    file: DataFile, source: str | Path, part: Path, accept: str | None, patience: Patience, report: Report
+) -> None:
+    """Makes `part` the wanted file, or deletes it and raises UserError."""
+    wanted = accept or file.sha256
+    size = None if accept else file.bytes  # of a changed file nobody knows it before
+    resumed = part.exists()
+    bring(file, source, part, size, patience, report)
+    if resumed and _hashed(part) != wanted:  # begun from another source, or before the file changed
+        part.unlink()
+        bring(file, source, part, size, patience, report)
+    if (found := _hashed(part)) != wanted:
+        part.unlink()
+        raise _refusal(file, source, found, accept)
 
 
 def _refusal(file: DataFile, source: str | Path, found: str, accept: str | None) -> UserError:

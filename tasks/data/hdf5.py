@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...common.errors import UserError
 from ...common.files import replace_file, reserve
@@ -35,8 +36,8 @@ def read_hdf5(
     *,
     observation_size: int | None = None,
     action_size: int | None = None,
-    action_low: float | np.ndarray = -1.0,
-    action_high: float | np.ndarray = 1.0,
+    action_low: ArrayLike = -1.0,
+    action_high: ArrayLike = 1.0,
     max_episode_steps: int = 1000,
     kinematics: str | None = None,
     clip_actions: bool = False,
@@ -241,7 +242,7 @@ def _converted(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndar
     return values, bad.any(axis=1) if bad.ndim == 2 else bad, "not finite as float32"
 
 
-def _clip(path: Path, actions: np.ndarray, low: float | np.ndarray, high: float | np.ndarray, clip: bool) -> int:
+def _clip(path: Path, actions: np.ndarray, low: ArrayLike, high: ArrayLike, clip: bool) -> int:
     """Clips the actions into their box, in place; gives how many rows were outside by more than the tolerance."""
     low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
     outside, worst, worst_row = 0, -np.inf, 0

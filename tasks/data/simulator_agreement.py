@@ -38,7 +38,7 @@ def replay_physics(batch: OfflineDataset, task: Task, rows: int = 5_000, seed: i
     errors = np.array([_step_again(batch, environment, row) for row in chosen])
     facts: dict[str, Any] = {"rows": len(chosen)}
     for name, values in (("observation", errors[:, 0]), ("reward", errors[:, 1])):
-        if name == "reward" and task.collected_under:
+        if name == "reward" and task.recipe.collected_under:
             continue
         facts |= {
             f"{name}_error_median": float(np.median(values)),

@@ -14,11 +14,12 @@ import mujoco
 
 from ...common.errors import UserError
 from ..task import DataFile, Task, name_of
-from .behaviour_policies import BUNDLED, RECIPE_VERSION
+from .behaviour_policies import RECIPE_VERSION
 from .d4rl import cache_folder, cache_trouble, check_file, d4rl_path, sha256_of
 from .dataset import OfflineDataset
 from .hdf5 import write_hdf5
 from .memory_mapped import mapped
+from .recipes import BUNDLED
 
 SOURCES = ("auto", "d4rl", "d4rl-v2", "regenerated")
 
@@ -71,11 +72,11 @@ def why_missing(task: Task, request: DatasetRequest) -> str | None:
     """Why there is no such batch on this machine, in a few words; None where there is one. Reads and makes nothing."""
     if request.file is not None or _d4rl_here(task, request.source):
         return None
-    file = next((file.name for file in task.files if file.version == _version(request.source)), None)
+    file = next((file.name for file in task.recipe.files if file.version == _version(request.source)), None)
     if request.source.startswith("d4rl"):
         fetch = f"`mopo-bench data fetch {task.name} --version {_version(request.source)}` brings it"
         return f"D4RL's {file} is not in {cache_folder() / 'd4rl'}; {fetch}" if file else "it is not a task of D4RL"
-    if task.regenerate is None:
+    if task.recipe.regenerate is None:
         return "no policy of it is bundled" + (f", and {file} is not in {cache_folder() / 'd4rl'}" if file else "")
     return None
 
@@ -85,22 +86,23 @@ def _version(source: str) -> str:
 
 
 def _d4rl_here(task: Task, source: str) -> tuple[DataFile, Path] | None:
-    for file in task.files:
+    for file in task.recipe.files:
         if source != "regenerated" and file.version == _version(source) and (path := d4rl_path(file)):
             return file, path
     return None
 
 
 def _read(task: Task, path: Path, request: DatasetRequest, provenance: dict[str, Any]) -> OfflineDataset:
+    problem = task.problem
     return mapped(
         path,
         cache_folder() / "arrays",
-        observation_size=task.observation_size,
-        action_size=task.action_size,
-        action_low=task.action_low,
-        action_high=task.action_high,
-        max_episode_steps=task.max_episode_steps,
-        kinematics=task.kinematics,
+        observation_size=problem.observation_size,
+        action_size=problem.action_size,
+        action_low=problem.action_box.low,
+        action_high=problem.action_box.high,
+        max_episode_steps=problem.max_episode_steps,
+        kinematics=task.recipe.kinematics,
         clip_actions=request.clip_actions,
         provenance={"label": f"{task.name}@{provenance['source']}", **provenance},
     )
@@ -108,38 +110,42 @@ def _read(task: Task, path: Path, request: DatasetRequest, provenance: dict[str,
 
 def _regenerated(task: Task, request: DatasetRequest) -> OfflineDataset:
     """Made once and kept in the cache; two processes that want the same one at once make it once."""
-    assert task.regenerate is not None
-    rows, path = request.rows or task.regenerated_rows, regenerated_path(task, request)
+    assert task.recipe.regenerate is not None
+    rows, path = request.rows or task.recipe.rows, regenerated_path(task, request)
     with cache_trouble(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path.with_suffix(".lock"))
         lock.acquire()
     try:
         if not path.exists():
-            batch = task.regenerate(task, rows, request.seed)
+            batch = task.recipe.regenerate(task, rows, request.seed)
             with cache_trouble(path.parent):
                 write_hdf5(batch, path, compression="lzf")
     finally:
         lock.release()
-    notes = {"source": task.regenerated_as, "from": task.regenerated_from}
+    notes = {"source": task.recipe.label, "from": task.recipe.made_from}
     if request.seed:  # another batch, in some tasks of another training run
-        notes["label"] = f"{task.name}@{task.regenerated_as}-seed{request.seed}"
+        notes["label"] = f"{task.name}@{task.recipe.label}-seed{request.seed}"
     return _read(task, path, request, notes)
 
 
 def regenerated_path(task: Task, request: DatasetRequest) -> Path:
     """Where the task's regenerated batch is kept, or will be."""
-    name = f"{task.name}-{request.rows or task.regenerated_rows}-seed{request.seed}-{_recipe_digest(task)}.hdf5"
+    name = f"{task.name}-{request.rows or task.recipe.rows}-seed{request.seed}-{_recipe_digest(task)}.hdf5"
     return cache_folder() / "regenerated" / name
 
 
 def _recipe_digest(task: Task) -> str:
     """Of what a regenerated batch is made from: bundled files, rules and parameters, recipe, versions of the simulator."""
-    recipe = task.regenerate if is_dataclass(task.regenerate) else _name(task.regenerate)
-    logged = (sorted(task.collected_under.items()), task.recorded, task.reward and _name(task.reward))
-    versions = (RECIPE_VERSION, getattr(task.regenerate, "version", 1), gymnasium.__version__, mujoco.__version__)
+    recipe = task.recipe.regenerate if is_dataclass(task.recipe.regenerate) else _name(task.recipe.regenerate)
+    logged = (
+        sorted(task.recipe.collected_under.items()),
+        task.recipe.recorded,
+        task.recipe.reward and _name(task.recipe.reward),
+    )
+    versions = (RECIPE_VERSION, getattr(task.recipe.regenerate, "version", 1), gymnasium.__version__, mujoco.__version__)
     state = hashlib.sha256(repr((task.identity(), recipe, logged, versions)).encode())
-    for name in getattr(task.regenerate, "files", ()):
+    for name in getattr(task.recipe.regenerate, "files", ()):
         state.update((BUNDLED / name).read_bytes())
     return state.hexdigest()[:8]
 

@@ -5,9 +5,10 @@ import pytest
 from mopo_bench.common.errors import UserError
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, roll_out
 from mopo_bench.tasks.data.hdf5 import read_hdf5, write_hdf5
+from mopo_bench.tasks.data.relabelling import relabel, relabel_file, with_own_rewards
 from mopo_bench.tasks.environments import make_environment
 from mopo_bench.tasks.registry import get_task
-from mopo_bench.tasks.rewards import REWARDS, TORSO_HEIGHT, find_reward, relabel, relabel_file
+from mopo_bench.tasks.rewards import REWARDS, TORSO_HEIGHT, find_reward
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +32,13 @@ VARIANTS = [
 def test_reward_is_the_environments(name, variant, logs):
     """An environment of that variant, brought through the same actions, pays what the logs are relabelled with."""
     task, batch = get_task(name).with_parameters(**variant), logs[name]
-    relabelled = task.relabelled(batch)
+    relabelled = with_own_rewards(batch, task)
     environment = make_environment(task.environment, **task.parameters)
     from mopo_bench.common.streams import numpy_stream
 
     for number, (start, stop) in enumerate(zip(*batch.episodes(), strict=True)):
         generator = numpy_stream(1, task.environment, "episode", number)
-        generator.standard_normal((task.max_episode_steps, task.action_size))
+        generator.standard_normal((task.problem.max_episode_steps, task.problem.action_size))
         environment.reset(seed=int(generator.integers(2**31)))
         for row in range(start, stop):
             _, reward, *_ = environment.step(batch.actions[row])
@@ -52,12 +53,12 @@ def test_nothing_added_is_the_behaviour_reward(name, nothing, logs):
     batch = logs[name]
     again = relabel(batch, REWARDS[name], {nothing: 0.0}, name)
     np.testing.assert_allclose(again.rewards, batch.rewards, atol=1e-5)
-    assert np.abs(get_task(name).relabelled(batch).rewards - batch.rewards).max() > 0.05
+    assert np.abs(with_own_rewards(batch, get_task(name)).rewards - batch.rewards).max() > 0.05
 
 
 def test_only_the_rewards_change(logs):
     batch = logs["ant-angle"]
-    again = get_task("ant-angle").relabelled(batch)
+    again = with_own_rewards(batch, get_task("ant-angle"))
     for name in ("observations", "actions", "next_observations", "terminals", "timeouts", "valid_next"):
         assert np.array_equal(getattr(again, name), getattr(batch, name))
     assert again.digest() != batch.digest()

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from mopo_bench.harness.collection import actors
-from mopo_bench.harness.runs.runner import load_runs
+from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.tasks import registry
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, bundled_policies, roll_out
 from mopo_bench.tasks.data.hdf5 import read_hdf5, write_hdf5
@@ -39,16 +39,16 @@ def mirror(tmp_path, monkeypatch, cache):
     log = roll_out(task, BehaviourPolicy.random(task, 0), 200, seed=1)
     folder = tmp_path / "mirror"
     folder.mkdir()
-    v0, v2 = task.files
+    v0, v2 = task.recipe.files
     with h5py.File(folder / v0.name, "w") as file:
         for name in ("observations", "actions", "rewards", "terminals"):
             file[name] = getattr(log, name)
     write_hdf5(log, folder / v2.name)
     files = []
-    for file in task.files:
+    for file in task.recipe.files:
         content = (folder / file.name).read_bytes()
         files.append(replace(file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
-    monkeypatch.setitem(registry._TASKS, task.name, replace(task, files=tuple(files)))
+    monkeypatch.setitem(registry._TASKS, task.name, replace(task, recipe=replace(task.recipe, files=tuple(files))))
     return folder
 
 
@@ -242,7 +242,9 @@ def test_inspect_takes_no_option_in_silence(words, complaint, my_rewards, comman
 
 
 def test_list_says_what_a_run_would_find(mirror, cache, command, monkeypatch):
-    monkeypatch.setitem(registry._TASKS, "walker2d-random", replace(get_task("walker2d-random"), regenerate=None))
+    walker2d = get_task("walker2d-random")
+    walker2d = replace(walker2d, recipe=replace(walker2d.recipe, regenerate=None))
+    monkeypatch.setitem(registry._TASKS, "walker2d-random", walker2d)
     (cache / "d4rl").mkdir(parents=True)
     (cache / "d4rl" / "hopper_random.hdf5").write_bytes(b"short")
     rows = {row["name"]: row for row in parsed(command("data", "list", "--json"))}

@@ -15,12 +15,12 @@ from mopo_bench.tasks.data.hdf5 import read_hdf5
 from mopo_bench.tasks.data.simulator_agreement import replay_physics
 from mopo_bench.tasks.environments import make_environment
 from mopo_bench.tasks.registry import get_task
-from mopo_bench.tasks.task import Task
+from mopo_bench.tasks.task import ActionBox, Problem, Task
 from mopo_bench.tasks.terminations import hopper
 
 CURVE = ["steps", "return_mean", "return_std", "episode_return_mean", "seconds"]
-HOPPER = Task("hopper", "Hopper-v4", 11, 3, termination=hopper, max_episode_steps=60)
-PENDULUM = Task("pendulum", "Pendulum-v1", 3, 1, action_low=-2.0, action_high=2.0, max_episode_steps=50)
+HOPPER = Task("hopper", "Hopper-v4", Problem(11, 3, hopper, max_episode_steps=60))
+PENDULUM = Task("pendulum", "Pendulum-v1", Problem(3, 1, action_box=ActionBox(-2.0, 2.0), max_episode_steps=50))
 
 
 USUAL = {"seed": 4, "random_steps": 50, "evaluate_every": 70, "evaluation_episodes": 2, "snapshot_every": 100}
@@ -164,26 +164,27 @@ def test_buffer_holds_what_happened(task):
     assert np.array_equal(successors[inside], observations[inside + 1])
     assert not np.isclose(successors[ends[:-1]], observations[starts[1:]], atol=1e-3).all(1).any()
     assert alive[inside].all()
-    over = task.termination(*(torch.as_tensor(part) for part in (observations, actions, successors)))
+    over = task.problem.termination(*(torch.as_tensor(part) for part in (observations, actions, successors)))
     assert np.array_equal(alive == 0, over.numpy())
     assert (task is HOPPER) == bool((alive == 0).any())
     lengths = np.array(ends) - np.array(starts) + 1
-    assert (lengths[alive[ends] == 1] == task.max_episode_steps).all()
+    assert (lengths[alive[ends] == 1] == task.problem.max_episode_steps).all()
 
 
 @pytest.mark.parametrize("task", [HOPPER, PENDULUM], ids=["hopper", "pendulum"])
 def test_replay_is_the_buffer(task, tmp_path):
     """In the environment's own actions, with the episodes' ends."""
-    task = replace(task, protocol=("replay",))
+    task = replace(task, recipe=replace(task.recipe, protocol=("replay",)))
     collect(task, tmp_path, steps=170, **{**USUAL, "random_steps": 1000})
     trainer = OnlineTrainer(collection(task, 170, random_steps=1000))
     trainer.load(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
-    batch = read_hdf5(tmp_path / f"{task.name}.hdf5", action_low=task.action_low, action_high=task.action_high)
+    box = task.problem.action_box
+    batch = read_hdf5(tmp_path / f"{task.name}.hdf5", action_low=box.low, action_high=box.high)
     observations, actions, rewards, alive, successors = rows_of(trainer)
     assert len(batch) == trainer.steps
     assert np.array_equal(batch.observations, observations) and np.array_equal(batch.next_observations, successors)
     assert np.array_equal(batch.rewards, rewards) and np.array_equal(batch.terminals, alive == 0)
-    assert batch.actions == pytest.approx(task.action_high * actions, abs=1e-6)
+    assert batch.actions == pytest.approx(box.high * actions, abs=1e-6)
     assert batch.episodes()[1].tolist() == trainer.episode_ends and not (batch.timeouts & batch.terminals).any()
     assert set(batch.extras) == ({"infos/qpos", "infos/qvel"} if task.name == "hopper" else set())
     assert batch.provenance["source"] == "collected" and batch.provenance["protocol"] == ["replay"]
@@ -210,7 +211,8 @@ def test_medium_is_a_third_of_the_expert():
 
 
 def collected(tmp_path, protocol, target=-1e9, steps=250, rows=90, task=HOPPER, name="hopper"):
-    return collect(replace(task, name=name, protocol=protocol), tmp_path, steps=steps, rows=rows, target=target, **USUAL)
+    task = replace(task, name=name, recipe=replace(task.recipe, protocol=protocol))
+    return collect(task, tmp_path, steps=steps, rows=rows, target=target, **USUAL)
 
 
 def test_parts_of_a_batch(tmp_path):
@@ -277,7 +279,8 @@ def test_medium_policy_of_another_target(tmp_path):
 @pytest.mark.parametrize("name", ["halfcheetah-jump", "ant-angle"])
 def test_logged_under_one_reward_labelled_with_another(name, tmp_path):
     """SAC sees the behaviour reward, the batch holds the task's, and both agree with the environment's own."""
-    task = replace(get_task(name), max_episode_steps=50)
+    task = get_task(name)
+    task = replace(task, problem=replace(task.problem, max_episode_steps=50))
     batch = collect(task, tmp_path, steps=200, **{**USUAL, "random_steps": 1000})
     trainer = OnlineTrainer(collection(task, 200, random_steps=1000))
     trainer.load(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
@@ -342,7 +345,7 @@ def test_what_was_not_stored_from_the_start_is_refused(tmp_path):
     """Zeros would stand for it, and a reward would be computed from them."""
     collection(steps=80).run(tmp_path)
     with pytest.raises(UserError, match=r"infos/x_velocity.*--out"):
-        collection(replace(HOPPER, recorded=("x_velocity",)), steps=200).run(tmp_path)
+        collection(replace(HOPPER, recipe=replace(HOPPER.recipe, recorded=("x_velocity",))), steps=200).run(tmp_path)
 
 
 def test_command_makes_it_again(tmp_path):

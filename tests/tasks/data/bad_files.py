@@ -15,11 +15,13 @@ from unittest import mock
 import h5py
 import numpy as np
 from mopo_bench.tasks import registry
-from mopo_bench.tasks.task import Task
+from mopo_bench.tasks.task import Problem, Task
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "bad-files.md"
 ROWS, OBSERVATION_SIZE, ACTION_SIZE = 40, 3, 2
-TASK = Task("small", "mopo_bench/PointAngle-v0", OBSERVATION_SIZE, ACTION_SIZE)  # no file here gets as far as the environment
+TASK = Task(
+    "small", "mopo_bench/PointAngle-v0", Problem(OBSERVATION_SIZE, ACTION_SIZE)
+)  # no file here gets as far as the environment
 
 
 def columns(rows=ROWS):

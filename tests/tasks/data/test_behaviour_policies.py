@@ -13,21 +13,20 @@ from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
 from mopo_bench.tasks.data.behaviour_policies import (
     EPISODES_AT_ONCE,
     BehaviourPolicy,
-    FromPolicies,
     bundled_policies,
-    from_random_policy,
     roll_out,
     save_series,
 )
 from mopo_bench.tasks.data.hdf5 import read_hdf5
+from mopo_bench.tasks.data.recipes import FromPolicies, from_random_policy
 from mopo_bench.tasks.environments import make_environment
 from mopo_bench.tasks.registry import all_tasks, get_task
-from mopo_bench.tasks.task import Task
+from mopo_bench.tasks.task import ActionBox, Problem, Task
 
 BUNDLED = Path(str(resources.files(mopo_bench.tasks.data))) / "bundled"
 ACTORS = sorted(path.stem for path in BUNDLED.glob("*.npz"))
 BATCHES = sorted(path.stem for path in BUNDLED.glob("*.hdf5"))
-PENDULUM = Task("pendulum", "Pendulum-v1", 3, 1, action_low=-2.0, action_high=2.0, max_episode_steps=30)
+PENDULUM = Task("pendulum", "Pendulum-v1", Problem(3, 1, action_box=ActionBox(-2.0, 2.0), max_episode_steps=30))
 HOPPER = get_task("hopper-random")
 
 
@@ -76,7 +75,7 @@ def test_episodes(hopper_batch):
 
 def test_terminals_keep_the_tasks_rule(hopper_batch):
     arrays = (hopper_batch.observations, hopper_batch.actions, hopper_batch.next_observations)
-    over = HOPPER.termination(*(torch.as_tensor(array.copy()) for array in arrays)).numpy()
+    over = HOPPER.problem.termination(*(torch.as_tensor(array.copy()) for array in arrays)).numpy()
     assert np.array_equal(hopper_batch.terminals, over) and over.any()
     assert not hopper_batch.timeouts.any()  # nobody stands for 1000 steps
 
@@ -225,11 +224,11 @@ def test_bundled_policies(name):
         assert about["policy"].startswith("SAC") and about["command"].startswith("mopo-bench data collect ")
         assert isinstance(about["seed"], int) and about["task"] in about["command"]
         assert {"torch", "gymnasium", "mujoco"} <= set(about["machine"]["versions"])
-        sizes = (task.observation_size, 2 * task.action_size)
+        sizes = (task.problem.observation_size, 2 * task.problem.action_size)
         assert (policy.weights[0].shape[0], policy.weights[-1].shape[1]) == sizes
         assert all(weight.dtype == np.float32 and np.isfinite(weight).all() for weight in policy.weights)
     if name.endswith("medium"):
-        assert about["return_mean"] >= about["target_return"] >= 0.9 * task.reference_returns[1] / 3
+        assert about["return_mean"] >= about["target_return"] >= 0.9 * task.references.max / 3
 
     def act(seen):
         return policies[-1](seen[0])[None]
@@ -240,23 +239,25 @@ def test_bundled_policies(name):
     assert returns.mean() == pytest.approx(about["return_mean"], abs=2 * about["return_std"] + 0.1 * abs(about["return_mean"]))
 
 
-@pytest.mark.parametrize("name", [name for name, task in all_tasks().items() if isinstance(task.regenerate, FromPolicies)])
+@pytest.mark.parametrize(
+    "name", [name for name, task in all_tasks().items() if isinstance(task.recipe.regenerate, FromPolicies)]
+)
 def test_recipe_rolls_the_bundled_policies_out(name):
     task = get_task(name)
-    files = [path.removesuffix(".npz") for path in task.regenerate.files]
+    files = [path.removesuffix(".npz") for path in task.recipe.regenerate.files]
     assert set(files) <= set(EXPECTED)
-    batch = task.regenerate(task, 200, 0)
-    assert len(batch) == 200 and task.regenerate(task, 200, 0).digest() == batch.digest()
-    assert task.regenerate(task, 200, 1).digest() != batch.digest()
+    batch = task.recipe.regenerate(task, 200, 0)
+    assert len(batch) == 200 and task.recipe.regenerate(task, 200, 0).digest() == batch.digest()
+    assert task.recipe.regenerate(task, 200, 1).digest() != batch.digest()
 
 
 @pytest.mark.parametrize("name", ["halfcheetah-jump", "ant-angle"])
 def test_two_collections(name):
     """The batch's seed chooses the training run: even ones the first, odd ones the second."""
     task = get_task(name)
-    seeds = [{policy["seed"] for policy in task.regenerate(task, 30, seed).provenance["policies"]} for seed in (0, 1, 2)]
+    seeds = [{policy["seed"] for policy in task.recipe.regenerate(task, 30, seed).provenance["policies"]} for seed in (0, 1, 2)]
     assert len(seeds[0]) == 1 and seeds[0] != seeds[1] and seeds[0] == seeds[2]
-    batch = task.regenerate(task, 30, 0)
+    batch = task.recipe.regenerate(task, 30, 0)
     assert batch.provenance["relabelled"]["reward"] == name
 
 
@@ -264,8 +265,9 @@ def test_two_collections(name):
 def test_bundled_batch(name):
     task = all_tasks()[name]
     path = BUNDLED / f"{name}.hdf5"
-    sizes = {"observation_size": task.observation_size, "action_size": task.action_size}
-    batch = read_hdf5(path, action_low=task.action_low, action_high=task.action_high, **sizes)
+    sizes = {"observation_size": task.problem.observation_size, "action_size": task.problem.action_size}
+    box = task.problem.action_box
+    batch = read_hdf5(path, action_low=box.low, action_high=box.high, **sizes)
     assert batch.provenance["policy"]["task"] == name and batch.provenance["policy"]["steps"] > 0
-    assert batch.episode_lengths().max() <= task.max_episode_steps
+    assert batch.episode_lengths().max() <= task.problem.max_episode_steps
     assert "clipped_actions" not in batch.provenance

@@ -363,7 +363,6 @@ def test_stale_part(content, asked, server, cache):
 
 def test_whole_part_needs_no_server(server, cache):
     put(part_of(cache))
-    put(part_of(cache).with_name("tmpkilled"), b"")
     assert fetch(server.file).read_bytes() == CONTENT
     assert server.seen == [] and leftovers(cache) == []
 
@@ -672,7 +671,7 @@ def test_files_of():
     task = get_task("hopper-medium")
     assert [file.name for file in files_of(task)] == ["hopper_medium.hdf5"]
     assert [file.name for file in files_of(task, "v2")] == ["hopper_medium-v2.hdf5"]
-    assert files_of(task, "all") == task.files
+    assert files_of(task, "all") == task.recipe.files
     with pytest.raises(UserError, match="choose one of v0, v2, all"):
         files_of(task, "v1")
     with pytest.raises(UserError, match="ant-angle is not a task of D4RL"):
@@ -700,10 +699,12 @@ def test_table_label_of_an_accepted_file(server, cache, tmp_path):
         file["terminals"] = file["timeouts"] = np.zeros(50, np.uint8)
     content = (tmp_path / "changed").read_bytes()
     server.script = [serve(content)]
-    task = replace(get_task("hopper-random"), files=(server.file,))
+    task = get_task("hopper-random")
+    task = replace(task, recipe=replace(task.recipe, files=(server.file,)))
     fetch(server.file, accept_sha256=sha256(content), patience=QUICK)
     notes = load_dataset(task, DatasetRequest()).provenance
     assert (notes["label"], notes["source"]) == ("hopper-random@v0-changed", "v0-changed")
     assert "changed" in notes["from"] and sha256(content)[:8] in notes["from"]
-    task = replace(task, files=(replace(server.file, bytes=len(content), sha256=sha256(content)),))
+    accepted = replace(server.file, bytes=len(content), sha256=sha256(content))
+    task = replace(task, recipe=replace(task.recipe, files=(accepted,)))
     assert load_dataset(task, DatasetRequest()).provenance["label"] == "hopper-random@v0"

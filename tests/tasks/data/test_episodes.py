@@ -24,22 +24,22 @@ def ends_of(batch):
 def linear_policy(task, weights):
     """Actions tanh(observations @ weights), without noise."""
     columns = np.hstack([weights, np.zeros_like(weights)]).astype(np.float32)
-    log_std = np.concatenate([np.zeros(task.action_size), np.full(task.action_size, -20.0)])
+    log_std = np.concatenate([np.zeros(task.problem.action_size), np.full(task.problem.action_size, -20.0)])
     return BehaviourPolicy([columns, log_std[None].astype(np.float32)], {})
 
 
 def standing_policy(task, gain=2.0, damping=0.1):
     """Joints are held where a reset puts them: rows as near to those after a reset as they can be."""
-    weights = np.zeros((task.observation_size, task.action_size))
-    joints = KINEMATICS[task.name.split("-")[0]].positions - task.action_size
-    weights[joints : joints + task.action_size] = -gain * np.eye(task.action_size)
-    weights[-task.action_size :] = -damping * np.eye(task.action_size)
+    weights = np.zeros((task.problem.observation_size, task.problem.action_size))
+    joints = KINEMATICS[task.name.split("-")[0]].positions - task.problem.action_size
+    weights[joints : joints + task.problem.action_size] = -gain * np.eye(task.problem.action_size)
+    weights[-task.problem.action_size :] = -damping * np.eye(task.problem.action_size)
     return linear_policy(task, weights)
 
 
 POLICIES = {
     "random": lambda task: BehaviourPolicy.random(task, 0),
-    "zero": lambda task: linear_policy(task, np.zeros((task.observation_size, task.action_size))),
+    "zero": lambda task: linear_policy(task, np.zeros((task.problem.observation_size, task.problem.action_size))),
     "standing": standing_policy,
 }
 
@@ -51,7 +51,8 @@ def rollout():
 
     def make(domain, policy):
         if (domain, policy) not in made:
-            task = replace(get_task(f"{domain}-random"), max_episode_steps=200)
+            task = get_task(f"{domain}-random")
+            task = replace(task, problem=replace(task.problem, max_episode_steps=200))
             made[domain, policy] = roll_out(task, POLICIES[policy](task), 2_500, seed=3)
         return made[domain, policy]
 

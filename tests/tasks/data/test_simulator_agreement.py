@@ -7,6 +7,7 @@ import pytest
 from mopo_bench.common.errors import UserError
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, roll_out
 from mopo_bench.tasks.data.hdf5 import read_hdf5, write_hdf5
+from mopo_bench.tasks.data.relabelling import with_own_rewards
 from mopo_bench.tasks.data.simulator_agreement import replay_physics
 from mopo_bench.tasks.registry import get_task
 
@@ -15,7 +16,7 @@ from mopo_bench.tasks.registry import get_task
 def logged(request):
     task = get_task(request.param)
     batch = roll_out(task.as_collected(), BehaviourPolicy.random(task, 0), 300, seed=1)
-    return task, task.relabelled(batch)
+    return task, with_own_rewards(batch, task)
 
 
 def test_same_simulator(logged, tmp_path):
@@ -43,7 +44,7 @@ def test_other_physics_are_noticed(logged):
 
 def test_other_rewards_and_ends_are_noticed(logged):
     task, batch = logged
-    if task.collected_under:
+    if task.recipe.collected_under:
         pytest.skip("its rewards are not those of the log")
     facts = replay_physics(replace(batch, rewards=batch.rewards + 0.5, terminals=~batch.terminals), task, rows=300)
     assert facts["reward_error_median"] == pytest.approx(0.5, abs=1e-3) and facts["terminals_differ"] == 300
