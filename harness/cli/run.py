@@ -54,16 +54,14 @@ def run(
 
 
 def warmups(plan: Any) -> list[str]:
-    """A line for each cell that is warm-up to its end, with the setting that makes it a share of the run."""
+    """A line for each cell that is warm-up to its end, with the share of the run that its authors gave it."""
     lines = []
-    for cell in plan.cells:
-        warmup, name = cell.config.get("warmup_steps", 0), cell.algorithm.name
-        if warmup >= cell.steps:
-            share = cell.steps * cell.algorithm.defaults()["warmup_steps"] // 500_000  # of the steps that D4RL ran
-            lines.append(
-                f"{cell.task.name}: all {cell.steps:,} steps of {name} are warm-up ({warmup:,} steps); "
-                f"--set {name}.warmup_steps={share} makes it the share of the run that it is of 500,000 steps"
-            )
+    for cell in (each for each in plan.cells if each.warmup_steps >= each.steps):
+        share = cell.algorithm.learner.warmup_fraction
+        lines.append(
+            f"{cell.task.name}: all {cell.steps:,} steps of {cell.algorithm.name} are warm-up ({cell.warmup_steps:,} steps); "
+            f"its authors warm up for {share:.0%} of a run, {cell.steps * share:,.0f} steps of this one"
+        )
     return lines
 
 

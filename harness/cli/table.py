@@ -2,43 +2,33 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
 from ...common.errors import UserError
+from ..report.formats import FORMATS
+from ..report.paper import REFERENCE
+from ..report.statistics import METRICS
+from ..report.tables import TABLES
 from .options import DEFAULT_RESULTS, Results, console, existing_folder
 
-
-class Format(StrEnum):
-    text = "text"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
-    html = "html"
-    json = "json"
-
-
-class Metric(StrEnum):
-    last = "last"
-    mean10 = "mean10"
-    best = "best"
-
-
-class TableName(StrEnum):
-    table1 = "table1"
-    table2 = "table2"
-    scores = "scores"
+Name = Annotated[str, typer.Argument(click_type=click.Choice(list(TABLES)), metavar="|".join(TABLES))]
+Format = Annotated[str, typer.Option("--format", click_type=click.Choice(list(FORMATS)))]
+Metric = Annotated[str, typer.Option(click_type=click.Choice(list(METRICS)), help="last is the paper's.")]
+Reference = Annotated[str | None, typer.Option(help="The algorithm that `scores` compares with the others.")]
+Out = Annotated[Path | None, typer.Option(help="Write to this file.")]
 
 
 def table(
-    name: TableName,
+    name: Name,
     results: Results = DEFAULT_RESULTS,
-    format_: Annotated[Format, typer.Option("--format")] = Format.text,
-    metric: Annotated[Metric, typer.Option(help="last is the paper's.")] = Metric.last,
-    out: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    reference: Reference = None,
+    format_: Format = "text",
+    metric: Metric = "last",
+    out: Out = None,
 ) -> None:
     """A table from run records, beside the paper's.
 
@@ -47,15 +37,15 @@ def table(
     from ..api import make_table
     from ..runs.records import write_text
 
-    if name is not TableName.scores:
+    if name != "scores":
         existing_folder(results)
-    text = make_table(name.value, results, format_.value, metric.value)
+    made = make_table(name, results, format_, metric, reference=reference or REFERENCE)
     if out is None:
-        if isinstance(text, str):
-            print(text)
+        if isinstance(made, str):
+            print(made)
         else:
-            console.print(*text, sep="\n")
+            console.print(*made, sep="\n")
         return
-    if not isinstance(text, str):
-        raise UserError(f"--out {out}: name a --format to write (markdown, latex, csv, html, json)")
-    write_text(out, text + "\n")
+    if not isinstance(made, str):
+        raise UserError(f"--out {out}: name a --format to write ({', '.join(FORMATS)})")
+    write_text(out, made + "\n")

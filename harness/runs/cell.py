@@ -74,6 +74,11 @@ class Cell:
     def seed_folder(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}"
 
+    @property
+    def warmup_steps(self) -> int:
+        """The steps from the start in which the policy sees no critic."""
+        return self.algorithm.learner.warmup_steps(self.algorithm.build_configs(self.config)["learner"])
+
     def with_seeds(self, *seeds: int) -> Cell:
         return replace(self, seeds=seeds)
 

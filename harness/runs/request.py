@@ -222,7 +222,8 @@ def _as_settings(value: Any, kind: Any, option: str, of_grid: bool = False) -> t
                 raise UserError(f"{option} {each}: expected algorithm.key=value, such as mopo.penalty_coefficient=5")
             found.append(Setting(name.strip(), text.strip(), of_grid))
         else:
-            found.append(Setting(*each, of_grid))
+            name, text = each
+            found.append(Setting(name, text, of_grid))
     return tuple(found)
 
 
