@@ -57,8 +57,8 @@ def listing(kind: str) -> list[dict[str, Any]]:
 
 
 def data_listing() -> list[dict[str, Any]]:
-    """One row per task: the batch that `--data auto` takes, by the label of runs on it, its rows, and whether it is here;
-    the states of D4RL's files (by size; `data verify` hashes them); what a batch is made from where there is none."""
+    """One row per task: the dataset that `--data auto` takes, by the label of runs on it, its rows, and whether it is here;
+    the states of D4RL's files, by size alone; and what a regenerated dataset is made from."""
     rows = []
     for task in all_tasks().values():
         states = {file.version: verify(file, hashing=False) for file in task.recipe.files}
@@ -75,7 +75,7 @@ def data_listing() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": task.name,
-                "batch": f"{task.name}@{label}",
+                "dataset": f"{task.name}@{label}",
                 "rows": count,
                 "here": here,
                 "d4rl_file": task.recipe.files[0].name if task.recipe.files else None,

@@ -11,12 +11,15 @@ from rich.table import Table
 
 from ...algorithms.learning.fast.compiling import Compile
 from ...common.errors import UserError
+from ...common.settings import Choice
+from ...tasks.data.request import SOURCES, WINDOWS
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width of its own
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Data = Annotated[str, typer.Option(help="auto, d4rl, d4rl-v2 or regenerated.")]
-Rows = Annotated[int | None, typer.Option(help="Rows of a regenerated batch.")]
-DataSeed = Annotated[int, typer.Option(help="Seed of a regenerated batch; jump and angle: odd is the second collection.")]
+Data = Annotated[str, typer.Option(help=f"{SOURCES}.")]
+Window = Annotated[str, typer.Option(help=f"{Choice(*WINDOWS)} rows of the dataset.")]
+Rows = Annotated[int | None, typer.Option(help="Rows of a regenerated dataset.")]
+DataSeed = Annotated[int, typer.Option(help="Seed of a regenerated dataset; jump and angle: odd is the second collection.")]
 Clip = Annotated[bool, typer.Option(help="Accept actions outside the box, clipped.")]
 Compiled = Annotated[Compile, typer.Option("--compile", help="auto: long runs, where a C++ compiler works; or on, off.")]
 
