@@ -125,15 +125,12 @@ def _recipe_digest(task: Task) -> str:
     import gymnasium  # takes longer than finding a dataset that is here
     import mujoco
 
-    recipe = task.recipe.regenerate if is_dataclass(task.recipe.regenerate) else _name(task.recipe.regenerate)
-    logged = (
-        sorted(task.recipe.collected_under.items()),
-        task.recipe.recorded,
-        task.recipe.reward and _name(task.recipe.reward),
-    )
-    versions = (RECIPE_VERSION, getattr(task.recipe.regenerate, "version", 1), gymnasium.__version__, mujoco.__version__)
-    state = hashlib.sha256(repr((task.identity(), recipe, logged, versions)).encode())
-    for name in getattr(task.recipe.regenerate, "files", ()):
+    recipe, regenerate = task.recipe, task.recipe.regenerate
+    how = regenerate if is_dataclass(regenerate) else _name(regenerate)
+    logged = (sorted(recipe.collected_under.items()), recipe.recorded, recipe.reward and _name(recipe.reward))
+    versions = (RECIPE_VERSION, getattr(regenerate, "version", 1), gymnasium.__version__, mujoco.__version__)
+    state = hashlib.sha256(repr((task.identity(), how, logged, versions)).encode())
+    for name in getattr(regenerate, "files", ()):
         state.update((BUNDLED / name).read_bytes())
     return state.hexdigest()[:8]
 
