@@ -14,7 +14,8 @@ from ...algorithms.learning.fast.compiling import Compilation
 from ...algorithms.learning.learner import Learner
 from ...algorithms.learning.registry import Algorithm, version_of
 from ...tasks.data.dataset import OfflineDataset
-from ...tasks.data.sources import DatasetRequest, load_dataset
+from ...tasks.data.request import DatasetRequest
+from ...tasks.data.sources import load_dataset
 from ...tasks.task import OfflineProblem, Task
 from .machine import describe_machine
 from .records import Store, identity_hash, plain

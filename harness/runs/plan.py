@@ -12,7 +12,8 @@ import torch
 from ...algorithms.learning.fast.compiling import decide
 from ...algorithms.learning.registry import Algorithm, all_algorithms, get_algorithm, task_settings
 from ...common.errors import UserError, unknown
-from ...tasks.data.sources import DatasetRequest, load_dataset, why_missing
+from ...tasks.data.request import DatasetRequest
+from ...tasks.data.sources import load_dataset, why_missing
 from ...tasks.registry import get_task
 from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
