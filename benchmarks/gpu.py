@@ -131,16 +131,17 @@ def cell(device: str, steps: int) -> list[dict[str, Any]]:
             results=folder,
             settings=settings,
             device=device,
-            compiled="on" if device == "cuda" else "off",
+            compile="on" if device == "cuda" else "off",
+            capture=device == "cuda",
             evaluate_every=sized(1_000, 20),
-            evaluation_episodes=sized(10, 1),
+            episodes=sized(10, 1),
         )
         trial = Timed(plan.cells[0])
         trial.run()
-    fits = sum(record["stage_records"]["dynamics"]["seconds"] for record in trial.records)
+    fits = sum(record["stage_records"]["dynamics"]["seconds"] for record in trial.records.each)
     (first, begun), (last, ended) = ends[len(ends) // 2], ends[-1]
     training = (ended - begun) / (last - first) * LENGTH
-    segment = trial.records[0]["segments"][-1]
+    segment = trial.records.each[0]["segments"][-1]
     facts = {"captured": str(segment["captured"]), "form": "compiled" if segment["compiled"] else "eager"}
     facts |= {"memory": memory(device), "group": SEEDS, "unit": "min"}
     return [

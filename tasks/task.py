@@ -1,31 +1,55 @@
-"""Task: one frozen record of everything a task is; OfflineProblem, what a learner may see of it."""
+"""A task and its parts: the problem, the recipe of its dataset, how policies are evaluated on it, and its reference returns."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from inspect import signature
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from ..common.errors import UserError, unknown
+from ..common.settings import converted
 from .data.dataset import OfflineDataset
-from .rewards import Reward, relabel
-from .terminations import never
+from .rewards import Reward
+from .terminations import TERMINATIONS, Termination, never
 
-Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
 Regenerate = Callable[["Task", int, int], OfflineDataset]
 
 
 @dataclass(frozen=True)
-class Problem:
-    """The rules of a task: all that an algorithm may know of it beside data.
+class ActionBox:
+    """The environment's action box, mapped to [-1, 1] for everything that learns; one bound holds for every dimension."""
 
-    Actions are in [-1, 1] whatever the environment's box. `termination(s, a, s')` works on batches of tensors, (..., obs),
-    (..., act), (..., obs) to booleans (...). `discount` is per step, `max_episode_steps` where the environment stops.
+    low: float | tuple[float, ...] = -1.0
+    high: float | tuple[float, ...] = 1.0
+
+    @property
+    def is_unit(self) -> bool:
+        return bool(np.all(np.equal(self.low, -1.0)) and np.all(np.equal(self.high, 1.0)))
+
+    def to_unit(self, actions: np.ndarray) -> np.ndarray:
+        """Actions (..., act) of the environment in [-1, 1]; those outside the box are clipped."""
+        if self.is_unit:
+            return actions
+        low, high = np.asarray(self.low, actions.dtype), np.asarray(self.high, actions.dtype)
+        return np.clip(2 * (actions - low) / (high - low) - 1, -1, 1)
+
+    def from_unit(self, actions: np.ndarray) -> np.ndarray:
+        """Actions (..., act) in [-1, 1] as the environment takes them."""
+        if self.is_unit:
+            return actions
+        low, high = np.asarray(self.low, actions.dtype), np.asarray(self.high, actions.dtype)
+        return low + (actions + 1) / 2 * (high - low)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a learner may know of a task in addition to its dataset. Actions are in [-1, 1], whatever the environment's box.
+
+    termination: `(s, a, s')` as tensors (..., obs), (..., act) and (..., obs), to booleans (...).
+    discount: per step. max_episode_steps: where the environment stops an episode.
     """
 
     observation_size: int
@@ -36,34 +60,20 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class OfflineProblem(Problem):
-    """The rules and the batch, never an environment."""
+class OfflineProblem(Rules):
+    """The rules and the dataset, never an environment. The dataset's actions are in [-1, 1], too."""
 
     dataset: OfflineDataset
 
 
 @dataclass(frozen=True)
-class ActionBox:
-    """The environment's action box, mapped to [-1, 1] for everything that learns."""
+class Problem(Rules):
+    """What a task asks to be solved: its rules, and the action box of its environment."""
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    @property
-    def is_unit(self) -> bool:
-        return set(self.low) == {-1.0} and set(self.high) == {1.0}
-
-    def to_unit(self, actions: np.ndarray) -> np.ndarray:
-        if self.is_unit:
-            return actions
-        low, high = np.asarray(self.low, actions.dtype), np.asarray(self.high, actions.dtype)
-        return np.clip(2 * (actions - low) / (high - low) - 1, -1, 1)
-
-    def from_unit(self, actions: np.ndarray) -> np.ndarray:
-        if self.is_unit:
-            return actions
-        low, high = np.asarray(self.low, actions.dtype), np.asarray(self.high, actions.dtype)
-        return low + (actions + 1) / 2 * (high - low)
+    termination: Termination = never
+    discount: float = 0.99
+    max_episode_steps: int = 1000
+    action_box: ActionBox = ActionBox()
 
 
 @dataclass(frozen=True)
@@ -81,113 +91,148 @@ class DataFile:
 
 
 @dataclass(frozen=True)
-class Task:
-    """Everything a task is. Variants are `parameters`, keyword arguments of the environment and part of a run's identity.
+class DatasetRecipe:
+    """How a task's dataset comes to be: D4RL's files, else regenerated from what the package bundles, else collected anew.
 
-    reference_returns: (min, max) of the normalised score, 100 (R - min) / (max - min); None where the field has none.
-    collected_under: parameters of the environment that were others when the batch was logged; `recorded`: entries of the
-    environment's `info` that a batch must store besides; `reward`: computes the task's own rewards from those. protocol: the
-    parts of which D4RL's protocol makes the batch, in order, see `harness/collect.py`. files: D4RL's files by version.
-    regenerate: makes a batch of about that many rows from what the package bundles, `(task, rows, seed)`; its attribute
-    `version`, if it has one, is raised where it makes another one, or the cache keeps the old.
-    paper_table: the table of the paper in which this task stands, numbers in `results/paper/`.
+    files: D4RL's, one for each version.
+    kinematics: the name in `episodes.KINEMATICS` by which the ends of episodes are found in a log that does not store them.
+    regenerate: `(task, rows, seed)` to a dataset of about that many rows. Raise its attribute `version`, if it has one, when
+        it makes another dataset, or the cache keeps the old one.
+    rows: how many rows are regenerated unless the user asks for another number.
+    made_from: whose policy a regenerated dataset is of, in words for tables.
+    label: a regenerated dataset is shown as task@label; "lite" is short for a replay buffer in small.
+    protocol: the parts of which D4RL's protocol makes the dataset, in order; see `collect` of `harness/collection/collect.py`.
+    collected_under: parameters of the environment that had other values when the dataset was logged.
+    recorded: entries of the environment's `info` that the log must store in addition to the transitions.
+    reward: computes the task's own rewards from what was recorded; None where the log has them already.
     """
 
-    name: str
-    environment: str  # Gymnasium id
-    observation_size: int
-    action_size: int
-    termination: Termination = never
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    follows: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None  # fields that the parameters decide
+    files: tuple[DataFile, ...] = ()
+    kinematics: str | None = None
+    regenerate: Regenerate | None = None
+    rows: int = 100_000
+    made_from: str = ""
+    label: str = "regenerated"
+    protocol: tuple[str, ...] = ()
     collected_under: Mapping[str, Any] = field(default_factory=dict)
     recorded: tuple[str, ...] = ()
     reward: Reward | None = None
-    kinematics: str | None = None  # of `continuity.KINEMATICS`: finds where episodes end in logs that do not say
-    protocol: tuple[str, ...] = ()
-    action_low: float = -1.0
-    action_high: float = 1.0
-    max_episode_steps: int = 1000
-    discount: float = 0.99
-    reference_returns: tuple[float, float] | None = None
-    files: tuple[DataFile, ...] = ()
-    regenerate: Regenerate | None = None
-    regenerated_rows: int = 100_000
-    regenerated_from: str = ""  # whose policy: shown in tables
-    regenerated_as: str = "regenerated"  # task@this wherever the batch is shown; "lite" stands for a replay buffer
-    paper_table: str = ""
-    steps: int = 1_000_000  # gradient steps of the paper's budget
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """The budget in gradient steps, how many steps lie between evaluations, and how many episodes one evaluation takes."""
+
+    steps: int = 1_000_000
     evaluate_every: int = 1_000
-    evaluation_episodes: int = 10
+    episodes: int = 10
+
+
+class ReferenceReturns(NamedTuple):
+    """The returns that the normalised score maps to 0 and 100, in D4RL those of a random and of an expert policy."""
+
+    min: float
+    max: float
+
+    def score(self, episode_return: float) -> float:
+        """The normalised score of a return or a mean of returns: 100 (R - min) / (max - min)."""
+        return 100 * (episode_return - self.min) / (self.max - self.min)
+
+    def score_std(self, std: float) -> float:
+        """A standard deviation of returns on the scale of scores, which has no offset: 100 std / (max - min)."""
+        return 100 * std / (self.max - self.min)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task: an environment with its rules, where its dataset comes from, and how policies are evaluated on it.
+
+    A task of your own needs no more than its first three fields, and a dataset (a file that the user names, or a recipe):
+
+        register_task(Task("pendulum", "Pendulum-v1", Problem(3, 1, action_box=ActionBox(-2.0, 2.0), max_episode_steps=200)))
+
+    environment: Gymnasium's id.
+    parameters: keyword arguments of the environment. They make variants of the task, and are part of a run's identity.
+    follows: for parameters that change the problem, gives the changed fields of `Problem` by name.
+    references: None where the field has agreed on none; tables then show returns.
+    """
+
+    name: str
+    environment: str
+    problem: Problem
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    follows: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    recipe: DatasetRecipe = DatasetRecipe()
+    evaluation: EvaluationProtocol = EvaluationProtocol()
+    references: ReferenceReturns | None = None
     origin: str = "mopo_bench"
 
-    @property
-    def action_box(self) -> ActionBox:
-        return ActionBox((self.action_low,) * self.action_size, (self.action_high,) * self.action_size)
-
-    def score(self, episode_return: float) -> float | None:
-        """The normalised score of a mean return; a standard deviation scales by 1 / (max - min) alone, see `score_std`."""
-        if self.reference_returns is None:
-            return None
-        low, high = self.reference_returns
-        return 100 * (episode_return - low) / (high - low)
-
-    def score_std(self, std: float) -> float | None:
-        if self.reference_returns is None:
-            return None
-        low, high = self.reference_returns
-        return 100 * std / (high - low)
-
     def with_parameters(self, **parameters: Any) -> Task:
-        """A variant; what follows from its parameters (termination, sizes) is changed with them."""
+        """A variant of the task, and of its problem as far as that follows. Raises UserError for an unknown parameter."""
         for name in parameters:
             if name not in self.parameters:
                 raise unknown(f"parameter of {self.name}", name, self.parameters, "mopo-bench list tasks --json")
         parameters = {**self.parameters, **parameters}
-        return replace(self, parameters=parameters, **(self.follows(parameters) if self.follows else {}))
+        problem = replace(self.problem, **self.follows(parameters)) if self.follows else self.problem
+        return replace(self, parameters=parameters, problem=problem)
+
+    def variant(self, name: str, value: Any) -> Task:
+        """The task with one parameter at another value, perhaps written on a command line; "termination" takes a rule's name.
+
+        Raises UserError for an unknown parameter or rule, and for a value that does not fit.
+        """
+        if name == "termination" and name not in self.parameters:
+            if value not in TERMINATIONS:
+                raise unknown("termination", str(value), TERMINATIONS, "mopo-bench list tasks")
+            return replace(self, problem=replace(self.problem, termination=TERMINATIONS[value]))
+        if name not in self.parameters:
+            known = [*self.parameters, "termination"]
+            raise unknown(f"parameter of {self.name}", name, known, "mopo-bench list tasks --json")
+        kind = _kind_of(self.parameters[name])
+        return self.with_parameters(**{name: converted(value, kind, f"{self.name}.{name}")})
 
     def as_collected(self) -> Task:
-        """The task in whose environment its batch is logged: the same, unless the batch is of another reward."""
-        return replace(self, parameters={**self.parameters, **self.collected_under}, collected_under={})
-
-    def relabelled(self, batch: OfflineDataset) -> OfflineDataset:
-        """The batch with the task's own rewards, where it was logged under others."""
-        if self.reward is None:
-            return batch
-        known = list(signature(self.reward).parameters)
-        return relabel(batch, self.reward, {key: value for key, value in self.parameters.items() if key in known}, self.name)
+        """The task in whose environment the dataset is logged, which may pay another reward than this one's."""
+        parameters = {**self.parameters, **self.recipe.collected_under}
+        return replace(self, parameters=parameters, recipe=replace(self.recipe, collected_under={}))
 
     def identity(self) -> dict[str, Any]:
-        """What of a task decides the numbers of a run beside its data."""
+        """What of a task, in addition to its dataset, decides the numbers of a run."""
         return {
             "task": self.name,
             "environment": self.environment,
             "parameters": dict(self.parameters),
-            "termination": name_of(self.termination),
-            "max_episode_steps": self.max_episode_steps,
-            "discount": self.discount,
+            "termination": name_of(self.problem.termination),
+            "max_episode_steps": self.problem.max_episode_steps,
+            "discount": self.problem.discount,
         }
 
-    @property
-    def problem(self) -> Problem:
-        return Problem(self.observation_size, self.action_size, self.termination, self.discount, self.max_episode_steps)
+    def offline_problem(self, dataset: OfflineDataset) -> OfflineProblem:
+        """The learner's view: the rules, and the dataset with its actions mapped to [-1, 1]."""
+        problem, box = self.problem, self.problem.action_box
+        if not box.is_unit:
+            dataset = replace(dataset, actions=box.to_unit(dataset.actions))
+        sizes = (problem.observation_size, problem.action_size)
+        return OfflineProblem(*sizes, problem.termination, problem.discount, problem.max_episode_steps, dataset)
 
-    def offline_problem(self, batch: OfflineDataset) -> OfflineProblem:
-        """The learner's view, with the batch's actions mapped to [-1, 1]."""
-        if not self.action_box.is_unit:
-            batch = replace(batch, actions=self.action_box.to_unit(batch.actions))
-        return OfflineProblem(**vars(self.problem), dataset=batch)
+
+def _kind_of(default: Any) -> Any:
+    """The type of a parameter, from its default; several numbers may also be none at all."""
+    return tuple[*map(type, default)] | None if isinstance(default, tuple) else type(default)  # type: ignore[valid-type]
 
 
 def name_of(function: Any) -> str:
-    """The name of a function, or of a function with arguments fixed and which they are; it stands in a run's identity.
+    """The name of a function as it stands in a run's identity; of a `functools.partial`, with the arguments that it fixes.
 
-    Raises UserError for what has no name of its own: two lambdas, or two closures of one factory, would be taken as one.
+    Raises UserError for a function without a name of its own: two lambdas, or two closures of one factory, would be taken
+    for one.
     """
     if isinstance(function, partial):
         fixed = ", ".join(f"{key}={value!r}" for key, value in function.keywords.items())
         return f"{name_of(function.func)}({fixed})"
     name = getattr(function, "__qualname__", "<object>")
     if "<" in name:
-        raise UserError(f"{name} cannot tell one run from another: give a function of a module, or functools.partial of one")
+        raise UserError(
+            f"{name} does not distinguish one run from another: give a function of a module, or functools.partial of one"
+        )
     return name

@@ -1,8 +1,10 @@
-"""Termination and reward functions on batches of (s, a, s'): what a learner may know of a task besides its batch.
+"""Termination functions of transitions (s, a, s'): what a learner may know of a task in addition to its dataset.
 
 Every function takes `observations` (..., obs), `actions` (..., act) and `next_observations` (..., obs), torch tensors
-of any leading axes with the features last, and returns one number or truth value per leading index (...), on the same
-device. Whether a transition is terminal follows from its next state alone, as in the authors' code of MOPO
+of any leading axes with the features last, and returns one truth value (or number) per leading index (...), on the same
+device. They use methods of tensors alone, so that tasks can be listed without importing torch.
+
+Whether a transition is terminal follows from its next state alone, as in the authors' code of MOPO
 (arXiv 2005.13239), from which the thresholds are.
 """
 
@@ -10,19 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from .point_angle import CONTROL_WEIGHT, DIRECTION, SIDEWAYS_LIMIT
 
-Termination = Callable[[Tensor, Tensor, Tensor], Tensor]
-Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Termination = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
 def never(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """No state is terminal: halfcheetah, halfcheetah-jump, pendulum."""
-    return torch.zeros(next_observations.shape[:-1], dtype=torch.bool, device=next_observations.device)
+    """Says that no state is terminal, as in halfcheetah, halfcheetah-jump and pendulum."""
+    return next_observations.new_zeros(next_observations.shape[:-1]).bool()
 
 
 def hopper(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
@@ -31,7 +33,7 @@ def hopper(observations: Tensor, actions: Tensor, next_observations: Tensor) -> 
 
 
 def hopper_released(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """`hopper` with the misplaced abs of the authors' code, which bounds obs[1:] from above only."""
+    """The rule of `hopper` with the misplaced abs of the authors' code, which bounds obs[1:] from above only."""
     return _hopper(next_observations, next_observations[..., 1:])
 
 
@@ -42,7 +44,7 @@ def _hopper(next_observations: Tensor, bounded: Tensor) -> Tensor:
 
 
 def walker2d(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """Healthy: 0.8 m < height obs[0] < 2 m and -1 rad < angle obs[1] < 1 rad; the other features are not looked at."""
+    """Healthy: 0.8 m < height obs[0] < 2 m and -1 rad < angle obs[1] < 1 rad; the other features have no part in it."""
     height, angle = next_observations[..., 0], next_observations[..., 1]
     # "Not healthy" and never "beyond a limit": comparisons with NaN are false.
     return ~((height > 0.8) & (height < 2.0) & (angle > -1.0) & (angle < 1.0))
@@ -64,14 +66,14 @@ def _ant(observations: Tensor, actions: Tensor, next_observations: Tensor, *, lo
 
 
 def point_angle(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """Ends where |vy'| > 1.4, or vy' is not a number."""
+    """Terminal where |vy'| > 1.4, or vy' is not a number."""
     return ~(next_observations[..., 1].abs() <= SIDEWAYS_LIMIT)
 
 
 def point_angle_reward(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
     """r = v' . (cos 30°, sin 30°) - 0.1 |(ax, ay)|^2 - (trim - 0.8 cos(1.5 vx))^2 for actions within [-1, 1]."""
     progress = DIRECTION[0] * next_observations[..., 0] + DIRECTION[1] * next_observations[..., 1]
-    trim_error = actions[..., 2] - 0.8 * torch.cos(1.5 * observations[..., 0])
+    trim_error = actions[..., 2] - 0.8 * (1.5 * observations[..., 0]).cos()
     return progress - CONTROL_WEIGHT * actions[..., :2].square().sum(-1) - trim_error.square()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ...common.settings import Count
 from ...common.streams import torch_stream
-from ...tasks.task import Problem
+from ...tasks.task import Rules
 from . import private_torch
 from .networks import Initialiser, Network
 from .optimisation import Adam, AnyNetwork, gradient
@@ -51,7 +51,7 @@ class Learner:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: Rules,
         config: Any,
         seeds: Sequence[int],
         *,

@@ -15,7 +15,7 @@ from d3rlpy.models.encoders import VectorEncoderFactory
 from d3rlpy.optimizers import AdamFactory
 from mopo_bench.algorithms.bear import BEAR
 from mopo_bench.algorithms.sac import SAC
-from mopo_bench.tasks.task import Problem
+from mopo_bench.tasks.task import Rules
 from torch import Tensor
 
 
@@ -110,7 +110,7 @@ SHARED = {
 
 
 def make(
-    name: str, problem: Problem, config: SAC.Config | BEAR.Config, aligned: Collection[str] | None = None, device: str = "cpu"
+    name: str, problem: Rules, config: SAC.Config | BEAR.Config, aligned: Collection[str] | None = None, device: str = "cpu"
 ) -> Any:
     """d3rlpy's algorithm `name` with our settings, ready to be trained; with `aligned` definitions as ours (None: all)."""
     aligned = DIFFERENCES[name] if aligned is None else aligned

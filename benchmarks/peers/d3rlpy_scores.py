@@ -78,7 +78,7 @@ def key(library: str, name: str, seed: int, steps: int) -> Row:
         "library": library,
         "seed": seed,
         "steps": steps,
-        "episodes": task.evaluation_episodes,
+        "episodes": task.evaluation.episodes,
         "version": algorithm.versions["learner"],
         "mopo-bench": versions["mopo-bench"],
         "d3rlpy": d3rlpy.__version__,
@@ -127,7 +127,7 @@ def run_one(library: str, name: str, seed: int, steps: int) -> Row:
     else:
         act = train_theirs(name, problem, seed, steps, library == "d3rlpy-aligned")
     seconds = time.monotonic() - started
-    returns = Evaluator(task).returns(act, [reset_seeds(seed, steps, task.evaluation_episodes)])[0]
+    returns = Evaluator(task).returns(act, [reset_seeds(seed, steps, task.evaluation.episodes)])[0]
     facts = batch.describe()
     values = {
         **machine,
@@ -269,7 +269,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=get_task(TASK).steps)
+    parser.add_argument("--steps", type=int, default=get_task(TASK).evaluation.steps)
     parser.add_argument("--seeds", type=int, default=5, help="how many, from 0")
     parser.add_argument("--algorithms", nargs="+", default=list(DIFFERENCES), choices=list(DIFFERENCES))
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")

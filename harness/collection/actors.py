@@ -1,4 +1,4 @@
-"""How good the bundled policies are: the committed table of `results/collection/actors.csv` is made by this."""
+"""Evaluates the bundled policies; `results/collection/actors.csv` is a table of it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 
 from ...common.streams import derived_seed
-from ...tasks.data.behaviour_policies import BUNDLED, BehaviourPolicy, bundled_policies
+from ...tasks.data.behaviour_policies import BehaviourPolicy, bundled_policies
+from ...tasks.data.recipes import BUNDLED
 from ...tasks.registry import get_task
 from ..runs.evaluation import Evaluator
 from ..runs.machine import prepare_process
 
 
 def bundled_names() -> list[str]:
-    """Of every policy or series of policies that comes with the package."""
+    """The names of all policies and series of policies that come with the package."""
     return sorted(path.name.removesuffix(".npz") for path in BUNDLED.iterdir() if path.name.endswith(".npz"))
 
 
@@ -47,5 +48,5 @@ def evaluate_actors(episodes: int) -> Iterator[dict[str, Any]]:
                 "episodes": episodes,
                 "return_mean": round(float(returns.mean()), 1),
                 "return_std": round(float(returns.std(ddof=1)), 1),
-                "score": None if task.reference_returns is None else round(task.score(float(returns.mean())) or 0.0, 1),
+                "score": round(task.references.score(float(returns.mean())), 1) if task.references else None,
             }

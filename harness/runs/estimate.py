@@ -19,13 +19,15 @@ import torch
 
 from ...algorithms.learning.fast.stepping import training_steps
 from ...algorithms.learning.steps import BLOCK
-from ...tasks.environments import make_environment
-from ...tasks.task import OfflineProblem, Task
-from .cell import Cell, built, describe_dataset, load_problem
+from ...tasks.simulation import simulate
+from ...tasks.task import OfflineProblem
+from .cell import Cell, build, describe_dataset, load_problem
 from .evaluation import acting, evaluation_processes
+from .fits import missing_fits
+from .ledger import Ledger
 from .machine import prepare_process
-from .records import Store
-from .runner import Plan, missing_fits, pending, state_of, turn
+from .plan import Plan
+from .runner import run_order
 
 COMPILED = 0.85  # of an eager step's time: from 0.7 (BC) to 0.9 (BEAR) at the paper's sizes, half in small networks
 SHORT_ROWS = 3_000  # of the dataset, for a short fit
@@ -74,7 +76,8 @@ class Estimate:
 
 def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> Estimate:
     """How long what is missing of the plan takes, by the costs of its cells: a `Calibration` measures them."""
-    todo = pending(plan)
+    ledger = Ledger(plan.results)
+    todo = ledger.pending(plan)
     costs: dict[int, Costs] = {}
     notes: dict[int, str] = {}
     for cell in {id(cell): cell for cell, _, _ in todo}.values():
@@ -84,14 +87,13 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
             notes[id(cell)] = " ".join(f"{type(error).__name__}: {error}".split())
     # in the order in which `execute` begins them; what has no known costs is left out
     fits = missing_fits(plan.results, todo)
-    runs = sorted(todo, key=lambda each: turn(each[0], each[2]))
+    runs = sorted(todo, key=lambda each: run_order(each[0], each[2]))
     durations = [costs[id(cell)].fits[stage] for cell, stage, _ in fits if id(cell) in costs]
     durations += [run_seconds(cell, costs[id(cell)], done) for cell, _, done in runs if id(cell) in costs]
 
     rows = []
-    store = Store(plan.results)
     for cell in plan.cells:
-        states: Mapping[str, int] = Counter(state_of(cell, store.read_record(cell.seed_folder(seed))) for seed in cell.seeds)
+        states: Mapping[str, int] = Counter(ledger.state(cell, seed) for seed in cell.seeds)
         steps_done = [done for each, _, done in todo if each is cell]
         seconds: float | None = None
         if id(cell) not in notes:
@@ -114,7 +116,7 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
 
 def run_seconds(cell: Cell, costs: Costs, done: int) -> float:
     """Of what a run has still to do after `done` steps."""
-    every = cell.evaluate_every or cell.task.evaluate_every
+    every = cell.evaluate_every
     evaluations = cell.steps // every - done // every + bool(cell.steps % every)
     between = cell.algorithm.experience.refresh_every(cell.algorithm.build_configs(cell.config)["experience"])
     refreshes = -(-cell.steps // between) - -(-done // between) if between else 0
@@ -156,11 +158,11 @@ class Calibration:
             if sizes not in self.units:
                 self.units[sizes] = self._measure(cell)
             units, configs = self.units[sizes], algorithm.build_configs(cell.config)
-            for_environments = cell.episodes * self._environment_step(cell.task)
+            for_environments = cell.episodes * self._environment_step(cell)
             _, times_longer = algorithm.experience.short_refresh(configs["experience"], cell.device)
             return Costs(
                 step=units.step,
-                evaluation=cell.task.max_episode_steps * (units.evaluation + for_environments),
+                evaluation=cell.task.problem.max_episode_steps * (units.evaluation + for_environments),
                 refresh=units.refresh * times_longer,
                 fits={
                     name: units.fits[name] * (kind.fit_units(configs[name], cell.data) or 0.0)
@@ -177,7 +179,7 @@ class Calibration:
         problem, group, algorithm = load_problem(cell), self.group, cell.algorithm
         short = replace(cell, config=cell.config | vars(short_configs(cell)["experience"]))
         fits = {stage: self._fit(cell, stage, problem) for stage in algorithm.stages}
-        learner, experience = built(
+        learner, experience = build(
             short.with_seeds(*range(group)), {name: [state] * group for name, (state, _) in fits.items()}
         )
         steps = training_steps(learner, experience)
@@ -226,16 +228,17 @@ class Calibration:
             self.fits[sizes] = state, whole / units
         return self.fits[sizes]
 
-    def _environment_step(self, task: Task) -> float:
+    def _environment_step(self, cell: Cell) -> float:
+        task = cell.task
         key = (task.environment, repr(task.parameters))
         if key not in self.environment_steps:
-            environment = make_environment(task.environment, **task.parameters)
+            environment = simulate(task, cell.specification)
             environment.reset(seed=0)
-            unit = np.random.default_rng(0).uniform(-1, 1, task.action_size).astype(np.float32)
-            action = task.action_box.from_unit(unit)
+            unit = np.random.default_rng(0).uniform(-1, 1, task.problem.action_size).astype(np.float32)
+            action = task.problem.action_box.from_unit(unit)
 
             def step() -> None:
-                if environment.step(action)[2]:
+                if any(environment.step(action)[2:4]):
                     environment.reset(seed=0)
 
             self.environment_steps[key] = seconds_each(step, "cpu")
@@ -254,7 +257,7 @@ def sizes_of(cell: Cell, stage: str = "") -> tuple[Any, ...]:
     configs = {name: vars(config) for name, config in short_configs(cell).items() if stage in ("", name)}
     counts = [(name, key, value) for name, of in configs.items() for key, value in of.items() if not isinstance(value, float)]
     task, algorithm = cell.task, cell.algorithm
-    sizes = (task.observation_size, task.action_size, cell.episodes, cell.device)
+    sizes = (task.problem.observation_size, task.problem.action_size, cell.episodes, cell.device)
     return (algorithm.learner, algorithm.experience, repr(counts), *sizes)
 
 

@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 
 from ...algorithms.learning.learner import Learner
 from ...common.streams import derived_seed
 from ...common.trees import tree_map
-from ...tasks.environments import make_environment
+from ...tasks.simulation import simulate
 from ...tasks.task import Task
-from .cell import Cell, built, fit_stage
+from .cell import Cell, build
+from .fits import fit_stage
 from .interrupts import ignore_interrupts, interrupts_held
 from .machine import prepare_process, usable_cores
-from .private_joblib import close_pool, process_pool
+from .private_joblib import ProcessPoolExecutor
 
 Act = Callable[[np.ndarray], np.ndarray]
 Returns = Callable[[], np.ndarray]  # undiscounted, (S, n), waited for
@@ -25,10 +27,13 @@ IDLE_SECONDS = 60  # after which a process that evaluates ends; also one whose t
 
 
 class Evaluator:
-    """Runs episodes side by side, with one policy call a step for all of them; environments are kept between calls."""
+    """Runs episodes side by side, with one policy call a step for all of them; environments are kept between calls.
 
-    def __init__(self, task: Task):
-        self.task = task
+    specification: as the environment was registered with Gymnasium where the run was planned; this process may not know it.
+    """
+
+    def __init__(self, task: Task, specification: EnvSpec | None = None):
+        self.task, self.specification = task, specification
         self.environments: list = []
 
     def returns(self, act: Act, seeds: Sequence[Sequence[int]]) -> np.ndarray:
@@ -38,21 +43,21 @@ class Evaluator:
         """
         task, groups, episodes = self.task, len(seeds), len(seeds[0])
         while len(self.environments) < groups * episodes:
-            self.environments.append(make_environment(task.environment, **task.parameters))
+            self.environments.append(simulate(task, self.specification))
         flat = [int(seed) for row in seeds for seed in row]
         environments = self.environments[: len(flat)]
         first = [environment.reset(seed=seed)[0] for environment, seed in zip(environments, flat, strict=True)]
         observations = np.stack(first).astype(np.float32)
         returns, running = np.zeros(len(flat)), list(range(len(flat)))
-        box = task.action_box
-        for _ in range(task.max_episode_steps):
+        box = task.problem.action_box
+        for _ in range(task.problem.max_episode_steps):
             actions = act(observations.reshape(groups, episodes, -1)).reshape(len(flat), -1)
             actions = box.from_unit(actions)
             for index in list(running):
-                observation, reward, terminated, _, _ = environments[index].step(actions[index])
+                observation, reward, terminated, truncated, _ = environments[index].step(actions[index])
                 observations[index] = observation
                 returns[index] += reward
-                if terminated:
+                if terminated or truncated:
                     running.remove(index)
             if not running:
                 break
@@ -88,7 +93,7 @@ class EvaluationHere:
     processes = 0
 
     def __init__(self, cell: Cell):
-        self.evaluator = Evaluator(cell.task)
+        self.evaluator = Evaluator(cell.task, cell.specification)
 
     def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Returns:
         """The returns of the learner as it is now, which is in `states` by seed, from resets with these seeds (S, n)."""
@@ -104,7 +109,7 @@ class EvaluationBeside:
 
     def __init__(self, cell: Cell, processes: int):
         self.cell, self.processes = replace(cell, device="cpu"), processes
-        self.executor = process_pool(processes, IDLE_SECONDS)
+        self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS)
 
     def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Returns:
         with interrupts_held():  # processes are started; they end with the one they work for
@@ -115,7 +120,7 @@ class EvaluationBeside:
         return lambda: np.concatenate([job.result() for job in jobs])
 
     def close(self) -> None:
-        close_pool(self.executor)
+        self.executor.shutdown(wait=True, kill_workers=True)
 
 
 def as_arrays(state: dict[str, Any]) -> dict[str, Any]:
@@ -135,10 +140,10 @@ def evaluate(cell: Cell, state: dict[str, Any], resets: Sequence[int]) -> np.nda
     if _at_hand.get("folder") != cell.folder:
         ignore_interrupts()
         prepare_process()
-        _at_hand.update(folder=cell.folder, evaluator=Evaluator(cell.task), learners={})
+        _at_hand.update(folder=cell.folder, evaluator=Evaluator(cell.task, cell.specification), learners={})
     learners = _at_hand["learners"]
     if cell.seeds not in learners:
         fits = {name: [fit_stage(cell, name, seed)["state"] for seed in cell.seeds] for name in cell.algorithm.stages}
-        learners[cell.seeds] = built(cell, fits)[0]
+        learners[cell.seeds] = build(cell, fits)[0]
     learners[cell.seeds].load_states([as_tensors(state)])
     return _at_hand["evaluator"].returns(acting(learners[cell.seeds]), [resets])

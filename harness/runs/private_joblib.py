@@ -1,32 +1,18 @@
-"""joblib's own process pools, which it keeps for itself, in one place; where they are gone, Python's stand in for them."""
+"""The one place that reaches into joblib: worker processes that can be ended at once, which its public interface cannot do.
+
+joblib carries loky within itself; should that change, the package of that name has the same classes.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import Executor, ProcessPoolExecutor
-
 try:
-    from joblib.externals import loky
-except ImportError:
-    loky = None
+    from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
+except ImportError:  # pragma: no cover - a joblib without its own copy depends on loky
+    from loky import ProcessPoolExecutor, get_reusable_executor  # type: ignore[no-redef]
+
+__all__ = ["ProcessPoolExecutor", "end_workers"]
 
 
-def process_pool(processes: int, idle_seconds: float) -> Executor:
-    """Processes for work beside this one; joblib's end by themselves when they have had none for `idle_seconds`."""
-    if loky is None:
-        return ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    return loky.ProcessPoolExecutor(processes, timeout=idle_seconds)
-
-
-def close_pool(pool: Executor) -> None:
-    """Ends the pool's processes: joblib's in the midst of their work, Python's when they are done with what they have begun."""
-    if loky is None:
-        pool.shutdown(wait=True, cancel_futures=True)
-    else:
-        pool.shutdown(wait=True, kill_workers=True)  # type: ignore[call-arg]
-
-
-def kill_workers() -> None:
-    """Ends the processes of `joblib.Parallel` in the midst of their work; without joblib's help they end with this process."""
-    if loky is not None:
-        loky.get_reusable_executor().shutdown(wait=True, kill_workers=True)
+def end_workers() -> None:
+    """Ends joblib's worker processes at once, whatever they are doing; files are replaced whole, so nothing is half-written."""
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)

@@ -1,4 +1,4 @@
-"""Policies that come with the package, and how a batch is rolled out from one: the same numbers every time."""
+"""The policies that come with the package, and datasets rolled out from them, with the same numbers every time."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from ...common.streams import numpy_stream
 from ..environments import make_environment, recorded_step
 from ..task import Task
 from .dataset import OfflineDataset
-from .hdf5 import read_hdf5
+from .recipes import BUNDLED
 
-RECIPE_VERSION = 2  # raised by hand when the same policy would give another batch; a batch in the cache is then made anew
-BUNDLED = resources.files(__package__) / "bundled"
-EPISODES_AT_ONCE = 10  # of one batch; part of what it is, since a product of 10 rows may round differently from one of 1
+EPISODES_AT_ONCE = 10  # decides a dataset's numbers, since a product of 10 rows may round differently from one of 1
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class BehaviourPolicy:
         return np.tanh(mean if noise is None else mean + np.exp(np.clip(log_std, -20, 2)) * noise)
 
     def save(self, path: Path) -> None:
-        """Whole or not at all: collections go on from what they find."""
+        """Writes the policy to a file, which appears whole or not at all: a resumed collection relies on the files it finds."""
         arrays = {f"weight_{index}": weight for index, weight in enumerate(self.weights)}
 
         def write(partial: Path) -> None:
@@ -58,14 +56,15 @@ class BehaviourPolicy:
 
     @classmethod
     def load(cls, path: Path) -> BehaviourPolicy:
+        """The policy that `save` wrote."""
         weights, about = _load(path)
         return cls(weights, about)
 
     @classmethod
     def random(cls, task: Task, seed: int, hidden: tuple[int, ...] = (256, 256)) -> BehaviourPolicy:
-        """A randomly initialised policy, PyTorch's default initialisation: D4RL v0's *random*."""
+        """A policy with PyTorch's default initialisation and no training, as D4RL v0's *random*."""
         generator = numpy_stream(seed, task.environment, "random policy")
-        sizes = (task.observation_size, *hidden, 2 * task.action_size)
+        sizes = (task.problem.observation_size, *hidden, 2 * task.problem.action_size)
         weights = []
         for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
             for shape in ((size_in, size_out), (1, size_out)):
@@ -74,7 +73,7 @@ class BehaviourPolicy:
 
 
 def save_series(policies: Sequence[BehaviourPolicy], path: Path) -> None:
-    """Policies along one training run in one file, in half precision: they need to act alike, not to learn on."""
+    """Writes policies of one training run to one file, in half precision: they have to act alike, not to be trained further."""
     facts = ("policy", "steps", "return_mean", "return_std")
     about = {key: value for key, value in policies[-1].about.items() if key not in facts}
     about["series"] = [{key: policy.about[key] for key in facts} for policy in policies]
@@ -83,7 +82,7 @@ def save_series(policies: Sequence[BehaviourPolicy], path: Path) -> None:
 
 
 def bundled_policies(name: str) -> list[BehaviourPolicy]:
-    """The policy, or the series of policies along training, that comes with the package under `name`."""
+    """The bundled policies of that name: one, or a series from the course of one training run."""
     with resources.as_file(BUNDLED / f"{name}.npz") as path:
         weights, about = _load(path)
     if "series" not in about:
@@ -104,11 +103,11 @@ def _load(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
 def roll_out(
     task: Task, policies: BehaviourPolicy | Sequence[tuple[BehaviourPolicy, float]], rows: int, seed: int
 ) -> OfflineDataset:
-    """A batch of `rows` steps of the stochastic policy in the task's environment, episodes one after another.
+    """Rolls out a dataset of `rows` steps of the stochastic policy in the task's environment, episodes one after another.
 
     Of several policies, each with its share of the rows, whole episodes of one follow whole episodes of the other. Episode k
     draws its start and its noise from streams named by k, so that its content does not depend on the others. The last
-    episode is cut where the rows end: its last row is neither terminal nor a timeout, as in D4RL's files. Besides, the batch
+    episode is cut where the rows end: its last row is neither terminal nor a timeout, as in D4RL's files. Besides, the dataset
     stores what `recorded_step` gives.
     """
     if rows < 1:
@@ -140,8 +139,8 @@ _Columns = dict[str, np.ndarray]  # of an episode, a row per step
 
 
 def _episodes(task: Task, policy: BehaviourPolicy, rows: int, seed: int, first: int) -> list[_Columns]:
-    """Whole episodes of at least `rows` rows in all (of none, where that is below 1), numbered from `first` on."""
-    box = task.action_box
+    """Whole episodes, numbered from `first`, of at least `rows` rows in all; none where `rows` is below 1."""
+    box = task.problem.action_box
     slots: list[_Episode] = []
     finished: dict[int, _Columns] = {}
     rows_ready, started, next_in_order = 0, first, first
@@ -169,60 +168,15 @@ class _Episode:
     def __init__(self, number: int, environment: Any, task: Task, seed: int):
         self.number, self.environment, self.task = number, environment, task
         generator = numpy_stream(seed, task.environment, "episode", number)
-        self.noise = generator.standard_normal((task.max_episode_steps, task.action_size)).astype(np.float32)
+        self.noise = generator.standard_normal((task.problem.max_episode_steps, task.problem.action_size)).astype(np.float32)
         self.observation, _ = environment.reset(seed=int(generator.integers(2**31)))
         self.steps: list[dict[str, Any]] = []
 
     def step(self, action: np.ndarray) -> bool:
         task = self.task
-        successor, reward, terminated, stored = recorded_step(self.environment, action, task.recorded)
-        timeout = not terminated and len(self.steps) + 1 == task.max_episode_steps
+        successor, reward, terminated, stored = recorded_step(self.environment, action, task.recipe.recorded)
+        timeout = not terminated and len(self.steps) + 1 == task.problem.max_episode_steps
         row = (np.float32(self.observation), action, np.float32(reward), np.float32(successor), terminated, timeout)
         self.steps.append({**dict(zip(self.columns, row, strict=True)), **stored})
         self.observation = successor
         return terminated or timeout
-
-
-@dataclass(frozen=True)
-class FromPolicies:
-    """A recipe: rolls out the bundled policies `parts` in turn, (name, share of the rows) each, as the task's batch was logged,
-    and gives the rows the task's reward. With `collections`, the policies are of several training runs, name-0, name-1, ...,
-    and the batch's seed chooses among them."""
-
-    parts: tuple[tuple[str, float], ...]
-    collections: int = 0
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        names = [name for name, _ in self.parts]
-        return tuple(f"{name}-{run}.npz" for name in names for run in range(self.collections)) or tuple(
-            f"{n}.npz" for n in names
-        )
-
-    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
-        policies = []
-        for name, share in self.parts:
-            found = bundled_policies(f"{name}-{seed % self.collections}" if self.collections else name)
-            policies += [(policy, share / len(found)) for policy in found]
-        return task.relabelled(roll_out(task.as_collected(), policies, rows, seed))
-
-
-@dataclass(frozen=True)
-class FromBundledDataset:
-    """A recipe for a small batch that comes whole with the package; the seed has no part in it."""
-
-    name: str
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        return (f"{self.name}.hdf5",)
-
-    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
-        with resources.as_file(BUNDLED / self.files[0]) as path:
-            batch = read_hdf5(path, action_low=task.action_low, action_high=task.action_high)
-        return batch.head(rows)
-
-
-def from_random_policy(task: Task, rows: int, seed: int) -> OfflineDataset:
-    """A recipe: D4RL v0's *random*."""
-    return roll_out(task, BehaviourPolicy.random(task, seed), rows, seed)

@@ -33,7 +33,7 @@ def point_angle():
     from mopo_bench.tasks.registry import get_task
 
     task = get_task("point-angle")
-    return task.offline_problem(task.regenerate(task, task.regenerated_rows, 0))
+    return task.offline_problem(task.recipe.regenerate(task, task.recipe.rows, 0))
 
 
 @pytest.fixture

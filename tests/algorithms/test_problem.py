@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 from mopo_bench.tasks.registry import all_tasks
-from mopo_bench.tasks.task import OfflineProblem
+from mopo_bench.tasks.task import ActionBox, OfflineProblem
 
 
 def test_an_offline_problem_holds_rules_and_a_batch():
@@ -18,14 +18,15 @@ def test_an_offline_problem_holds_rules_and_a_batch():
 def test_a_task_s_problem_has_its_rules(name, problem):
     task = all_tasks()[name]
     offline = task.offline_problem(problem.dataset)
-    assert offline.termination is task.termination and offline.discount == task.discount
-    assert (offline.observation_size, offline.action_size) == (task.observation_size, task.action_size)
+    assert offline.termination is task.problem.termination and offline.discount == task.problem.discount
+    assert (offline.observation_size, offline.action_size) == (task.problem.observation_size, task.problem.action_size)
     assert not any(hasattr(value, "step") or hasattr(value, "reset") for value in vars(offline).values())
 
 
 def test_actions_reach_an_algorithm_in_the_unit_box(problem):
     """A task whose box is [-0.4, 2]: low and high map to -1 and 1, next to nothing else changes."""
-    task = dataclasses.replace(all_tasks()["point-angle"], action_low=-0.4, action_high=2.0, action_size=2)
+    task = all_tasks()["point-angle"]
+    task = dataclasses.replace(task, problem=dataclasses.replace(task.problem, action_size=2, action_box=ActionBox(-0.4, 2.0)))
     logged = dataclasses.replace(problem.dataset, actions=(problem.dataset.actions * 1.2 + 0.8).astype(np.float32))
     offline = task.offline_problem(logged)
     np.testing.assert_allclose(offline.dataset.actions, problem.dataset.actions, atol=1e-6)

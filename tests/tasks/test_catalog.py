@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from mopo_bench.common.errors import UserError
+from mopo_bench.harness.report.paper import tasks_of
 from mopo_bench.tasks import terminations as rules
 from mopo_bench.tasks.environments import quiet_model_loading
 from mopo_bench.tasks.registry import all_tasks, get_task, register_task
@@ -30,12 +31,21 @@ def paper_table(name):
 
 
 def test_the_papers_tasks_are_registered():
-    tables = {name: task.paper_table for name, task in all_tasks().items()}
-    assert [name for name, table in tables.items() if table == "table1"] == TABLE_1
-    assert [name for name, table in tables.items() if table == "table2"] == TABLE_2
     for table, names in (("table1", TABLE_1), ("table2", TABLE_2)):
         assert {row["task"] for row in paper_table(table)} == set(names)
+        assert [name for name in all_tasks() if name in names] == list(tasks_of(table)) == names
     assert {"point-angle"} <= set(CATALOGUE)
+
+
+def test_tasks_are_known_without_heavy_imports():
+    """A listing, a status or a table asks for the tasks, and should not wait for torch or a simulator."""
+    program = (
+        "import json, sys; from mopo_bench.tasks.registry import all_tasks; all_tasks(); print(json.dumps(list(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    imported = set(json.loads(printed))
+    assert "mopo_bench.tasks.catalog" in imported
+    assert not imported & {"torch", "gymnasium", "mujoco", "h5py", "pandas", "scipy", "requests"}
 
 
 @pytest.mark.parametrize(
@@ -45,21 +55,21 @@ def test_the_papers_tasks_are_registered():
 def test_reference_returns(domain, references):
     for quality in QUALITIES:
         task = get_task(f"{domain}-{quality}")
-        assert task.reference_returns == references
-        assert task.score(references[0]) == 0 and task.score(references[1]) == 100
-        assert task.score_std(references[1] - references[0]) == pytest.approx(100)
+        assert task.references == references
+        assert task.references.score(references[0]) == 0 and task.references.score(references[1]) == 100
+        assert task.references.score_std(references[1] - references[0]) == pytest.approx(100)
 
 
 def test_scores_are_those_the_paper_prints():
     """Raw returns of D4RL's paper, and what MOPO's Table 1 makes of them."""
     for row in paper_table("table1_baseline_returns"):
-        score = get_task(row["task"]).score(float(row["raw_return"]))
+        score = get_task(row["task"]).references.score(float(row["raw_return"]))
         assert score == pytest.approx(float(row["normalized"]), abs=0.11), row
 
 
 def test_no_references_no_score():
     for name in (*TABLE_2, "point-angle"):
-        assert get_task(name).score(1.0) is None and get_task(name).score_std(1.0) is None
+        assert get_task(name).references is None
 
 
 # v0 calls a replay buffer "mixed" (v2: "medium_replay"), and walker2d's is "walker_mixed"
@@ -69,7 +79,7 @@ V0_STEMS = {"walker2d-mixed": "walker_mixed"}
 @pytest.mark.parametrize("name", TABLE_1)
 def test_files(name):
     table = {(row["version"], row["file"]): row for row in paper_table("d4rl_files")}
-    v0, v2 = get_task(name).files
+    v0, v2 = get_task(name).recipe.files
     stem = name.replace("-", "_")
     assert (v0.version, v0.name) == ("v0", f"{V0_STEMS.get(name, stem)}.hdf5")
     assert (v2.version, v2.name) == ("v2", f"{stem.replace('mixed', 'medium_replay')}-v2.hdf5")
@@ -80,7 +90,7 @@ def test_files(name):
 
 
 def test_every_file_belongs_to_one_task():
-    names = [file.name for task in all_tasks().values() for file in task.files]
+    names = [file.name for task in all_tasks().values() for file in task.recipe.files]
     assert len(set(names)) == len(names) == len(paper_table("d4rl_files")) == 24
 
 
@@ -89,12 +99,12 @@ def test_environment(name):
     task = get_task(name)
     with quiet_model_loading():
         environment = gymnasium.make(task.environment, **task.parameters)
-    assert environment.observation_space.shape == (task.observation_size,)
-    assert environment.action_space.shape == (task.action_size,)
-    assert environment.action_space.low.tolist() == list(task.action_box.low)
-    assert environment.action_space.high.tolist() == list(task.action_box.high)
-    assert environment.spec.max_episode_steps == task.max_episode_steps
-    assert environment.reset(seed=0)[0].shape == (task.observation_size,)
+    assert environment.observation_space.shape == (task.problem.observation_size,)
+    assert environment.action_space.shape == (task.problem.action_size,)
+    assert set(environment.action_space.low.tolist()) == {task.problem.action_box.low}
+    assert set(environment.action_space.high.tolist()) == {task.problem.action_box.high}
+    assert environment.spec.max_episode_steps == task.problem.max_episode_steps
+    assert environment.reset(seed=0)[0].shape == (task.problem.observation_size,)
 
 
 @pytest.mark.parametrize(
@@ -107,13 +117,13 @@ def test_environment(name):
     ],
 )
 def test_terminations(names, rule):
-    assert all(get_task(name).termination is rule for name in names)
+    assert all(get_task(name).problem.termination is rule for name in names)
 
 
 def test_parameters_of_table_2():
     assert get_task("halfcheetah-jump").parameters == {"height_weight": 15.0, "observation": "torso", "z_reference": "reset"}
     assert get_task("ant-angle").parameters == {"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": (0.2, 1.0)}
-    assert all(get_task(name).evaluation_episodes == 100 and get_task(name).steps == 3_000_000 for name in TABLE_2)
+    assert all(get_task(name).evaluation.episodes == 100 and get_task(name).evaluation.steps == 3_000_000 for name in TABLE_2)
 
 
 def test_what_follows_from_parameters():
@@ -121,10 +131,10 @@ def test_what_follows_from_parameters():
     state = torch.zeros(27)
     state[0] = 5.0
     ant = get_task("ant-angle")
-    assert ant.termination(state, state, state) and not ant.with_parameters(healthy_z_range=None).termination(
+    assert ant.problem.termination(state, state, state) and not ant.with_parameters(healthy_z_range=None).problem.termination(
         state, state, state
     )
-    assert get_task("halfcheetah-jump").with_parameters(observation="plain").observation_size == 17
+    assert get_task("halfcheetah-jump").with_parameters(observation="plain").problem.observation_size == 17
     with pytest.raises(UserError, match="'angle'"):
         ant.with_parameters(angel=45.0)
 
@@ -132,14 +142,16 @@ def test_what_follows_from_parameters():
 def test_a_termination_without_a_name_is_refused():
     """Two lambdas would be one to a run's identity."""
     with pytest.raises(UserError, match="partial"):
-        register_task(replace(get_task("point-angle"), name="nameless", termination=lambda *states: None))
+        problem = replace(get_task("point-angle").problem, termination=lambda *states: None)
+        register_task(replace(get_task("point-angle"), name="nameless", problem=problem))
     assert "nameless" not in all_tasks()
 
 
 def test_budget_of_table_1():
     for name in TABLE_1:
         task = get_task(name)
-        assert (task.steps, task.discount, task.max_episode_steps, task.evaluation_episodes) == (1_000_000, 0.99, 1000, 10)
+        assert (task.problem.discount, task.problem.max_episode_steps) == (0.99, 1000)
+        assert (task.evaluation.steps, task.evaluation.episodes) == (1_000_000, 10)
 
 
 def test_identities_are_the_same_in_another_process():
@@ -157,11 +169,11 @@ def test_identities_are_the_same_in_another_process():
 
 def test_termination_is_part_of_the_identity():
     ant = get_task("ant-angle")
-    other = type(ant)(**{**vars(ant), "termination": rules.ant(None)})
+    other = replace(ant, problem=replace(ant.problem, termination=rules.ant(None)))
     assert other.identity() != ant.identity()
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOGUE if all_tasks()[name].regenerate is None])
+@pytest.mark.parametrize("name", [name for name in CATALOGUE if all_tasks()[name].recipe.regenerate is None])
 def test_tasks_travel_to_workers(name):
     assert pickle.loads(pickle.dumps(get_task(name))).identity() == get_task(name).identity()
 
@@ -184,9 +196,9 @@ def test_task_can_be_added(monkeypatch):
 
 
 def test_action_box():
-    box = type(get_task("hopper-medium").action_box)((-2.0, 0.0), (2.0, 1.0))
+    box = type(get_task("hopper-medium").problem.action_box)((-2.0, 0.0), (2.0, 1.0))
     actions = np.array([[-2.0, 0.0], [2.0, 1.0], [0.0, 0.5], [1.0, 0.25]], np.float32)
     unit = np.array([[-1, -1], [1, 1], [0, 0], [0.5, -0.5]], np.float32)
     assert box.to_unit(actions).tolist() == unit.tolist()
     assert box.from_unit(unit).tolist() == actions.tolist()
-    assert not box.is_unit and get_task("hopper-medium").action_box.is_unit
+    assert not box.is_unit and get_task("hopper-medium").problem.action_box.is_unit

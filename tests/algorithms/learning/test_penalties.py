@@ -145,12 +145,12 @@ def test_target_entropy(name, expected, problem):
 
 
 def test_defaults_that_belong_to_tasks():
-    assert {task.discount for task in all_tasks().values() if task.origin == "mopo_bench"} == {0.99}
+    assert {task.problem.discount for task in all_tasks().values() if task.origin == "mopo_bench"} == {0.99}
     for name, task in all_tasks().items():
         if name.startswith("hopper-"):
-            assert task.termination is rules.hopper  # |obs|, as intended, and not the code's misplaced abs
+            assert task.problem.termination is rules.hopper  # |obs|, as intended, and not the code's misplaced abs
     mopo = get_algorithm("mopo")
     # 1 in the paper, 5 in the code
     assert task_settings(mopo, "halfcheetah-medium-expert")["penalty_coefficient"] == 1.0
-    assert get_task("hopper-medium").evaluation_episodes == 10
-    assert {get_task(name).steps for name in ("hopper-medium", "walker2d-mixed")} == {1_000_000}
+    assert get_task("hopper-medium").evaluation.episodes == 10
+    assert {get_task(name).evaluation.steps for name in ("hopper-medium", "walker2d-mixed")} == {1_000_000}

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from mopo_bench.harness.collection import actors
-from mopo_bench.harness.runs.runner import load_runs
+from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.tasks import registry
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, bundled_policies, roll_out
 from mopo_bench.tasks.data.hdf5 import read_hdf5, write_hdf5
@@ -39,16 +39,16 @@ def mirror(tmp_path, monkeypatch, cache):
     log = roll_out(task, BehaviourPolicy.random(task, 0), 200, seed=1)
     folder = tmp_path / "mirror"
     folder.mkdir()
-    v0, v2 = task.files
+    v0, v2 = task.recipe.files
     with h5py.File(folder / v0.name, "w") as file:
         for name in ("observations", "actions", "rewards", "terminals"):
             file[name] = getattr(log, name)
     write_hdf5(log, folder / v2.name)
     files = []
-    for file in task.files:
+    for file in task.recipe.files:
         content = (folder / file.name).read_bytes()
         files.append(replace(file, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()))
-    monkeypatch.setitem(registry._TASKS, task.name, replace(task, files=tuple(files)))
+    monkeypatch.setitem(registry._TASKS, task.name, replace(task, recipe=replace(task.recipe, files=tuple(files))))
     return folder
 
 
@@ -110,22 +110,29 @@ def test_file_that_changed_upstream(mirror, cache, command):
 
 
 def test_physics_of_a_v2_file(mirror, cache, command):
-    """v2 stores the states; without it the regenerated batch does."""
+    """v2 stores the states; without it the regenerated dataset does."""
     assert command("data", "fetch", "hopper-random", "--version", "v2", "--mirror", mirror).code == 0
     (facts,) = parsed(command("data", "verify", "hopper-random", "--physics", "--rows", "100", "--json"))
     assert facts["batch"] == "hopper-random@v2" and facts["rows"] == 100
     assert facts["observation_error_median"] < 1e-5 and facts["terminals_differ"] == 0
     (facts,) = parsed(
-        command("data", "verify", "hopper-random", "--physics", "--batch", mirror / "hopper_random-v2.hdf5", "--json")
+        command("data", "verify", "hopper-random", "--physics", "--dataset", mirror / "hopper_random-v2.hdf5", "--json")
     )
     assert facts["batch"] == "hopper-random@file" and facts["rows"] == 200
-    refused = command("data", "verify", "hopper-random", "--physics", "--batch", mirror / "hopper_random.hdf5")
+    refused = command("data", "verify", "hopper-random", "--physics", "--dataset", mirror / "hopper_random.hdf5")
     assert refused.code == 2 and "infos/qpos" in refused.err
 
 
+def test_the_option_s_former_name_is_understood(mirror, command):
+    old = command("data", "verify", "hopper-random", "--physics", "--batch", mirror / "hopper_random-v2.hdf5", "--json")
+    assert (
+        json.loads(old.out)[0]["batch"] == "hopper-random@file" and old.err == "mopo-bench: --batch is now called --dataset\n"
+    )
+
+
 def test_inspect_with_picture(cache, command, tmp_path):
-    finished = command("data", "inspect", "point-angle", "--plot", tmp_path / "batch.png")
-    assert finished.code == 0 and (tmp_path / "batch.png").stat().st_size > 5_000
+    finished = command("data", "inspect", "point-angle", "--plot", tmp_path / "dataset.png")
+    assert finished.code == 0 and (tmp_path / "dataset.png").stat().st_size > 5_000
     assert "return mean" in finished.out and "oddities" in finished.out
 
 
@@ -170,12 +177,12 @@ def test_killed_collection_ends_with_the_same_bytes(command, start, wait_for, tm
 
 
 MY_REWARDS = """
-def height(batch, weight=1.0):
-    return weight * batch.observations[:, 0]
+def height(dataset, weight=1.0):
+    return weight * dataset.observations[:, 0]
 
 
-def sideways(batch):
-    return batch.extras["infos/y_velocity"]
+def sideways(dataset):
+    return dataset.extras["infos/y_velocity"]
 """
 
 
@@ -242,7 +249,9 @@ def test_inspect_takes_no_option_in_silence(words, complaint, my_rewards, comman
 
 
 def test_list_says_what_a_run_would_find(mirror, cache, command, monkeypatch):
-    monkeypatch.setitem(registry._TASKS, "walker2d-random", replace(get_task("walker2d-random"), regenerate=None))
+    walker2d = get_task("walker2d-random")
+    walker2d = replace(walker2d, recipe=replace(walker2d.recipe, regenerate=None))
+    monkeypatch.setitem(registry._TASKS, "walker2d-random", walker2d)
     (cache / "d4rl").mkdir(parents=True)
     (cache / "d4rl" / "hopper_random.hdf5").write_bytes(b"short")
     rows = {row["name"]: row for row in parsed(command("data", "list", "--json"))}

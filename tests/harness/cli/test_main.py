@@ -14,9 +14,12 @@ import pytest
 import torch
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness import api
-from mopo_bench.harness.cli.main import app, main, parse_seeds
+from mopo_bench.harness.cli.app import app
+from mopo_bench.harness.cli.main import main
 from mopo_bench.harness.runs import runner
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.request import RunRequest
+from mopo_bench.harness.runs.runner import execute
 from typer.main import get_command
 
 RUN = ("run", "--tasks", "point-angle", "--algorithms")
@@ -65,7 +68,7 @@ REFUSED = [
     (("data", "verify", "point-angle"), "not a task of D4RL"),
     (("data", "verify", "--physics"), "--physics"),
     (("data", "verify", "point-angle", "--physics"), "MuJoCo"),
-    (("data", "verify", "hopper-medium", "--batch", "mine.hdf5"), "--physics"),
+    (("data", "verify", "hopper-medium", "--dataset", "mine.hdf5"), "--physics"),
     (("data", "relabel", "no-such-file.hdf5", "--reward", "ant-angle", "--out", "new.hdf5"), "no-such-file.hdf5"),
     (("data", "relabel", "no-such-file.hdf5", "--reward", "ant-angel", "--out", "new.hdf5"), "'ant-angle'"),
     (("data", "actors", "--episodes", "0"), "--episodes"),
@@ -91,13 +94,13 @@ REFUSED = [
     ((*SAC, "--compile", "maybe"), "auto"),
     ((*SAC, "--compile"), "--compile"),
     ((*SAC, "--no-compile"), "--no-compile"),
-    ((*SAC, "--rows", "0"), "0 rows"),
+    ((*SAC, "--rows", "0"), "--rows"),
     # data and devices
     ((*SAC, "--data", "web"), "regenerated"),
     (("run", "--tasks", "hopper-medium", "--algorithms", "sac", "--data", "d4rl"), "hopper_medium.hdf5"),
-    ((*SAC, "--data", "d4rl"), "--batch"),
+    ((*SAC, "--data", "d4rl"), "--dataset"),
     (("run", "--tasks", "hopper-mixed", "--algorithms", "sac", "--data", "d4rl-v2"), "hopper_medium_replay-v2.hdf5"),
-    (("run", "--tasks", "ant-angle", "--algorithms", "sac", "--data", "d4rl"), "--batch"),
+    (("run", "--tasks", "ant-angle", "--algorithms", "sac", "--data", "d4rl"), "--dataset"),
     ((*SAC, "--data-seed", "-1"), "--data-seed"),
     ((*SAC, "--window", "last"), "last_1m"),
     ((*SAC, "--device", "tpu"), "cuda"),
@@ -107,7 +110,11 @@ REFUSED = [
     (setting("moppo.tau=0.1"), "'mopo'"),
     (setting("sac.tau=0.1"), "mopo"),
     (setting("all.penalty_coeficient=5"), "'penalty_coefficient'"),
-    (setting("tau=0.1"), "algorithm.key=value"),
+    (setting("tua=0.1"), "'tau'"),
+    (setting("hopper-medium:mopo.tau=0.1"), "hopper-medium"),
+    (setting("hoper-medium:mopo.tau=0.1"), "'hopper-medium'"),
+    (("run", "--grid", "no-such-file.toml"), "no-such-file.toml"),
+    (("run", "--suite", "ci", "--grid", "mine.toml"), "--suite"),
     (setting("mopo.tau"), "algorithm.key=value"),
     (setting("mopo.=1"), "mopo"),
     (setting("mopo.tau="), "mopo.tau"),
@@ -221,20 +228,20 @@ def test_bad_batch_file(make, word, command, tmp_path):
     path = tmp_path / "mine.hdf5"
     make(path)
     results = tmp_path / "runs"
-    assert_refused(command(*SAC, "--batch", path, "--results", results, "--steps", "2"), word)
+    assert_refused(command(*SAC, "--dataset", path, "--results", results, "--steps", "2"), word)
     assert not results.exists()
 
 
 def test_batch_file_belongs_to_one_task(command, tmp_path):
     words = ("run", "--tasks", "point-angle,hopper-medium", "--algorithms", "sac", "--results", tmp_path / "runs")
-    assert_refused(command(*words, "--batch", user_batch(tmp_path / "mine.hdf5")), "one task")
+    assert_refused(command(*words, "--dataset", user_batch(tmp_path / "mine.hdf5")), "one task")
     assert not (tmp_path / "runs").exists()
 
 
 def test_own_batch_file(arguments, command, tmp_path):
     path = user_batch(tmp_path / "mine.hdf5", actions=np.full((60, 3), 1.2, np.float32))
     words = arguments("sac", results=tmp_path / "runs", steps=2)
-    assert command(*words, "--batch", path, "--clip-actions").code == 0
+    assert command(*words, "--dataset", path, "--clip-actions").code == 0
     (run,) = load_runs(tmp_path / "runs")
     assert run.cell["data"]["label"] == "point-angle@file" and run.cell["data"]["rows"] == 60
     assert run.cell["data"]["provenance"]["clipped_actions"] == 60
@@ -288,13 +295,13 @@ def test_help_has_an_example(words, command):
     ],
 )
 def test_parse_seeds(text, seeds):
-    assert parse_seeds(text) == seeds
+    assert list(RunRequest(tasks="t", algorithms="a", seeds=text).seeds) == seeds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-3", "x", "1-x", "3-1", ",", "1.5"])
 def test_parse_seeds_refuses(text):
     with pytest.raises(UserError, match="--seeds"):
-        parse_seeds(text)
+        RunRequest(tasks="t", algorithms="a", seeds=text)
 
 
 def parsed(finished):

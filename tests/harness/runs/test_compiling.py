@@ -19,10 +19,11 @@ from mopo_bench.algorithms.learning.steps import BLOCK, StepStreams
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.collection import collect as collecting
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
-from mopo_bench.tasks.task import Task
+from mopo_bench.tasks.task import Problem, Task
 from mopo_bench.tasks.terminations import hopper
 from torch._dynamo.utils import counters
 
@@ -110,7 +111,7 @@ def test_the_compiler_of_this_machine():
 def test_record_says_what_was_decided(compiled_to_itself, plan, evaluations, monkeypatch, tmp_path):
     """A run goes on compiled or not, whatever it was before, under the same identity."""
     monkeypatch.setattr(compiling, "LONG_RUN", 75)
-    for steps, options in ((25, {}), (50, {"compiled": True}), (75, {}), (100, {"compiled": "off"})):
+    for steps, options in ((25, {}), (50, {"compile": True}), (75, {}), (100, {"compile": "off"})):
         assert execute(plan("sac", results=tmp_path, steps=steps, **options), jobs=1).keys() == {"done"}
     (run,) = load_runs(tmp_path)
     assert [(segment["compiled"], segment["compile"]) for segment in run.record["segments"]] == [
@@ -120,7 +121,7 @@ def test_record_says_what_was_decided(compiled_to_itself, plan, evaluations, mon
         (False, "off"),
     ]
     assert len(compiled_to_itself) == 2
-    execute(plan("sac", results=tmp_path / "undisturbed", compiled=False), jobs=1)
+    execute(plan("sac", results=tmp_path / "undisturbed", compile=False), jobs=1)
     assert evaluations(tmp_path) == evaluations(tmp_path / "undisturbed")
 
 
@@ -166,15 +167,15 @@ def test_learner_that_cannot_be_compiled(compiler, plan, evaluations, monkeypatc
     (run,) = load_runs(tmp_path / "auto")
     (segment,) = run.record["segments"]
     assert segment["compiled"] is False and segment["compile"].startswith("auto: Branches cannot be compiled (")
-    execute(plan("sac", results=tmp_path / "sac", steps=50, compiled=False), jobs=1)
+    execute(plan("sac", results=tmp_path / "sac", steps=50, compile=False), jobs=1)
     assert list(evaluations(tmp_path / "auto").values()) == list(evaluations(tmp_path / "sac").values())
 
-    assert execute(plan(branches, results=tmp_path / "on", steps=50, compiled="on"), jobs=1).keys() == {"failed"}
+    assert execute(plan(branches, results=tmp_path / "on", steps=50, compile="on"), jobs=1).keys() == {"failed"}
     (run,) = load_runs(tmp_path / "on")
     assert "Branches cannot be compiled" in run.record["traceback"] and run.record["segments"][0]["compiled"] is True
 
 
-HOPPER = Task("hopper", "Hopper-v4", 11, 3, termination=hopper, max_episode_steps=60)
+HOPPER = Task("hopper", "Hopper-v4", Problem(11, 3, hopper, max_episode_steps=60))
 USUAL = {"seed": 4, "random_steps": 50, "evaluate_every": 70, "evaluation_episodes": 2}
 
 
@@ -262,7 +263,7 @@ def test_one_graph_wherever_batches_come_from(graphs):
 def test_one_graph_for_each_kind_of_step_of_a_run(algorithm, settings, kinds, graphs, plan, tmp_path):
     """Through refreshes, evaluations and checkpoints; a run that goes on in a process needs its own, and no more."""
     for steps in (60, 110):
-        execute(plan(algorithm, results=tmp_path, settings=settings, steps=steps, compiled=True), jobs=1)
+        execute(plan(algorithm, results=tmp_path, settings=settings, steps=steps, compile=True), jobs=1)
         assert graphs() == (kinds if steps == 60 else 1)
     (run,) = load_runs(tmp_path)
     assert run.state == "done" and [segment["compiled"] for segment in run.record["segments"]] == [True, True]

@@ -9,9 +9,10 @@ from mopo_bench.algorithms.learning.learner import Learner
 from mopo_bench.algorithms.learning.registry import Algorithm, hyperparameters
 from mopo_bench.algorithms.learning.stage import Stage
 from mopo_bench.algorithms.sac import SAC
-from mopo_bench.harness.runs.cell import fit_stage
 from mopo_bench.harness.runs.estimate import COMPILED, Calibration, Costs, duration, estimate, finished_at, sentences
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.fits import fit_stage
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.registry import get_task
 
 FITS = {"dynamics": 5000.0, "behaviour": 700.0}
@@ -45,7 +46,7 @@ def test_run_is_steps_evaluations_and_refreshes(options, steps, evaluations, ref
 
 def test_compiled_steps_take_less(plan, monkeypatch, tmp_path):
     monkeypatch.setattr(compiling, "compiler_trouble", lambda device: None)
-    eager, compiled = (seconds(plan("sac", results=tmp_path, compiled=wanted))["sac"] for wanted in ("off", "on"))
+    eager, compiled = (seconds(plan("sac", results=tmp_path, compile=wanted))["sac"] for wanted in ("off", "on"))
     assert eager - compiled == pytest.approx(100 * (1 - COMPILED))
 
 
@@ -164,7 +165,7 @@ def test_measured_on_point_angle(learners, plan, monkeypatch, tmp_path):
     """Every part takes some time, and nothing is written; another task of the same sizes costs no second measurement."""
     task = get_task("point-angle")
     monkeypatch.setitem(hyperparameters(), "another", hyperparameters()["point-angle"])
-    tasks = [task, replace(task, name="another", discount=0.9)]
+    tasks = [task, replace(task, name="another", problem=replace(task.problem, discount=0.9))]
     here = plan("bc", "mbpo", "mopo", "bear", "brac-v", results=tmp_path / "runs", tasks=tasks, settings={"mopo.tau": 0.5})
     calibration = Calibration()
     found = estimate(here, 2, calibration)
@@ -196,7 +197,9 @@ def test_costs_grow_with_what_is_asked_for(plan, tmp_path):
     assert longer.fits["dynamics"] == pytest.approx(10 * usual.fits["dynamics"])
     _, free = of(**{"dynamics.max_epochs": None})
     assert free.fits["dynamics"] == pytest.approx(USUAL_EPOCHS / 2 * usual.fits["dynamics"])
-    patient = calibration(replace(cell, task=replace(cell.task, max_episode_steps=2 * cell.task.max_episode_steps)))
+    problem = cell.task.problem
+    longer = replace(cell.task, problem=replace(problem, max_episode_steps=2 * problem.max_episode_steps))
+    patient = calibration(replace(cell, task=longer))
     assert patient.evaluation == pytest.approx(2 * usual.evaluation)
     assert len(calibration.units) == 1
 

@@ -8,17 +8,20 @@ import pytest
 from mopo_bench.algorithms.learning.registry import Algorithm
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.environments import quiet_model_loading
 from mopo_bench.tasks.registry import get_task
-from mopo_bench.tasks.task import Task
+from mopo_bench.tasks.task import ActionBox, Problem, Task
 
-PENDULUM = Task("pendulum", "Pendulum-v1", 3, 1, action_low=-2.0, action_high=2.0, max_episode_steps=200)
+PENDULUM = Task("pendulum", "Pendulum-v1", Problem(3, 1, action_box=ActionBox(-2.0, 2.0), max_episode_steps=200))
 
 
 def policy(task, seed=0):
     """A deterministic policy that moves: tanh of a random linear map."""
-    weights = np.random.default_rng(seed).normal(0, 0.5, (task.observation_size, task.action_size)).astype(np.float32)
+    weights = (
+        np.random.default_rng(seed).normal(0, 0.5, (task.problem.observation_size, task.problem.action_size)).astype(np.float32)
+    )
     return lambda observations: np.tanh(observations.astype(np.float32) @ weights)
 
 
@@ -82,7 +85,7 @@ def test_what_is_over_counts_no_more():
     right = np.array([environment.reset(seed=seed)[0][1] > 0 for seed in seeds], float)
     assert 0 < right.sum() < 12
     found = Evaluator(task).returns(sideways_where_it_started_right, [seeds])[0]
-    assert len(seen) == task.max_episode_steps  # as long as any is running
+    assert len(seen) == task.problem.max_episode_steps  # as long as any is running
     expected = []
     for seed, sideways in zip(seeds, right, strict=True):
         environment.reset(seed=seed)

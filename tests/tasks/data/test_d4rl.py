@@ -212,10 +212,10 @@ def test_broken_transfer_goes_on_where_it_stopped(server, cache):
 
 
 def test_broken_always(server, cache):
-    """A bounded number of tries with growing pauses; the next call goes on from there."""
+    """A bounded number of tries with growing pauses; the next call resumes there."""
     server.script = [serve(CONTENT, until=4 * CHUNK), serve(CONTENT, until=0)]
     patience = replace(QUICK, pauses=(0.05, 0.15))
-    refused(rf"broke off, 3 times; another fetch goes on from the {4 * CHUNK:,} bytes", server.file, patience=patience)
+    refused(rf"broke off, 3 times; another fetch resumes after the {4 * CHUNK:,} bytes", server.file, patience=patience)
     first, second, third = (seen.time for seen in server.seen)
     assert second - first >= 0.05 and third - second >= 0.15
     assert not (cache / "hopper_random.hdf5").exists() and verify(server.file).status == "absent"
@@ -330,7 +330,7 @@ def test_trouble_of_the_server_passes(code, server):
 
 def test_trouble_of_the_server_stays(server):
     server.script = [answer(503, b"busy")]
-    refused("answered 503, 4 times; another fetch may do better later", server.file)
+    refused("answered 503, 4 times; another fetch may succeed later", server.file)
     assert len(server.seen) == TRIES
 
 
@@ -363,7 +363,6 @@ def test_stale_part(content, asked, server, cache):
 
 def test_whole_part_needs_no_server(server, cache):
     put(part_of(cache))
-    put(part_of(cache).with_name("tmpkilled"), b"")
     assert fetch(server.file).read_bytes() == CONTENT
     assert server.seen == [] and leftovers(cache) == []
 
@@ -672,8 +671,8 @@ def test_files_of():
     task = get_task("hopper-medium")
     assert [file.name for file in files_of(task)] == ["hopper_medium.hdf5"]
     assert [file.name for file in files_of(task, "v2")] == ["hopper_medium-v2.hdf5"]
-    assert files_of(task, "all") == task.files
-    with pytest.raises(UserError, match="choose one of v0, v2, all"):
+    assert files_of(task, "all") == task.recipe.files
+    with pytest.raises(UserError, match="expected v0, v2 or all"):
         files_of(task, "v1")
     with pytest.raises(UserError, match="ant-angle is not a task of D4RL"):
         files_of(get_task("ant-angle"))
@@ -700,10 +699,12 @@ def test_table_label_of_an_accepted_file(server, cache, tmp_path):
         file["terminals"] = file["timeouts"] = np.zeros(50, np.uint8)
     content = (tmp_path / "changed").read_bytes()
     server.script = [serve(content)]
-    task = replace(get_task("hopper-random"), files=(server.file,))
+    task = get_task("hopper-random")
+    task = replace(task, recipe=replace(task.recipe, files=(server.file,)))
     fetch(server.file, accept_sha256=sha256(content), patience=QUICK)
     notes = load_dataset(task, DatasetRequest()).provenance
     assert (notes["label"], notes["source"]) == ("hopper-random@v0-changed", "v0-changed")
     assert "changed" in notes["from"] and sha256(content)[:8] in notes["from"]
-    task = replace(task, files=(replace(server.file, bytes=len(content), sha256=sha256(content)),))
+    accepted = replace(server.file, bytes=len(content), sha256=sha256(content))
+    task = replace(task, recipe=replace(task.recipe, files=(accepted,)))
     assert load_dataset(task, DatasetRequest()).provenance["label"] == "hopper-random@v0"

@@ -1,4 +1,4 @@
-"""Where a batch comes from: D4RL's file if it is here, else made once and kept."""
+"""Where a dataset comes from: D4RL's file if it is here, else regenerated once and kept."""
 
 import hashlib
 import json
@@ -12,24 +12,26 @@ import h5py
 import numpy as np
 import pytest
 from mopo_bench.common.errors import UserError
-from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, from_random_policy, roll_out
+from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, roll_out
+from mopo_bench.tasks.data.recipes import from_random_policy
 from mopo_bench.tasks.data.sources import DatasetRequest, cache_folder, d4rl_path, load_dataset
 from mopo_bench.tasks.registry import all_tasks, get_task
-from mopo_bench.tasks.task import Task
+from mopo_bench.tasks.task import ActionBox, DatasetRecipe, Problem, Task
 
 HOPPER = get_task("hopper-random")
 PENDULUM = Task(
     "pendulum-test",
     "Pendulum-v1",
-    3,
-    1,
-    action_low=-2.0,
-    action_high=2.0,
-    max_episode_steps=30,
-    regenerate=from_random_policy,
-    regenerated_rows=100,
-    regenerated_from="a random policy",
+    Problem(3, 1, action_box=ActionBox(-2.0, 2.0), max_episode_steps=30),
+    recipe=DatasetRecipe(regenerate=from_random_policy, rows=100, made_from="a random policy"),
 )
+
+
+def made_by(task, **changes):
+    """The task with another recipe."""
+    return replace(task, recipe=replace(task.recipe, **changes))
+
+
 SMALL = DatasetRequest(rows=300)
 
 
@@ -62,7 +64,7 @@ def knowing(task, path, **layout):
     """The task as if D4RL's file were this one."""
     content = path.read_bytes()
     facts = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), **layout}
-    return replace(task, files=(replace(task.files[0], **facts), *task.files[1:]))
+    return made_by(task, files=(replace(task.recipe.files[0], **facts), *task.recipe.files[1:]))
 
 
 def test_cache_folder_is_the_one_named(cache, monkeypatch):
@@ -73,18 +75,18 @@ def test_cache_folder_is_the_one_named(cache, monkeypatch):
     assert cache_folder().name == "mopo-bench" and cache_folder() != cache
 
 
-def test_batch_is_made_once(cache):
-    batch = load_dataset(HOPPER, SMALL)
+def test_dataset_is_made_once(cache):
+    dataset = load_dataset(HOPPER, SMALL)
     (path,) = kept(cache)
     before = path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()
     again = load_dataset(HOPPER, SMALL)
-    assert again.digest() == batch.digest()
+    assert again.digest() == dataset.digest()
     assert (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()) == before
-    assert batch.digest() == roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 300, 0).digest()
+    assert dataset.digest() == roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 300, 0).digest()
     assert kept(cache) == [path]
 
 
-def test_batches_are_mapped_from_the_cache(cache, tmp_path):
+def test_datasets_are_mapped_from_the_cache(cache, tmp_path):
     """Whatever file they come from; what is unpacked may be deleted."""
     own, regenerated = DatasetRequest(file=v0_file(tmp_path / "mine.hdf5")), SMALL
     for count, request in enumerate((own, regenerated), 1):
@@ -101,12 +103,12 @@ def test_batches_are_mapped_from_the_cache(cache, tmp_path):
 def test_what_differs_is_kept_apart(cache):
     requests = [SMALL, DatasetRequest(rows=301), DatasetRequest(rows=300, seed=1)]
     digests = {load_dataset(HOPPER, request).digest() for request in requests}
-    digests |= {load_dataset(replace(HOPPER, max_episode_steps=5), SMALL).digest()}
+    digests |= {load_dataset(replace(HOPPER, problem=replace(HOPPER.problem, max_episode_steps=5)), SMALL).digest()}
     assert len(digests) == len(kept(cache)) == 4
 
 
 def test_environments_parameters_are_part_of_the_recipe(cache):
-    jump = replace(get_task("halfcheetah-jump"), regenerate=from_random_policy)
+    jump = made_by(get_task("halfcheetah-jump"), regenerate=from_random_policy)
     digests = [load_dataset(task, DatasetRequest(rows=20)).digest() for task in (jump, jump.with_parameters(height_weight=3.0))]
     assert len(set(digests)) == 2
 
@@ -115,7 +117,7 @@ TWO_AT_ONCE = """
 import json, pathlib, sys, time
 from dataclasses import replace
 from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
-from mopo_bench.tasks.data.behaviour_policies import from_random_policy
+from mopo_bench.tasks.data.recipes import from_random_policy
 from mopo_bench.tasks.registry import get_task
 
 folder, name = pathlib.Path(sys.argv[1]), sys.argv[2]
@@ -125,7 +127,8 @@ def regenerate(task, rows, seed):
     time.sleep(0.5)
     return from_random_policy(task, rows, seed)
 
-task = replace(get_task("hopper-random"), regenerate=regenerate)
+task = get_task("hopper-random")
+task = replace(task, recipe=replace(task.recipe, regenerate=regenerate))
 (folder / f"ready-{name}").touch()
 until = time.monotonic() + 100
 while len(list(folder.glob("ready-*"))) < 2 and time.monotonic() < until:
@@ -145,10 +148,10 @@ def test_two_processes_at_once_make_one_file(cache, tmp_path):
 
 def test_action_box_other_than_unit(cache):
     """Kept in the environment's own actions, mapped for learners."""
-    batch = load_dataset(PENDULUM, DatasetRequest())
-    assert len(batch) == 100 and 1.0 < np.abs(batch.actions).max() <= 2.0
-    seen = PENDULUM.offline_problem(batch).dataset.actions
-    assert seen == pytest.approx(batch.actions / 2, abs=1e-6) and np.abs(seen).max() <= 1
+    dataset = load_dataset(PENDULUM, DatasetRequest())
+    assert len(dataset) == 100 and 1.0 < np.abs(dataset.actions).max() <= 2.0
+    seen = PENDULUM.offline_problem(dataset).dataset.actions
+    assert seen == pytest.approx(dataset.actions / 2, abs=1e-6) and np.abs(seen).max() <= 1
 
 
 def test_labels(cache, tmp_path):
@@ -165,11 +168,11 @@ def test_labels(cache, tmp_path):
 @pytest.mark.parametrize("folder", ["cache/d4rl", "d4rl"])
 def test_d4rl_file_is_preferred(folder, cache, tmp_path):
     path = v0_file(tmp_path / folder / "hopper_random.hdf5")
-    assert d4rl_path(HOPPER.files[0]) == path
+    assert d4rl_path(HOPPER.recipe.files[0]) == path
     for source in ("auto", "d4rl"):
-        batch = load_dataset(knowing(HOPPER, path), DatasetRequest(source))
-        assert len(batch) == 50 and (batch.rewards == 7.0).all()
-        assert batch.valid_next.sum() == 45 and batch.terminals.sum() == 5
+        dataset = load_dataset(knowing(HOPPER, path), DatasetRequest(source))
+        assert len(dataset) == 50 and (dataset.rewards == 7.0).all()
+        assert dataset.valid_next.sum() == 45 and dataset.terminals.sum() == 5
     assert (load_dataset(HOPPER, DatasetRequest("regenerated", rows=300)).rewards != 7.0).any()
 
 
@@ -204,11 +207,11 @@ def test_ends_that_a_file_does_not_tell(flags, cache):
         file["terminals"] = np.zeros(300, np.uint8)
         if flags:
             file["timeouts"] = np.zeros(300, np.uint8)
-    batch = load_dataset(knowing(HOPPER, path), DatasetRequest())
+    dataset = load_dataset(knowing(HOPPER, path), DatasetRequest())
     ends = np.flatnonzero(log.terminals[:-1])
-    assert len(ends) > 5 and np.flatnonzero(batch.timeouts[:-1]).tolist() == ends.tolist()
-    assert np.flatnonzero(~batch.valid_next).tolist() == [*ends, 299]
-    facts = batch.describe()
+    assert len(ends) > 5 and np.flatnonzero(dataset.timeouts[:-1]).tolist() == ends.tolist()
+    assert np.flatnonzero(~dataset.valid_next).tolist() == [*ends, 299]
+    facts = dataset.describe()
     assert (facts["repaired"], facts["repaired_by_data"], facts["repaired_by_count"]) == (len(ends), len(ends), 0)
 
 
@@ -229,11 +232,11 @@ def test_v2_file_is_taken_when_asked_for(cache):
         file["infos/qpos"] = np.zeros((50, 6))
         file["metadata/algorithm"] = "SAC"
     content = path.read_bytes()
-    v2 = replace(HOPPER.files[1], bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    task = replace(HOPPER, files=(HOPPER.files[0], v2))
-    batch = load_dataset(task, DatasetRequest("d4rl-v2"))
-    assert batch.provenance["label"] == "hopper-random@v2" and batch.valid_next.all() and "infos/qpos" in batch.extras
-    np.testing.assert_array_equal(batch.next_observations, batch.observations + 1)
+    v2 = replace(HOPPER.recipe.files[1], bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    task = made_by(HOPPER, files=(HOPPER.recipe.files[0], v2))
+    dataset = load_dataset(task, DatasetRequest("d4rl-v2"))
+    assert dataset.provenance["label"] == "hopper-random@v2" and dataset.valid_next.all() and "infos/qpos" in dataset.extras
+    np.testing.assert_array_equal(dataset.next_observations, dataset.observations + 1)
     with pytest.raises(UserError, match="--rows"):
         load_dataset(task, DatasetRequest("d4rl-v2", rows=10))
 
@@ -255,7 +258,7 @@ def test_window(cache, tmp_path):
 @pytest.mark.parametrize(
     "name, request_, problem",
     [
-        ("hopper-random", DatasetRequest("internet"), "choose one of auto, d4rl, d4rl-v2, regenerated"),
+        ("hopper-random", DatasetRequest("internet"), "expected auto, d4rl, d4rl-v2 or regenerated"),
         ("hopper-random", DatasetRequest(rows=0), "at least 1"),
         ("hopper-random", DatasetRequest(rows=-3), "at least 1"),
         (
@@ -264,20 +267,20 @@ def test_window(cache, tmp_path):
             r"hopper_mixed\.hdf5 is not in .*d4rl; .*data fetch hopper-mixed --version v0",
         ),
         ("hopper-mixed", DatasetRequest("d4rl-v2"), r"hopper_medium_replay-v2\.hdf5 is not in .*--version v2"),
-        ("ant-angle", DatasetRequest("d4rl"), "not a task of D4RL.*--batch FILE"),
+        ("ant-angle", DatasetRequest("d4rl"), "not a task of D4RL.*--dataset FILE"),
         ("point-angle", DatasetRequest("d4rl"), "not a task of D4RL"),
     ],
 )
-def test_no_batch(name, request_, problem, cache):
+def test_no_dataset(name, request_, problem, cache):
     with pytest.raises(UserError, match=problem) as refused:
         load_dataset(get_task(name), request_)
     assert "\n" not in str(refused.value)
     assert kept(cache) == []
 
 
-def test_task_with_nothing_to_make_a_batch_of(cache):
-    task = replace(get_task("hopper-mixed"), regenerate=None)
-    with pytest.raises(UserError, match=r"no policy of it is bundled, and hopper_mixed\.hdf5 is not in .*d4rl; --batch FILE"):
+def test_task_with_nothing_to_make_a_dataset_of(cache):
+    task = made_by(get_task("hopper-mixed"), regenerate=None)
+    with pytest.raises(UserError, match=r"no policy of it is bundled, and hopper_mixed\.hdf5 is not in .*d4rl; --dataset FILE"):
         load_dataset(task, DatasetRequest())
 
 
@@ -295,7 +298,7 @@ def test_failed_recipe_leaves_nothing(cache):
         raise FileNotFoundError("the actor is gone")
 
     with pytest.raises(Exception, match="the actor is gone") as failed:
-        load_dataset(replace(HOPPER, regenerate=broken), SMALL)
+        load_dataset(made_by(HOPPER, regenerate=broken), SMALL)
     assert "MOPO_BENCH_DATA" not in str(failed.value)
     assert kept(cache) == []
 
@@ -305,14 +308,15 @@ def test_label_tells_seeds_apart(cache):
     assert labels == ["hopper-random@regenerated", "hopper-random@regenerated-seed3"]
 
 
-def test_every_recipe_makes_a_batch(cache):
+def test_every_recipe_makes_a_dataset(cache):
     made = {}
     for name, task in all_tasks().items():
-        if task.regenerate is not None:
-            batch = load_dataset(task, DatasetRequest("regenerated", rows=40))
-            assert batch.observations.shape == (40, task.observation_size) and batch.actions.shape == (40, task.action_size)
-            assert task.regenerated_from and json.dumps(batch.provenance)
-            made[name] = batch.digest()
+        if task.recipe.regenerate is not None:
+            dataset = load_dataset(task, DatasetRequest("regenerated", rows=40))
+            assert dataset.observations.shape == (40, task.problem.observation_size)
+            assert dataset.actions.shape == (40, task.problem.action_size)
+            assert task.recipe.made_from and json.dumps(dataset.provenance)
+            made[name] = dataset.digest()
     assert len(made) == len(all_tasks())
     for domain in ("halfcheetah", "walker2d"):  # whose first rows are the medium log's
         assert made.pop(f"{domain}-medium-expert") == made[f"{domain}-medium"]

@@ -1,0 +1,52 @@
+"""`mopo-bench table`: tables from run records."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...common.errors import UserError
+from ..report.formats import FORMATS
+from ..report.paper import REFERENCE
+from ..report.statistics import METRICS
+from ..report.tables import TABLES
+from .options import DEFAULT_RESULTS, Results, console, existing_folder
+
+TableName = StrEnum("TableName", list(TABLES))  # type: ignore[misc] - the report says which there are
+Format = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
+Metric = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
+AS_TEXT, LAST = Format("text"), Metric("last")
+Reference = Annotated[str | None, typer.Option(help="The algorithm that `scores` compares with the others.")]
+Out = Annotated[Path | None, typer.Option(help="Write to this file.")]
+
+
+def table(
+    name: TableName,
+    results: Results = DEFAULT_RESULTS,
+    reference: Reference = None,
+    format_: Annotated[Format, typer.Option("--format")] = AS_TEXT,
+    metric: Annotated[Metric, typer.Option(help="last is the paper's.")] = LAST,
+    out: Out = None,
+) -> None:
+    """A table from run records, beside the paper's.
+
+    Example: mopo-bench table table1 --results runs --format markdown
+    """
+    from ..api import make_table
+    from ..runs.records import write_text
+
+    if name != "scores":
+        existing_folder(results)
+    made = make_table(name.value, results, format_.value, metric.value, reference=reference or REFERENCE)
+    if out is None:
+        if isinstance(made, str):
+            print(made)
+        else:
+            console.print(*made, sep="\n")
+        return
+    if not isinstance(made, str):
+        raise UserError(f"--out {out}: name a --format to write ({', '.join(FORMATS)})")
+    write_text(out, made + "\n")

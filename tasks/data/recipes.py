@@ -1,0 +1,81 @@
+"""How the bundled tasks' datasets are regenerated: `(task, rows, seed)` to a dataset, from what comes with the package.
+
+A recipe is described here and carried out elsewhere: simulators and readers are imported when a dataset is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from ..point_angle import point_angle_dataset
+from ..task import Task
+from .dataset import OfflineDataset
+
+RECIPE_VERSION = 2  # raised by hand when the same recipe gives another dataset, which the cache then regenerates
+BUNDLED = resources.files(__package__) / "bundled"
+
+
+@dataclass(frozen=True)
+class FromPolicies:
+    """Rolls out bundled policies as the task's dataset was logged, and gives the rows the task's own reward.
+
+    parts: name and share of the rows of each policy, or series of policies; their episodes follow one after another.
+    collections: where it is not 0, the policies are of that many training runs, name-0, name-1, ..., and the dataset's seed
+        chooses among them.
+    """
+
+    parts: tuple[tuple[str, float], ...]
+    collections: int = 0
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the bundled files."""
+        runs = [f"-{run}" for run in range(self.collections)] or [""]
+        return tuple(f"{name}{run}.npz" for name, _ in self.parts for run in runs)
+
+    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
+        from .behaviour_policies import bundled_policies, roll_out
+        from .relabelling import with_own_rewards
+
+        policies = []
+        for name, share in self.parts:
+            found = bundled_policies(f"{name}-{seed % self.collections}" if self.collections else name)
+            policies += [(policy, share / len(found)) for policy in found]
+        return with_own_rewards(roll_out(task.as_collected(), policies, rows, seed), task)
+
+
+@dataclass(frozen=True)
+class FromBundledDataset:
+    """The first rows of a small dataset that comes whole with the package; the seed has no part in it."""
+
+    name: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The name of the bundled file."""
+        return (f"{self.name}.hdf5",)
+
+    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
+        from .hdf5 import read_hdf5
+
+        box = task.problem.action_box
+        with resources.as_file(BUNDLED / self.files[0]) as path:
+            return read_hdf5(path, action_low=box.low, action_high=box.high).head(rows)
+
+
+def from_random_policy(task: Task, rows: int, seed: int) -> OfflineDataset:
+    """Rolls out a randomly initialised policy: D4RL v0's *random*."""
+    from .behaviour_policies import BehaviourPolicy, roll_out
+
+    return roll_out(task, BehaviourPolicy.random(task, seed), rows, seed)
+
+
+def point_angle_regenerated(task: Task, rows: int, seed: int) -> OfflineDataset:
+    """The scripted runner's 100 episodes, cut at `rows` where they are longer."""
+    arrays = point_angle_dataset(seed)
+    valid = np.ones(len(arrays["rewards"]), bool)
+    provenance = {"source": "regenerated", "task": task.name, "seed": seed, "policy": {"policy": "scripted runner"}}
+    return OfflineDataset(**arrays, valid_next=valid, extras={}, provenance=provenance).head(rows)
