@@ -22,7 +22,8 @@ from mopo_bench.algorithms.learning.testing import (
 from mopo_bench.common.errors import UserError
 from mopo_bench.common.streams import derived_seed
 from mopo_bench.harness.api import plan_run
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.data.dataset import OfflineDataset, Packing
 from mopo_bench.tasks.task import OfflineProblem
 from support import assert_weights, module
@@ -397,7 +398,7 @@ def results(tmp_path_factory):
 def plan(results):
     def make(*algorithms, **settings):
         small = {"all.behaviour.steps": 30, "all.behaviour.hidden": "8", "brac-v.tau": 0.01, "brac-p.batch_size": 64}
-        options = {"seeds": [0], "steps": 4, "evaluate_every": 4, "evaluation_episodes": 1}
+        options = {"seeds": [0], "steps": 4, "evaluate_every": 4, "episodes": 1}
         return plan_run(tasks=["point-angle"], algorithms=algorithms, results=results, settings=small | settings, **options)
 
     return make
