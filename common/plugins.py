@@ -1,6 +1,9 @@
-"""Tasks and algorithms of other packages: modules named in the entry-point group `mopo_bench`, imported once when needed.
+"""Tasks and algorithms of other packages: modules in the entry-point group `mopo_bench`, imported when first needed.
 
-A package that brings its own says in its pyproject.toml:  [project.entry-points.mopo_bench]  anything = "its.module"
+A package names the module that registers its tasks and algorithms in its pyproject.toml:
+
+    [project.entry-points.mopo_bench]
+    anything = "its.module"
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ _loaded = False
 
 
 def load_plugins() -> None:
+    """Imports the modules of all installed plug-ins, the first time it is called."""
     global _loaded
     if not _loaded:
         _loaded = True  # before loading: a plug-in may itself ask for a registered task

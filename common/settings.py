@@ -39,16 +39,17 @@ class Increasing:
 
 
 class Choice:
-    """One of a few words: `Annotated[str, Choice("auto", "cpu", "cuda")]`."""
+    """One of a few words."""
 
-    def __init__(self, *choices: str):
-        self.choices = choices
+    def __init__(self, *words: str):
+        self.words = words
 
     def holds(self, value: str) -> bool:
-        return value in self.choices
+        return value in self.words
 
     def __str__(self) -> str:
-        return f"of {', '.join(self.choices)}"
+        *others, last = self.words
+        return f"{', '.join(others)} or {last}" if others else last
 
 
 Count = Annotated[int, Range(1)]
@@ -107,7 +108,7 @@ def name_of(kind: Any) -> str:
     """A type in words: "a whole number of at least 1"."""
     if get_origin(kind) is Annotated:
         base, limits = get_args(kind)
-        return f"{name_of(base)} {limits}"
+        return str(limits) if isinstance(limits, Choice) else f"{name_of(base)} {limits}"
     if get_origin(kind) in (Union, UnionType):
         return " or ".join("none" if option is type(None) else name_of(option) for option in get_args(kind))
     if get_origin(kind) is tuple:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def derived_seed(seed: int, *name: str | int) -> int:
-    """A 63-bit seed for the stream `name` of run `seed`: the same on every machine, independent between names."""
+    """A 63-bit seed for the random stream `name` of run `seed`: the same on every machine, and independent between names."""
     text = "/".join(str(part) for part in (seed, *name))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 

@@ -1,1 +1,1 @@
-"""What is to be solved: tasks, batches, environments, and the rules a learner may know."""
+"""What is to be solved: tasks with their environments, datasets, and the rules that a learner may know."""

@@ -36,7 +36,7 @@ ROWS = {"medium": 1_000_000, "expert": 1_000_000, "mixed": 200_920}  # of D4RL's
 
 
 def d4rl_files() -> dict[str, tuple[DataFile, ...]]:
-    """By task name: the files of v0 and v2, with sizes and checksums."""
+    """D4RL's files of v0 and v2, with sizes and checksums, by the name of their task."""
     table = (resources.files(results) / "paper" / "d4rl_files.csv").read_text().splitlines()
     files: dict[str, tuple[DataFile, ...]] = {}
     for row in csv.DictReader(table):
@@ -50,15 +50,17 @@ def d4rl_files() -> dict[str, tuple[DataFile, ...]]:
 
 
 def ant_angle_follows(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The termination rule has the environment's range of healthy heights."""
     return {"termination": rules.ant(parameters["healthy_z_range"])}
 
 
 def halfcheetah_jump_follows(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain observation lacks the torso's height."""
     return {"observation_size": 18 if parameters["observation"] == "torso" else 17}
 
 
 def d4rl_tasks() -> list[Task]:
-    """Table 1's tasks, in its order."""
+    """The tasks of Table 1, in its order."""
     files, tasks = d4rl_files(), []
     for quality, usual in PROTOCOLS.items():
         for domain, (environment, problem, references) in DOMAINS.items():
@@ -79,7 +81,10 @@ def d4rl_tasks() -> list[Task]:
 
 
 def out_of_distribution_recipe(name: str, reward: Reward, *recorded: str) -> DatasetRecipe:
-    """Table 2's: the replay buffer of SAC on the behaviour reward, relabelled with the task's; two collections are bundled."""
+    """The recipe of Table 2's datasets: the replay buffer of SAC on the behaviour reward, relabelled with the task's reward.
+
+    Policies of two training runs are bundled, and the dataset's seed chooses between them.
+    """
     return DatasetRecipe(
         regenerate=FromPolicies(((name, 1),), collections=2),
         made_from=MADE_FROM["replay"],
@@ -92,7 +97,7 @@ def out_of_distribution_recipe(name: str, reward: Reward, *recorded: str) -> Dat
 
 
 def catalogue() -> list[Task]:
-    """Every task of the package, in the order in which they are listed."""
+    """All tasks that come with the package, in the order of listings."""
     # Table 2: z_init's noise alone moves a return by up to 1500, so 100 episodes; the authors' budget was 3000 epochs.
     table2 = EvaluationProtocol(steps=3_000_000, episodes=100)
     small = EvaluationProtocol(steps=8_000, evaluate_every=1_000, episodes=20)

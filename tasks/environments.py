@@ -1,7 +1,7 @@
 """The environments of the out-of-distribution tasks and of their small counterpart, registered with Gymnasium.
 
 The two MuJoCo tasks build on Gymnasium's v4 classes, the nearest to the `*-v2` of the paper. At every step `info` holds
-the quantities from which either reward is computed and both rewards, so that a batch collected under one is relabelled
+the quantities from which either reward is computed and both rewards, so that a dataset collected under one is relabelled
 with the other. Velocities are finite differences of the torso's joint position over one environment step (0.05 s), not
 of `xpos`, which MuJoCo leaves a substep behind: a torso height read there would be up to 0.03 m off.
 """
@@ -45,7 +45,7 @@ def quiet_model_loading() -> Iterator[None]:
 
 
 class HalfCheetahJump(HalfCheetahEnv):
-    """halfcheetah-jump: run and jump, learned from a batch of runs alone (MOPO, arXiv 2005.13239, Table 2).
+    """halfcheetah-jump: run and jump, learned from a dataset of plain runs (MOPO, arXiv 2005.13239, Table 2).
 
         behaviour  min(v_x, 3) - 0.1 |a|^2
         task       min(v_x, 3) - 0.1 |a|^2 + height_weight (z - z_init)
@@ -112,7 +112,7 @@ class HalfCheetahJump(HalfCheetahEnv):
 
 
 class AntAngle(AntEnv):
-    """ant-angle: run at an angle to x, learned from a batch of runs along x (MOPO, arXiv 2005.13239, Table 2).
+    """ant-angle: run at an angle to x, learned from a dataset of runs along x (MOPO, arXiv 2005.13239, Table 2).
 
         behaviour  v_x                               - 0.5 |a|^2 - contact + survive_bonus
         task       v_x cos(angle) + v_y sin(angle)   - 0.5 |a|^2 - contact + survive_bonus
@@ -194,7 +194,7 @@ class PointAngle(gymnasium.Env):
 
 
 def register() -> None:
-    """Registers the environments with Gymnasium under mopo_bench/; once is enough, again does no harm."""
+    """Registers the environments with Gymnasium under mopo_bench/, unless they are registered already."""
     for environment, steps in ((HalfCheetahJump, 1000), (AntAngle, 1000), (PointAngle, HORIZON)):
         name = f"mopo_bench/{environment.__name__}-v0"
         if name not in gymnasium.registry:
@@ -223,7 +223,8 @@ register()
 def make_environment(name: str, **parameters: Any) -> gymnasium.Env:
     """The environment registered with Gymnasium under `name`, without its wrappers: callers count steps themselves.
 
-    Unwrapped, a step costs about half; v4 is out of date on purpose (nearest to the `*-v2` of the data), so that warning goes.
+    Without wrappers a step takes about half the time. Gymnasium's warning that v4 is out of date is dropped: of its versions,
+    v4 is the nearest to the `*-v2` of the data.
     """
     register()
     with warnings.catch_warnings(), quiet_model_loading():
@@ -234,10 +235,10 @@ def make_environment(name: str, **parameters: Any) -> gymnasium.Env:
 def recorded_step(
     environment: gymnasium.Env, action: np.ndarray, names: Sequence[str]
 ) -> tuple[np.ndarray, float, bool, dict[str, np.ndarray]]:
-    """One step: next observation, reward, whether terminal, and what a batch stores beside them, as float32.
+    """Takes one step: returns the next observation, the reward, whether that is terminal, and what a dataset stores besides.
 
-    That is, under "infos/...", the simulator's positions and velocities before the step (qpos, qvel; of MuJoCo's environments),
-    as in D4RL's v2 files, and the entries `names` of the step's `info`.
+    The last is float32 under "infos/...": the simulator's positions and velocities before the step (qpos, qvel) where it is
+    MuJoCo, as in D4RL's v2 files, and the entries `names` of the step's `info`.
     """
     stored = {}
     if isinstance(environment, MujocoEnv):

@@ -5,8 +5,8 @@ The state is the velocity v = (vx, vy), the action (ax, ay, trim), each in [-1, 
     v' = v + 0.3 (2 (ax, ay) - v) + sigma noise,    sigma = 0.02, but 0.35 where vy < -0.25
     r  = v' . (cos 30°, sin 30°) - 0.1 |(ax, ay)|^2 - (trim - 0.8 cos(1.5 vx))^2
 
-and an episode ends when |vy'| > 1.4. The noise is far from the batch, so the sign of an uncertainty penalty shows; the
-trim never enters the state, so a reward shifted by one step cannot be made up for by bootstrapping.
+and an episode ends when |vy'| > 1.4. The noise is far from the dataset, so the sign of an uncertainty penalty shows; the
+trim never enters the state, so bootstrapping cannot hide a reward that is shifted by one step.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def point_angle_step(velocity: np.ndarray, action: np.ndarray, noise: np.ndarray
 
 
 def point_angle_dataset(seed: int) -> dict[str, np.ndarray]:
-    """The batch: 100 episodes of a runner whose skill p = i / 100 grows, as a replay buffer's does.
+    """Rolls out the dataset: 100 episodes of a runner whose skill p = i / 100 grows, as a replay buffer's does.
 
     ax = p + (1 - p) U, ay = k + (1 - p) U' + N(0, 0.05) and trim = its target + N(0, 0.2), with U and U' uniform in
     [-1, 1] at every step and k ~ N(0, 0.12) once per episode; actions are clipped to [-1, 1] before they are taken.
@@ -66,7 +66,7 @@ def point_angle_dataset(seed: int) -> dict[str, np.ndarray]:
         9 145) and the best episode's return 167 (154 to 183).
     """
     episodes = 100
-    generator = numpy_stream(seed, "point-angle", "batch")
+    generator = numpy_stream(seed, "point-angle", "batch")  # a stream's name is part of the numbers
     skill = np.arange(episodes) / episodes
     drift = generator.normal(0.0, 0.12, episodes)
     velocity = generator.normal(0.0, RESET_SCALE, (episodes, 2)).astype(np.float32)
@@ -85,7 +85,7 @@ def point_angle_dataset(seed: int) -> dict[str, np.ndarray]:
     happened = np.cumsum(terminals, axis=1) - terminals == 0
     timeouts = np.zeros_like(terminals)
     timeouts[:, -1] = ~terminals[:, -1]
-    batch = {
+    dataset = {
         "observations": observations,
         "actions": actions,
         "rewards": rewards,
@@ -93,4 +93,4 @@ def point_angle_dataset(seed: int) -> dict[str, np.ndarray]:
         "terminals": terminals,
         "timeouts": timeouts,
     }
-    return {name: column[happened] for name, column in batch.items()}
+    return {name: column[happened] for name, column in dataset.items()}

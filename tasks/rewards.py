@@ -1,7 +1,7 @@
 """Rewards computed from what a dataset stores; `data/relabelling.py` gives logs another reward with them.
 
-A reward is a function of a dataset, `(dataset, **parameters) -> (N,)`, so that it may use whatever was recorded besides the
-transitions (`extras`), such as world velocities that no observation holds.
+A reward is a function of a dataset, `(dataset, **parameters) -> (N,)`, so that it may use what was recorded in addition to
+the transitions (`extras`), such as world velocities that no observation holds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ TORSO_HEIGHT = 0.7  # m, of the halfcheetah's model at rest
 
 
 def halfcheetah_jump(dataset: OfflineDataset, height_weight: float = 15.0, z_reference: str = "reset") -> np.ndarray:
-    """min(v_x, 3) - 0.1 |a|^2 + height_weight (z - z_init), see `environments.HalfCheetahJump`; 0 is the behaviour reward."""
+    """min(v_x, 3) - 0.1 |a|^2 + height_weight (z - z_init), see `environments.HalfCheetahJump`.
+
+    A weight of 0 gives the behaviour reward.
+    """
     if z_reference not in ("reset", "nominal"):
         raise UserError(f"z_reference={z_reference}: choose reset or nominal")
     z_init = stored(dataset, "z_init") if z_reference == "reset" else TORSO_HEIGHT
@@ -28,8 +31,10 @@ def halfcheetah_jump(dataset: OfflineDataset, height_weight: float = 15.0, z_ref
 
 
 def ant_angle(dataset: OfflineDataset, angle: float = 30.0, survive_bonus: float = 1.0) -> np.ndarray:
-    """v_x cos(angle) + v_y sin(angle) - 0.5 |a|^2 - contact + survive_bonus, see `environments.AntAngle`; angle in degrees,
-    0 is the behaviour reward."""
+    """v_x cos(angle) + v_y sin(angle) - 0.5 |a|^2 - contact + survive_bonus, see `environments.AntAngle`.
+
+    The angle is in degrees, and 0 gives the behaviour reward.
+    """
     radians = np.radians(angle)
     progress = np.cos(radians) * stored(dataset, "x_velocity") + np.sin(radians) * stored(dataset, "y_velocity")
     control = 0.5 * np.square(dataset.actions.astype(np.float64)).sum(1)
@@ -48,7 +53,7 @@ def stored(dataset: OfflineDataset, name: str) -> np.ndarray:
 
 
 def find_reward(name: str) -> Reward:
-    """A registered reward by name, or "module:function" of the user's own."""
+    """The reward registered under `name`, or the user's own for "module:function". Raises UserError where there is none."""
     if name in REWARDS:
         return REWARDS[name]
     module, colon, function = name.partition(":")

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..common.errors import UserError, unknown
+from ..common.settings import converted
 from .data.dataset import OfflineDataset
 from .rewards import Reward
-from .terminations import Termination, never
+from .terminations import TERMINATIONS, Termination, never
 
 Regenerate = Callable[["Task", int, int], OfflineDataset]
 
@@ -45,9 +46,9 @@ class ActionBox:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a learner may know of a task besides data. Actions are in [-1, 1], whatever the environment's box.
+    """What a learner may know of a task in addition to its dataset. Actions are in [-1, 1], whatever the environment's box.
 
-    termination: `(s, a, s')` as batches of tensors, (..., obs), (..., act) and (..., obs), to booleans (...).
+    termination: `(s, a, s')` as tensors (..., obs), (..., act) and (..., obs), to booleans (...).
     discount: per step. max_episode_steps: where the environment stops an episode.
     """
 
@@ -102,7 +103,7 @@ class DatasetRecipe:
     label: a regenerated dataset is shown as task@label; "lite" is short for a replay buffer in small.
     protocol: the parts of which D4RL's protocol makes the dataset, in order; see `collect` of `harness/collection/collect.py`.
     collected_under: parameters of the environment that had other values when the dataset was logged.
-    recorded: entries of the environment's `info` that the log must store, besides the transitions.
+    recorded: entries of the environment's `info` that the log must store in addition to the transitions.
     reward: computes the task's own rewards from what was recorded; None where the log has them already.
     """
 
@@ -175,13 +176,28 @@ class Task:
         problem = replace(self.problem, **self.follows(parameters)) if self.follows else self.problem
         return replace(self, parameters=parameters, problem=problem)
 
+    def variant(self, name: str, value: Any) -> Task:
+        """The task with one parameter at another value, perhaps written on a command line; "termination" takes a rule's name.
+
+        Raises UserError for an unknown parameter or rule, and for a value that does not fit.
+        """
+        if name == "termination" and name not in self.parameters:
+            if value not in TERMINATIONS:
+                raise unknown("termination", str(value), TERMINATIONS, "mopo-bench list tasks")
+            return replace(self, problem=replace(self.problem, termination=TERMINATIONS[value]))
+        if name not in self.parameters:
+            known = [*self.parameters, "termination"]
+            raise unknown(f"parameter of {self.name}", name, known, "mopo-bench list tasks --json")
+        kind = _kind_of(self.parameters[name])
+        return self.with_parameters(**{name: converted(value, kind, f"{self.name}.{name}")})
+
     def as_collected(self) -> Task:
         """The task in whose environment the dataset is logged, which may pay another reward than this one's."""
         parameters = {**self.parameters, **self.recipe.collected_under}
         return replace(self, parameters=parameters, recipe=replace(self.recipe, collected_under={}))
 
     def identity(self) -> dict[str, Any]:
-        """What of a task decides the numbers of a run, besides its data."""
+        """What of a task, in addition to its dataset, decides the numbers of a run."""
         return {
             "task": self.name,
             "environment": self.environment,
@@ -200,15 +216,23 @@ class Task:
         return OfflineProblem(*sizes, problem.termination, problem.discount, problem.max_episode_steps, dataset)
 
 
-def name_of(function: Any) -> str:
-    """The name of a function, or of a function with arguments fixed and which they are; it stands in a run's identity.
+def _kind_of(default: Any) -> Any:
+    """The type of a parameter, from its default; several numbers may also be none at all."""
+    return tuple[*map(type, default)] | None if isinstance(default, tuple) else type(default)  # type: ignore[valid-type]
 
-    Raises UserError for what has no name of its own: two lambdas, or two closures of one factory, would be taken as one.
+
+def name_of(function: Any) -> str:
+    """The name of a function as it stands in a run's identity; of a `functools.partial`, with the arguments that it fixes.
+
+    Raises UserError for a function without a name of its own: two lambdas, or two closures of one factory, would be taken
+    for one.
     """
     if isinstance(function, partial):
         fixed = ", ".join(f"{key}={value!r}" for key, value in function.keywords.items())
         return f"{name_of(function.func)}({fixed})"
     name = getattr(function, "__qualname__", "<object>")
     if "<" in name:
-        raise UserError(f"{name} cannot tell one run from another: give a function of a module, or functools.partial of one")
+        raise UserError(
+            f"{name} does not distinguish one run from another: give a function of a module, or functools.partial of one"
+        )
     return name

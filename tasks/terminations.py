@@ -1,4 +1,4 @@
-"""Termination functions on batches of (s, a, s'): what a learner may know of a task besides its dataset.
+"""Termination functions of transitions (s, a, s'): what a learner may know of a task in addition to its dataset.
 
 Every function takes `observations` (..., obs), `actions` (..., act) and `next_observations` (..., obs), torch tensors
 of any leading axes with the features last, and returns one truth value (or number) per leading index (...), on the same
@@ -23,7 +23,7 @@ Termination = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
 def never(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """No state is terminal: halfcheetah, halfcheetah-jump, pendulum."""
+    """Says that no state is terminal, as in halfcheetah, halfcheetah-jump and pendulum."""
     return next_observations.new_zeros(next_observations.shape[:-1]).bool()
 
 
@@ -33,7 +33,7 @@ def hopper(observations: Tensor, actions: Tensor, next_observations: Tensor) -> 
 
 
 def hopper_released(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """`hopper` with the misplaced abs of the authors' code, which bounds obs[1:] from above only."""
+    """The rule of `hopper` with the misplaced abs of the authors' code, which bounds obs[1:] from above only."""
     return _hopper(next_observations, next_observations[..., 1:])
 
 
@@ -44,7 +44,7 @@ def _hopper(next_observations: Tensor, bounded: Tensor) -> Tensor:
 
 
 def walker2d(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """Healthy: 0.8 m < height obs[0] < 2 m and -1 rad < angle obs[1] < 1 rad; the other features are not looked at."""
+    """Healthy: 0.8 m < height obs[0] < 2 m and -1 rad < angle obs[1] < 1 rad; the other features have no part in it."""
     height, angle = next_observations[..., 0], next_observations[..., 1]
     # "Not healthy" and never "beyond a limit": comparisons with NaN are false.
     return ~((height > 0.8) & (height < 2.0) & (angle > -1.0) & (angle < 1.0))
@@ -66,7 +66,7 @@ def _ant(observations: Tensor, actions: Tensor, next_observations: Tensor, *, lo
 
 
 def point_angle(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """Ends where |vy'| > 1.4, or vy' is not a number."""
+    """Terminal where |vy'| > 1.4, or vy' is not a number."""
     return ~(next_observations[..., 1].abs() <= SIDEWAYS_LIMIT)
 
 

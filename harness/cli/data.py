@@ -1,4 +1,4 @@
-"""The `data` commands: batches, where each comes from, what is in it, and how one is made."""
+"""The `data` commands: datasets, where each comes from, what is in it, and how one is made."""
 
 from __future__ import annotations
 
@@ -11,9 +11,24 @@ from typing import Annotated, Any
 import typer
 
 from ...common.errors import UserError
-from .options import Clip, Compiled, Data, DataSeed, Json, Rows, checked_count, console, markdown, names, print_rows, text
+from ...tasks.data.request import VERSIONS
+from .options import (
+    Clip,
+    Compiled,
+    Data,
+    DataSeed,
+    Json,
+    Rows,
+    Window,
+    checked_count,
+    console,
+    markdown,
+    names,
+    print_rows,
+    text,
+)
 
-data_app = typer.Typer(help="Batches: where each comes from, what is in it, how one is made.", no_args_is_help=True)
+data_app = typer.Typer(help="Datasets: where each comes from, what is in it, how one is made.", no_args_is_help=True)
 
 Tasks = Annotated[list[str] | None, typer.Argument(help="Tasks of D4RL; all 12 by default.")]
 
@@ -26,7 +41,7 @@ class TableFormat(StrEnum):
 
 @data_app.command("list")
 def data_list(as_json: Json = False) -> None:
-    """Every task: where its batch comes from, whether it is here, of the right size.
+    """Lists every task with the source of its dataset, and whether that is on this machine and of the right size.
 
     Example: mopo-bench data list
     """
@@ -38,12 +53,12 @@ def data_list(as_json: Json = False) -> None:
 @data_app.command("fetch")
 def data_fetch(
     tasks: Tasks = None,
-    version: Annotated[str, typer.Option(help="v0 (the paper's), v2 or all.")] = "v0",
+    version: Annotated[str, typer.Option(help=f"{VERSIONS}; v0 is the paper's.")] = "v0",
     mirror: Annotated[str | None, typer.Option(help="URL or local folder to take the files from instead.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection; say what is missing.")] = False,
     accept_sha256: Annotated[str | None, typer.Option(help="Accept exactly this other file, for one task.")] = None,
 ) -> None:
-    """Downloads D4RL's files into the cache, goes on with broken transfers, checks every file by size and SHA-256.
+    """Downloads D4RL's files into the cache, resumes broken transfers, checks every file by size and SHA-256.
 
     Example: mopo-bench data fetch hopper-medium --mirror /data/d4rl
     """
@@ -60,21 +75,21 @@ def data_fetch(
 @data_app.command("verify")
 def data_verify(
     tasks: Tasks = None,
-    version: Annotated[str, typer.Option(help="Which of D4RL's files: v0, v2 or all.")] = "all",
-    physics: Annotated[bool, typer.Option("--physics", help="Step stored states again in today's MuJoCo.")] = False,
-    batch: Annotated[Path | None, typer.Option(help="With --physics: a file of your own, for one task.")] = None,
-    rows: Annotated[int, typer.Option(help="With --physics: rows to step again.")] = 5_000,
+    version: Annotated[str, typer.Option(help=f"Which of D4RL's files: {VERSIONS}.")] = "all",
+    physics: Annotated[bool, typer.Option("--physics", help="Repeat logged steps in today's MuJoCo.")] = False,
+    dataset: Annotated[Path | None, typer.Option(help="With --physics: a file of your own, for one task.")] = None,
+    rows: Annotated[int, typer.Option(help="With --physics: rows to repeat.")] = 5_000,
     as_json: Json = False,
 ) -> None:
-    """Checks the D4RL files on this machine by size and SHA-256; with --physics, how near the simulator is to the data.
+    """Checks the D4RL files on this machine by size and SHA-256; with --physics, compares the simulator with the data.
 
     Example: mopo-bench data verify hopper-medium --physics
     """
     if physics:
-        _show(_physics(_named(tasks), batch, checked_count("--rows", rows)), as_json)
+        _show(_physics(_named(tasks), dataset, checked_count("--rows", rows)), as_json)
         return
-    if batch is not None:
-        raise UserError("--batch goes with --physics; `data inspect FILE` reads and checks a file of your own")
+    if dataset is not None:
+        raise UserError("--dataset goes with --physics; `data inspect FILE` reads and checks a file of your own")
     from ...tasks.data.d4rl import verify
 
     found = []
@@ -96,13 +111,13 @@ def _physics(chosen: list[Any], file: Path | None, rows: int) -> list[dict[str, 
         raise UserError("--physics: name the task, such as `data verify hopper-medium --physics`")
     found = []
     for task in chosen:
-        batch = load_dataset(task, DatasetRequest(source="auto" if file else _with_states(task), file=file))
-        found.append({"batch": batch.provenance["label"], **replay_physics(batch, task, rows)})
+        dataset = load_dataset(task, DatasetRequest(source="auto" if file else _with_states(task), file=file))
+        found.append({"batch": dataset.provenance["label"], **replay_physics(dataset, task, rows)})
     return found
 
 
 def _with_states(task: Any) -> str:
-    """D4RL's v2 file where it is here: v0 stores no states; else the regenerated batch."""
+    """The source of a dataset that stores states: D4RL's v2 file where it is here (v0 stores none), else a regenerated one."""
     from ...tasks.data.d4rl import d4rl_path
 
     return "d4rl-v2" if any(file.version == "v2" and d4rl_path(file) for file in task.recipe.files) else "regenerated"
@@ -111,16 +126,18 @@ def _with_states(task: Any) -> str:
 @data_app.command("inspect")
 def data_inspect(
     task_or_file: Annotated[str, typer.Argument(help="A task, or an HDF5 file in D4RL's layout.")],
-    task: Annotated[str | None, typer.Option(help="Of a file: whose batch it is; finds episodes' ends, checks sizes.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Of a file: whose dataset it is; finds episodes' ends, checks sizes.")
+    ] = None,
     data: Data = "auto",
     rows: Rows = None,
-    window: Annotated[str, typer.Option(help="all, last_1m or first_1m rows.")] = "all",
+    window: Window = "all",
     data_seed: DataSeed = 0,
     clip_actions: Clip = False,
     plot: Annotated[Path | None, typer.Option(help="Write a picture of the episodes: .png, .svg or .pdf.")] = None,
     as_json: Json = False,
 ) -> None:
-    """What is in a batch: rows, episodes, returns, score, ranges, what was repaired or dropped, what is odd.
+    """Shows what is in a dataset: rows, episodes, returns, score, ranges, what was repaired or dropped, what is odd.
 
     Example: mopo-bench data inspect hopper-medium --plot hopper-medium.png
     """
@@ -128,12 +145,12 @@ def data_inspect(
     from ..collection.inspection import find_dataset, inspect_dataset
 
     request = DatasetRequest(data, rows, window, seed=data_seed, clip_actions=clip_actions)
-    batch, chosen = find_dataset(task_or_file, request, task)
-    facts = inspect_dataset(batch, chosen)
+    dataset, chosen = find_dataset(task_or_file, request, task)
+    facts = inspect_dataset(dataset, chosen)
     if plot is not None:
         from ..report.plots import dataset_picture
 
-        dataset_picture(batch, facts["label"] or task_or_file, plot)
+        dataset_picture(dataset, facts["label"] or task_or_file, plot)
     if as_json:
         print(json.dumps(facts, indent=1))
         return
@@ -146,13 +163,13 @@ def data_inspect(
 def data_summary(
     tasks: Annotated[list[str] | None, typer.Argument(help="Tasks; the 14 of the paper by default.")] = None,
     data: Data = "auto",
-    data_seed: Annotated[int, typer.Option(help="Seed of regenerated batches.")] = 0,
-    rows: Annotated[int | None, typer.Option(help="Rows of regenerated batches.")] = None,
+    data_seed: Annotated[int, typer.Option(help="Seed of regenerated datasets.")] = 0,
+    rows: Annotated[int | None, typer.Option(help="Rows of regenerated datasets.")] = None,
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.text,
 ) -> None:
-    """A row per task: what is in its batch, beside the paper's Batch Mean and Batch Max.
+    """Shows what is in each task's dataset, a row per task, with the paper's Batch Mean and Batch Max.
 
-    Example: mopo-bench data summary --format csv > batches.csv
+    Example: mopo-bench data summary --format csv > datasets.csv
     """
     from ...tasks.data.sources import DatasetRequest
     from ..collection.inspection import summary
@@ -165,7 +182,7 @@ def data_summary(
 @data_app.command("collect")
 def data_collect(
     task: Annotated[str, typer.Argument(help="Any task.")],
-    out: Annotated[Path, typer.Option(help="Folder for the batch (TASK.hdf5), policies, curve and checkpoint.")],
+    out: Annotated[Path, typer.Option(help="Folder for the dataset (TASK.hdf5), policies, curve and checkpoint.")],
     steps: Annotated[int | None, typer.Option(help="Environment steps of training at most; 1M, as in the paper.")] = None,
     target: Annotated[float | None, typer.Option(help="Return of the medium policy; a third of the expert's.")] = None,
     rows: Annotated[int, typer.Option(help="Rows rolled out from a policy.")] = 1_000_000,
@@ -173,7 +190,7 @@ def data_collect(
     evaluate_every: Annotated[int, typer.Option(help="Environment steps between evaluations.")] = 1_000,
     compile_: Compiled = "auto",
 ) -> None:
-    """Makes a task's batch by D4RL's protocol: trains SAC online, then logs it; goes on where it was stopped.
+    """Makes a task's dataset by D4RL's protocol: trains SAC online, then logs it; resumes where it was stopped.
 
     Tasks of one environment may share a folder: medium, mixed and medium-expert come from one run.
 
@@ -185,7 +202,7 @@ def data_collect(
     chosen = get_task(task)
     for option, number in (("--steps", steps), ("--rows", rows), ("--evaluate-every", evaluate_every)):
         checked_count(option, 1 if number is None else number)
-    batch = collect(
+    dataset = collect(
         chosen,
         out,
         steps=steps,
@@ -196,8 +213,8 @@ def data_collect(
         compiled=compile_,
         report=_print_curve,
     )
-    returns = batch.episode_returns()
-    console.print(f"{len(batch):,} rows in {out / task}.hdf5: return {returns.mean():.0f}, best {returns.max():.0f}")
+    returns = dataset.episode_returns()
+    console.print(f"{len(dataset):,} rows in {out / task}.hdf5: return {returns.mean():.0f}, best {returns.max():.0f}")
 
 
 @data_app.command("relabel")
@@ -207,14 +224,14 @@ def data_relabel(
     out: Annotated[Path, typer.Option(help="The file to write, .hdf5.")],
     set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter of the reward, such as angle=45.")] = None,
 ) -> None:
-    """The same logs, another reward.
+    """Writes a copy of a dataset with another reward.
 
     Example: mopo-bench data relabel collected/ant-angle.hdf5 --reward ant-angle --set angle=45 --out ant-45.hdf5
     """
     from ...tasks.data.relabelling import relabel_file
 
     if "" not in sys.path:
-        sys.path.insert(0, "")  # a module beside the data is found, as `python -m` would
+        sys.path.insert(0, "")  # a module in the working directory is found, as with `python -m`
     before, after = relabel_file(file, reward, set_ or [], out)
     console.print(f"{out}: {after:,.3f} a step on average, {before:,.3f} under the reward of {file}")
 
@@ -248,7 +265,7 @@ def data_curves(
 
 
 def _named(tasks: list[str] | None) -> list[Any]:
-    """The tasks of these words, each of which may be several names, separated by commas."""
+    """The tasks that are named, each word being one name or several separated by commas."""
     from ...tasks.registry import get_task
 
     return [get_task(name) for name in names(",".join(tasks or []))]

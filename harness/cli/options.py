@@ -14,20 +14,22 @@ from rich.console import Console
 from rich.table import Table
 
 from ...common.errors import UserError
+from ...common.settings import Choice
+from ...tasks.data.request import SOURCES, WINDOWS
 from ..runs.request import RunRequest, option_of
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width of its own
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Data = Annotated[str, typer.Option(help="auto, d4rl, d4rl-v2 or regenerated.")]
-Rows = Annotated[int | None, typer.Option(help="Rows of a regenerated batch.")]
-DataSeed = Annotated[int, typer.Option(help="Seed of a regenerated batch; jump and angle: odd is the second collection.")]
+Data = Annotated[str, typer.Option(help=f"{SOURCES}.")]
+Window = Annotated[str, typer.Option(help=f"{Choice(*WINDOWS)} rows of the dataset.")]
+Rows = Annotated[int | None, typer.Option(help="Rows of a regenerated dataset.")]
+DataSeed = Annotated[int, typer.Option(help="Seed of a regenerated dataset; jump and angle: odd is the second collection.")]
 Clip = Annotated[bool, typer.Option(help="Accept actions outside the box, clipped.")]
 Compiled = Annotated[str, typer.Option("--compile", help="auto: long runs, where a C++ compiler works; or on, off.")]
 
 
 Results = Annotated[Path, typer.Option(help="Folder of run records.")]
 DEFAULT_RESULTS = Path("runs")
-FORMER = {"dataset": ("--batch",)}  # names of options that are still accepted
 
 
 def request_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -44,10 +46,11 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         metavar: str | None = each.name.upper()
         if isinstance(each.default, bool):
             kind, metavar = bool | None, None
-        elif each.name == "settings":
+        elif each.name in ("settings", "task_set"):
             kind = list[str] | None
-        names = (option_of(each.name), *FORMER.get(each.name, ()))
-        option = Annotated[kind, typer.Option(*names, help=each.metadata["help"], metavar=metavar, show_default=False)]
+        option = Annotated[
+            kind, typer.Option(option_of(each.name), help=each.metadata["help"], metavar=metavar, show_default=False)
+        ]
         asked.append(inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option))
     command.__signature__ = inspect.Signature([*asked, *(each.replace(kind=each.KEYWORD_ONLY) for each in own)])  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in command.__signature__.parameters.values()}  # type: ignore[attr-defined]

@@ -1,1 +1,1 @@
-"""How datasets are made and looked at: SAC online, inspection, bundled policies."""
+"""How datasets are collected and inspected: SAC online, facts about a dataset, evaluation of the bundled policies."""

@@ -1,4 +1,4 @@
-"""How good the bundled policies are: the committed table of `results/collection/actors.csv` is made by this."""
+"""Evaluates the bundled policies; `results/collection/actors.csv` is a table of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..runs.machine import prepare_process
 
 
 def bundled_names() -> list[str]:
-    """Of every policy or series of policies that comes with the package."""
+    """The names of all policies and series of policies that come with the package."""
     return sorted(path.name.removesuffix(".npz") for path in BUNDLED.iterdir() if path.name.endswith(".npz"))
 
 

@@ -1,7 +1,7 @@
-"""Makes batches by D4RL's protocol: SAC trained online until it is as good as the batch should be.
+"""Makes datasets by D4RL's protocol: SAC is trained online until it is as good as the dataset should be.
 
 The run is a function of its seed alone: every episode draws its start and its exploration noise from streams named by its
-number, and a checkpoint is taken only between episodes, so that a run that was killed goes on to the same end.
+number, and checkpoints are written only between episodes, so that a resumed run gives the same numbers.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ from ..runs.records import csv_text, identity_hash, write_text
 class Collection:
     """SAC online, as rlkit ran it for D4RL: one update per environment step after `random_steps` of uniform actions.
 
-    It learns in the environment of the task's batch, `Task.as_collected`. A run is named by that environment, not by the
-    task: tasks that differ in their batch alone (medium, mixed, medium-expert) go on from one another's checkpoint.
+    It learns in the environment of the task's dataset, `Task.as_collected`. A run is named by that environment, not by the
+    task: tasks that differ in their dataset alone (medium, mixed, medium-expert) resume one another's checkpoint.
     """
 
     task: Task
@@ -58,11 +58,11 @@ class Collection:
     compiled: bool = False
 
     def run(self, folder: Path, report: Callable[[dict[str, Any]], None] = lambda row: None) -> OnlineTrainer:
-        """Trains, or goes on training, in `folder`.
+        """Trains in `folder`, from its checkpoint where it has one.
 
-        There stay `curve.csv`, a row for each evaluation; `snapshots/STEPS.npz`, the policy at the first evaluation after each
-        `snapshot_every` steps; `medium.npz`, the first policy that reached the target; `best.npz`, the one with the highest
-        return; `policy.npz`, the last.
+        The folder then holds `curve.csv`, a row for each evaluation; `snapshots/STEPS.npz`, the policy at the first evaluation
+        after each `snapshot_every` steps; `medium.npz`, the first policy that reached the target; `best.npz`, the one with the
+        highest return; `policy.npz`, the last.
         """
         prepare_process()
         trainer = OnlineTrainer(self)
@@ -83,7 +83,7 @@ class Collection:
         return trainer
 
     def identity(self) -> dict[str, Any]:
-        """What decides the numbers, as it stands in a checkpoint; not how far or how often."""
+        """What decides the numbers of a run, which a checkpoint records; the number of steps and of evaluations does not."""
         task = self.task.as_collected()
         rules = {key: value for key, value in task.identity().items() if key != "task"}
         return {
@@ -96,7 +96,7 @@ class Collection:
         }
 
     def command(self, **options: int) -> str:
-        """That makes this collection again; `options` are further ones of the command."""
+        """The command that makes this collection; `options` are further ones of the command."""
         chosen: dict[str, Any] = {"seed": self.seed, "steps": self.steps, "evaluate-every": self.evaluate_every, **options}
         if self.target_return is not None:
             chosen["target"] = self.target_return
@@ -105,7 +105,7 @@ class Collection:
         return f"mopo-bench data collect {self.task.name} {written} --out FOLDER"
 
     def read(self, checkpoint: Path) -> dict[str, Any]:
-        """The state in a checkpoint of this same collection; else UserError."""
+        """The state in a checkpoint. Raises UserError where that is of another collection."""
         state = load_tensors(checkpoint, "delete it to start again")
         if state.get("identity") != self.identity():
             raise UserError(f"{checkpoint} belongs to another collection, {state.get('identity')}; choose another --out")
@@ -113,7 +113,7 @@ class Collection:
 
 
 def medium_return(task: Task) -> float:
-    """A third of the expert's return, where D4RL stopped its *medium* policies."""
+    """The return at which D4RL stopped its *medium* policies: a third of the expert's."""
     if task.references is None:
         raise UserError(f"{task.name} has no expert to be a third of: say where to stop with --target or --steps")
     return task.references.max / 3
@@ -130,13 +130,16 @@ def collect(
     report: Callable[[dict[str, Any]], None] = lambda row: None,
     **options: Any,
 ) -> OfflineDataset:
-    """The task's batch by D4RL's protocol, also written to `folder/NAME.hdf5`; training goes on from what the folder holds.
+    """Makes the task's dataset by D4RL's protocol, and writes it to `folder/NAME.hdf5`; resumes what the folder holds.
 
-    The parts of the recipe's `protocol`, one after another: *random*, *medium* and *expert* are `rows` steps of the stochastic
-    policy, of a randomly initialised one, of the first that reached the target and of the best; *mixed* is the replay buffer up
-    to the medium policy, *replay* all of it; *policy* (of a task without protocol) is rows of the last policy. Where the batch
-    was logged under another reward, all of it is relabelled. `steps`: training steps at most, 1M by default, as in the paper;
-    compiled: "auto", "on" (True) or "off" (False), see `compiling.py`; `options`: of `Collection`.
+    The dataset is the parts of the recipe's `protocol`, one after another: *random*, *medium* and *expert* are `rows` steps of
+    a stochastic policy, which is a randomly initialised one, the first that reached the target, and the best; *mixed* is the
+    replay buffer up to the medium policy, *replay* all of it; *policy* (of a task without protocol) is rows of the last policy.
+    Where the task collects under another reward, all of it is relabelled.
+
+    steps: training steps at most; 1M by default, as in the paper.
+    compiled: "auto", "on" (True) or "off" (False), see `compiling.py`.
+    options: of `Collection`.
     """
     protocol = task.recipe.protocol or ("policy",)
     to_medium = {"medium", "mixed", "expert"} & set(protocol)
@@ -155,18 +158,18 @@ def collect(
                 best = max(row["return_mean"] for row in trainer.curve)
                 raise UserError(
                     f"{folder}: the medium return of {target:.0f} was not reached in {trainer.steps} steps (best {best:.0f}); "
-                    "go on with a larger --steps, or lower --target"
+                    "resume with a larger --steps, or lower --target"
                 )
             parts = [_part(part, trainer, folder, rows) for part in protocol]
-        batch = with_own_rewards(joined(parts), task)
+        dataset = with_own_rewards(joined(parts), task)
         notes = {"source": "collected", "task": task.name, "protocol": list(protocol), "command": plan.command(rows=rows)}
-        batch = replace(batch, provenance={**batch.provenance, **notes})
-        write_hdf5(batch, folder / f"{task.name}.hdf5")
-    return batch
+        dataset = replace(dataset, provenance={**dataset.provenance, **notes})
+        write_hdf5(dataset, folder / f"{task.name}.hdf5")
+    return dataset
 
 
 def _compiled(wanted: str | bool, steps: int, folder: Path) -> bool:
-    """ "auto" goes on as the collection in the folder was begun: its numbers are those of compiled steps, or of eager ones."""
+    """Whether steps are compiled; "auto" resumes a collection as it was begun, since the two give different numbers."""
     checkpoint = folder / "checkpoint.pt"
     if checked(wanted) is Compile.auto and os.path.exists(checkpoint):  # False, too, for a folder that may not be entered
         begun = bool(load_tensors(checkpoint, "delete it to start again").get("identity", {}).get("compiled"))
@@ -178,7 +181,7 @@ def _compiled(wanted: str | bool, steps: int, folder: Path) -> bool:
 
 @contextmanager
 def _folder_to_itself(folder: Path) -> Iterator[None]:
-    """Two runs in one folder would mix their policies; what cannot be written there is one line."""
+    """Locks the folder, since two runs in it would mix their policies. Raises UserError where it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(folder / ".lock", timeout=0):
@@ -204,7 +207,7 @@ def _part(part: str, trainer: OnlineTrainer, folder: Path, rows: int) -> Offline
 
 
 def _policy_of(trainer: OnlineTrainer, folder: Path) -> BehaviourPolicy:
-    """The medium policy: kept under whichever name, since the run may have had another target, or none."""
+    """The medium policy, under whichever name it was saved, since the run may have had another target, or none."""
     wanted = {"steps": trainer.medium_point(), "seed": trainer.plan.seed}
     for path in (folder / "medium.npz", *sorted(folder.glob("*.npz")), *sorted(folder.glob("snapshots/*.npz"))):
         if path.exists() and wanted.items() <= (policy := BehaviourPolicy.load(path)).about.items():
@@ -216,7 +219,7 @@ def _policy_of(trainer: OnlineTrainer, folder: Path) -> BehaviourPolicy:
 
 
 def joined(parts: Sequence[OfflineDataset]) -> OfflineDataset:
-    """Logs one after another; where one ends the episode does, too."""
+    """Concatenates datasets; an episode ends where one of them does."""
     if len(parts) == 1:
         return parts[0]
 
@@ -228,7 +231,7 @@ def joined(parts: Sequence[OfflineDataset]) -> OfflineDataset:
 
 
 class OnlineTrainer:
-    """SAC, its replay buffer and where it stands in the environment; always between two episodes when seen from outside."""
+    """SAC online with its replay buffer; between calls of its methods it always stands between two episodes."""
 
     def __init__(self, plan: Collection):
         self.plan, self.task = plan, plan.task.as_collected()
@@ -241,14 +244,14 @@ class OnlineTrainer:
         self.streams = StepStreams(self.learner)
         self.update = updater(self.learner, plan.compiled)
         self.steps = self.evaluated_at = 0
-        self.extras: dict[str, np.ndarray] = {}  # what a batch stores beside the transitions, a row per step
+        self.extras: dict[str, np.ndarray] = {}  # what a dataset stores in addition to the transitions, a row per step
         self.episode_ends: list[int] = []  # row after each episode's last
         self.curve: list[dict[str, Any]] = []
         self.recent_returns: list[float] = []
         self.started, self.seconds_before = time.monotonic(), 0.0
 
     def episode(self) -> None:
-        """One episode of exploration, with one update after each of its steps once the random steps are over."""
+        """Takes one episode of exploration, with one update after each of its steps once the random steps are over."""
         plan, task, problem = self.plan, self.task, self.task.problem
         stream = numpy_stream(plan.seed, task.environment, "exploration", len(self.episode_ends))
         noise = stream.standard_normal((problem.max_episode_steps, 1, 1, problem.action_size)).astype(np.float32)
@@ -286,7 +289,7 @@ class OnlineTrainer:
             self.extras[name][self.steps] = value
 
     def evaluate(self) -> dict[str, Any]:
-        """Deterministic episodes; adds a row to the curve."""
+        """Evaluates the deterministic policy, and adds a row to the curve."""
         plan = self.plan
         seeds = [reset_seeds(plan.seed, self.steps, plan.evaluation_episodes)]
         returns = self.evaluator.returns(lambda seen: self.learner.act(torch.as_tensor(seen)).numpy(), seeds)[0]
@@ -302,12 +305,12 @@ class OnlineTrainer:
         return row
 
     def medium_point(self) -> int | None:
-        """The step of the first evaluation that reached the target; None before."""
+        """The step of the first evaluation that reached the target; None where none has."""
         target = self.plan.target_return
         return next((row["steps"] for row in self.curve if target is not None and row["return_mean"] >= target), None)
 
     def worth_keeping(self) -> list[str]:
-        """Names of the files under which the policy of the last evaluation is to stay."""
+        """Names of the files in which the policy of the last evaluation is to be saved."""
         *_, before, now = [0, 0, *(row["steps"] for row in self.curve)]
         every, best = self.plan.snapshot_every, max(row["return_mean"] for row in self.curve)
         wanted = {

@@ -1,4 +1,4 @@
-"""What is in a batch, as facts and as a picture."""
+"""What is in a dataset, as facts by name."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ...tasks.registry import all_tasks, get_task
 from ...tasks.task import Task
 from ..report.paper import DATASET_COLUMNS, HEADINGS, paper_table
 
-SLICE = 100_000  # rows looked at together, so that a batch of millions is inspected in bounded memory
+SLICE = 100_000  # rows examined together, so that a dataset of millions is inspected in bounded memory
 
 
 def find_dataset(task_or_file: str, request: DatasetRequest, task: str | None = None) -> tuple[OfflineDataset, Task | None]:
-    """The batch of a task, or of a file named by a path (one that exists, or ends in .hdf5 or .h5), read as a batch of `task`.
+    """The dataset of a task, or of a file named by its path (which exists, or ends in .hdf5 or .h5), read as one of `task`.
 
     A file without a task is read with what any file has in common: no action box, no knowledge of where episodes end.
     """
@@ -39,20 +39,20 @@ def find_dataset(task_or_file: str, request: DatasetRequest, task: str | None = 
         return load_dataset(chosen, replace(request, file=path)), chosen
     if request.clip_actions:
         raise UserError(f"--clip-actions: say whose actions {path} holds with --task")
-    batch = read_hdf5(path, action_low=-math.inf, action_high=math.inf, provenance={"label": str(path)})
-    return batch.window(request.window), None
+    dataset = read_hdf5(path, action_low=-math.inf, action_high=math.inf, provenance={"label": str(path)})
+    return dataset.window(request.window), None
 
 
-def inspect_dataset(batch: OfflineDataset, task: Task | None) -> dict[str, Any]:
+def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any]:
     """Facts by name, JSON-able: counts, returns, ranges per dimension, and oddities in words.
 
     With a task, also the normalised score of its mean and best episode, how often its termination rule and the stored
     terminals disagree, and the paper's Batch Mean and Batch Max where it prints them.
     """
-    lengths, returns = batch.episode_lengths(), batch.episode_returns()
+    lengths, returns = dataset.episode_lengths(), dataset.episode_returns()
     facts: dict[str, Any] = {
-        "label": batch.provenance.get("label"),
-        **batch.describe(),
+        "label": dataset.provenance.get("label"),
+        **dataset.describe(),
         "return_std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
         "episode_length_min": int(lengths.min()),
         "episode_length_mean": float(lengths.mean()),
@@ -66,26 +66,26 @@ def inspect_dataset(batch: OfflineDataset, task: Task | None) -> dict[str, Any]:
             if found := printed.get((task.name, HEADINGS[column])):
                 facts[f"paper_{of}"] = found.mean
     for name in ("observations", "actions"):
-        array, singular = getattr(batch, name), name.removesuffix("s")
+        array, singular = getattr(dataset, name), name.removesuffix("s")
         facts[f"{singular}_size"] = array.shape[1]
         facts[f"{singular}_low"], facts[f"{singular}_high"] = (
             [float(value) for value in of(array, axis=0)] for of in (np.min, np.max)
         )
     return {
         **facts,
-        "stored_besides": sorted(batch.extras),
-        "oddities": oddities(batch, task, facts),
-        "from": batch.provenance.get("from"),
-        "digest": batch.digest(),
+        "stored_besides": sorted(dataset.extras),
+        "oddities": oddities(dataset, task, facts),
+        "from": dataset.provenance.get("from"),
+        "digest": dataset.digest(),
     }
 
 
 def summary(task: Task, request: DatasetRequest) -> dict[str, Any]:
-    """A row for one task's batch: the facts by which batches are compared, the paper's beside them where it prints them."""
+    """One row about a task's dataset: the facts by which datasets are compared, with the paper's where it prints them."""
     facts = inspect_dataset(load_dataset(task, request), task)
     rounded = ("return_mean", "return_std", "return_max", "score_mean", "paper_return_mean", "paper_return_max")
     return {
-        "batch": facts["label"],
+        "dataset": facts["label"],
         **{name: facts[name] for name in ("rows", "episodes")},
         **{name: None if facts.get(name) is None else round(facts[name], 1) for name in rounded},
         **{name: facts[name] for name in ("terminals", "repaired", "dropped")},
@@ -94,51 +94,51 @@ def summary(task: Task, request: DatasetRequest) -> dict[str, Any]:
     }
 
 
-def oddities(batch: OfflineDataset, task: Task | None, facts: dict[str, Any]) -> list[str]:
-    """What a careful reader would want to know before trusting the batch, a sentence each; `facts`: what it says of itself."""
+def oddities(dataset: OfflineDataset, task: Task | None, facts: dict[str, Any]) -> list[str]:
+    """What a careful reader would want to know before trusting the dataset, in sentences; `facts` are of `inspect_dataset`."""
     found = []
     for name in ("observations", "actions"):
-        array = getattr(batch, name)
+        array = getattr(dataset, name)
         constant = np.flatnonzero(array.min(axis=0) == array.max(axis=0))
         if len(constant):
             found.append(f"{name} {', '.join(map(str, constant))} never change")
-    if batch.rewards.min() == batch.rewards.max():
-        found.append(f"every reward is {batch.rewards[0]:g}")
-    if repeated := len(batch) - len(np.unique(_fingerprints(batch))):
+    if dataset.rewards.min() == dataset.rewards.max():
+        found.append(f"every reward is {dataset.rewards[0]:g}")
+    if repeated := len(dataset) - len(np.unique(_fingerprints(dataset))):
         found.append(f"{repeated:,} rows repeat another row exactly")
     if task is None and facts["repaired"]:
         found.append("where episodes end was only counted: name the task with --task, and it is found from the data")
     if task is not None:
-        if too_long := int((batch.episode_lengths() > task.problem.max_episode_steps).sum()):
+        if too_long := int((dataset.episode_lengths() > task.problem.max_episode_steps).sum()):
             found.append(f"{too_long:,} episodes are longer than {task.problem.max_episode_steps} steps")
-        if wrong := _against_the_rule(batch, task):
+        if wrong := _against_the_rule(dataset, task):
             found.append(f"{wrong:,} rows are terminal where the task's rule is not, or the other way round")
-    both = int((batch.terminals & batch.timeouts).sum())
+    both = int((dataset.terminals & dataset.timeouts).sum())
     if both:
         found.append(f"{both:,} rows are both terminal and timed out")
     return found
 
 
-def _fingerprints(batch: OfflineDataset) -> np.ndarray:
+def _fingerprints(dataset: OfflineDataset) -> np.ndarray:
     """(N,) uint64: equal for equal observations, actions, rewards and terminals; else different but by a chance of 2^-64."""
-    columns = batch.observations.shape[1] + batch.actions.shape[1] + 2
+    columns = dataset.observations.shape[1] + dataset.actions.shape[1] + 2
     factors = np.random.default_rng(0).integers(1, 2**63, columns, dtype=np.uint64) | np.uint64(1)
     parts = []
-    for first in range(0, len(batch), SLICE):
+    for first in range(0, len(dataset), SLICE):
         rows = slice(first, first + SLICE)
-        reals = (batch.observations[rows], batch.actions[rows], batch.rewards[rows, None], batch.terminals[rows, None])
+        reals = (dataset.observations[rows], dataset.actions[rows], dataset.rewards[rows, None], dataset.terminals[rows, None])
         bits = np.concatenate(reals, axis=1, dtype=np.float32).view(np.uint32).astype(np.uint64)
         bits *= bits ^ np.uint64(0x9E3779B97F4A7C15)  # not linear, or exchanged columns could cancel
         parts.append((bits * factors).sum(axis=1, dtype=np.uint64))
     return np.concatenate(parts)
 
 
-def _against_the_rule(batch: OfflineDataset, task: Task) -> int:
+def _against_the_rule(dataset: OfflineDataset, task: Task) -> int:
     wrong = 0
-    usable = batch.valid_next  # elsewhere the next observation is not known
-    for first in range(0, len(batch), SLICE):
+    usable = dataset.valid_next  # elsewhere the next observation is not known
+    for first in range(0, len(dataset), SLICE):
         rows = slice(first, first + SLICE)
-        arrays = (batch.observations[rows], batch.actions[rows], batch.next_observations[rows])
+        arrays = (dataset.observations[rows], dataset.actions[rows], dataset.next_observations[rows])
         over = task.problem.termination(*(torch.tensor(array) for array in arrays)).numpy()
-        wrong += int(((over != batch.terminals[rows]) & usable[rows]).sum())
+        wrong += int(((over != dataset.terminals[rows]) & usable[rows]).sum())
     return wrong

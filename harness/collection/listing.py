@@ -13,8 +13,8 @@ from ...tasks.registry import all_tasks
 
 
 def data_listing() -> list[dict[str, Any]]:
-    """One row per task: the batch that `--data auto` takes, by the label of runs on it, its rows, and whether it is here;
-    the states of D4RL's files (by size; `data verify` hashes them); what a batch is made from where there is none."""
+    """One row per task: the dataset that `--data auto` takes, by the label of runs on it, its rows, and whether it is here;
+    the states of D4RL's files, by size alone; and what a regenerated dataset is made from."""
     rows = []
     for task in all_tasks().values():
         states = {file.version: verify(file, hashing=False) for file in task.recipe.files}

@@ -23,10 +23,9 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 
 from ...common.errors import UserError, unknown
 from ...common.settings import Choice, Count, converted
+from ...tasks.data.request import SOURCES, WINDOWS, Source, Window
 
 MOST_SEEDS = 10_000  # a slip of the finger, not a plan
-SOURCES = ("auto", "d4rl", "d4rl-v2", "regenerated")
-WINDOWS = ("all", "last_1m", "first_1m")
 PerTask = Count | Mapping[str, Count] | None  # one number for all tasks, or one for each of some
 
 
@@ -71,13 +70,14 @@ class RunRequest:
     algorithms: tuple[Any, ...] = asked((), "Algorithms, separated by commas.")
     seeds: tuple[int, ...] = asked((0, 1, 2), "A count (6), a list (0,1,5) or a range (21-23).")
     steps: PerTask = asked(None, "Gradient steps; the suite's or the task's own by default.")
-    data: Annotated[str, Choice(*SOURCES)] = asked("auto", "auto, d4rl, d4rl-v2 or regenerated.")
-    window: Annotated[str, Choice(*WINDOWS)] = asked("all", "all, last_1m or first_1m rows of the dataset.")
+    data: Source = asked("auto", f"{SOURCES}.")
+    window: Window = asked("all", f"{Choice(*WINDOWS)} rows of the dataset.")
     rows: PerTask = asked(None, "Rows of a regenerated dataset.")
     data_seed: int = asked(0, "Seed of a regenerated dataset; jump and angle: odd is the second collection.")
     dataset: Path | None = asked(None, "Your own HDF5 file in D4RL's layout, for one task.")
     clip_actions: bool = asked(False, "Accept actions outside the box, clipped.")
     settings: tuple[Setting, ...] = asked((), "[TASK:][ALGORITHM.]KEY=VALUE, may be repeated.", "--set")
+    task_set: tuple[Setting, ...] = asked((), "TASK.PARAMETER=VALUE, such as ant-angle.angle=45; may be repeated.")
     evaluate_every: Count | None = asked(None, "Gradient steps between evaluations.")
     episodes: Count | None = asked(None, "Episodes per evaluation.")
     device: Annotated[str, Choice("auto", "cpu", "cuda")] = asked("auto", "auto, cpu or cuda.")
@@ -132,7 +132,7 @@ class RunRequest:
                 value = [getattr(one, "name", one) for one in value]
             elif value == each.default:
                 continue
-            elif each.name == "settings":
+            elif each.name in ("settings", "task_set"):
                 value = {setting.name: setting.value for setting in value}
             elif isinstance(value, tuple):
                 value = list(value)
@@ -238,6 +238,7 @@ _CONVERTERS = {
     "steps": _as_per_task,
     "rows": _as_per_task,
     "settings": _as_settings,
+    "task_set": _as_settings,
     "compile": _as_compile,
 }
 

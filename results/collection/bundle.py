@@ -3,7 +3,7 @@
     python results/collection/bundle.py COLLECTED
 
 COLLECTED holds one folder per run of `RUNS`, each filled by `mopo-bench data collect` with the options given there. The series
-of a replay-like batch are ten policies at even distances along the run, each standing for its tenth of the buffer.
+of a replay-like dataset are ten policies at even distances along the run, each standing for its tenth of the buffer.
 """
 
 import shutil

@@ -1,1 +1,1 @@
-"""Offline datasets: read, checked, fetched, rolled out from bundled policies, cached."""
+"""Offline datasets: read and checked, downloaded, rolled out from bundled policies, cached."""

@@ -1,4 +1,4 @@
-"""Policies that come with the package, and how a batch is rolled out from one: the same numbers every time."""
+"""The policies that come with the package, and datasets rolled out from them, with the same numbers every time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from ..task import Task
 from .dataset import OfflineDataset
 from .recipes import BUNDLED
 
-RECIPE_VERSION = 2  # raised by hand when the same policy would give another batch; a batch in the cache is then made anew
-EPISODES_AT_ONCE = 10  # of one batch; part of what it is, since a product of 10 rows may round differently from one of 1
+EPISODES_AT_ONCE = 10  # decides a dataset's numbers, since a product of 10 rows may round differently from one of 1
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class BehaviourPolicy:
         return np.tanh(mean if noise is None else mean + np.exp(np.clip(log_std, -20, 2)) * noise)
 
     def save(self, path: Path) -> None:
-        """Whole or not at all: collections go on from what they find."""
+        """Writes the policy to a file, which appears whole or not at all: a resumed collection relies on the files it finds."""
         arrays = {f"weight_{index}": weight for index, weight in enumerate(self.weights)}
 
         def write(partial: Path) -> None:
@@ -57,12 +56,13 @@ class BehaviourPolicy:
 
     @classmethod
     def load(cls, path: Path) -> BehaviourPolicy:
+        """The policy that `save` wrote."""
         weights, about = _load(path)
         return cls(weights, about)
 
     @classmethod
     def random(cls, task: Task, seed: int, hidden: tuple[int, ...] = (256, 256)) -> BehaviourPolicy:
-        """A randomly initialised policy, PyTorch's default initialisation: D4RL v0's *random*."""
+        """A policy with PyTorch's default initialisation and no training, as D4RL v0's *random*."""
         generator = numpy_stream(seed, task.environment, "random policy")
         sizes = (task.problem.observation_size, *hidden, 2 * task.problem.action_size)
         weights = []
@@ -73,7 +73,7 @@ class BehaviourPolicy:
 
 
 def save_series(policies: Sequence[BehaviourPolicy], path: Path) -> None:
-    """Policies along one training run in one file, in half precision: they need to act alike, not to learn on."""
+    """Writes policies of one training run to one file, in half precision: they have to act alike, not to be trained further."""
     facts = ("policy", "steps", "return_mean", "return_std")
     about = {key: value for key, value in policies[-1].about.items() if key not in facts}
     about["series"] = [{key: policy.about[key] for key in facts} for policy in policies]
@@ -82,7 +82,7 @@ def save_series(policies: Sequence[BehaviourPolicy], path: Path) -> None:
 
 
 def bundled_policies(name: str) -> list[BehaviourPolicy]:
-    """The policy, or the series of policies along training, that comes with the package under `name`."""
+    """The bundled policies of that name: one, or a series from the course of one training run."""
     with resources.as_file(BUNDLED / f"{name}.npz") as path:
         weights, about = _load(path)
     if "series" not in about:
@@ -103,11 +103,11 @@ def _load(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
 def roll_out(
     task: Task, policies: BehaviourPolicy | Sequence[tuple[BehaviourPolicy, float]], rows: int, seed: int
 ) -> OfflineDataset:
-    """A batch of `rows` steps of the stochastic policy in the task's environment, episodes one after another.
+    """Rolls out a dataset of `rows` steps of the stochastic policy in the task's environment, episodes one after another.
 
     Of several policies, each with its share of the rows, whole episodes of one follow whole episodes of the other. Episode k
     draws its start and its noise from streams named by k, so that its content does not depend on the others. The last
-    episode is cut where the rows end: its last row is neither terminal nor a timeout, as in D4RL's files. Besides, the batch
+    episode is cut where the rows end: its last row is neither terminal nor a timeout, as in D4RL's files. Besides, the dataset
     stores what `recorded_step` gives.
     """
     if rows < 1:
@@ -139,7 +139,7 @@ _Columns = dict[str, np.ndarray]  # of an episode, a row per step
 
 
 def _episodes(task: Task, policy: BehaviourPolicy, rows: int, seed: int, first: int) -> list[_Columns]:
-    """Whole episodes of at least `rows` rows in all (of none, where that is below 1), numbered from `first` on."""
+    """Whole episodes, numbered from `first`, of at least `rows` rows in all; none where `rows` is below 1."""
     box = task.problem.action_box
     slots: list[_Episode] = []
     finished: dict[int, _Columns] = {}

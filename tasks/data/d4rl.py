@@ -1,4 +1,4 @@
-"""D4RL's files: where they are on this machine, whether they are what D4RL published, and how one is fetched."""
+"""D4RL's files: finding them on this machine, verifying that they are what D4RL published, and downloading them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from rich.progress import Progress
 
 from ...common.errors import UserError
 from ...common.files import replace_file
+from ...common.settings import converted
 from ..task import DataFile, Task
 from .download import NotThere, Patience, Report, bring, reporting, shown
-
-VERSIONS = ("v0", "v2", "all")  # v0 is the paper's
+from .request import Version
 
 
 @dataclass(frozen=True)
 class FileState:
-    """What is known of one file on this machine.
+    """The state of one file on this machine.
 
-    status: "absent"; "verified", D4RL's by SHA-256; "accepted", another file that somebody accepted by its SHA-256; "wrong
-    size"; "wrong checksum"; "unreadable"; "right size", where nothing was hashed. path, bytes: None where there is none.
+    status: "absent"; "verified", which is D4RL's by SHA-256; "accepted", which is another file that the user accepted by its
+        SHA-256; "wrong size"; "wrong checksum"; "unreadable"; "right size", where nothing was hashed.
+    path, bytes: None where there is no file.
     """
 
     status: str
@@ -41,12 +42,15 @@ class FileState:
 
 
 def cache_folder() -> Path:
-    """$MOPO_BENCH_DATA, else the platform's cache folder."""
+    """The folder of everything that is downloaded or regenerated: $MOPO_BENCH_DATA, else the platform's cache folder."""
     return Path(os.environ.get("MOPO_BENCH_DATA") or platformdirs.user_cache_dir("mopo-bench"))
 
 
 def d4rl_path(file: DataFile) -> Path | None:
-    """Where a file of D4RL is on this machine: in our cache, or in D4RL's own folder; v0 and v2 files never share a name."""
+    """The path of a D4RL file in our cache or in D4RL's own folder; None where it is in neither.
+
+    No file of v0 has the name of one of v2.
+    """
     own = Path(os.environ.get("D4RL_DATASET_DIR") or Path.home() / ".d4rl" / "datasets")
     for path in (_place(file), own / file.name):
         with suppress(PermissionError):  # of a folder that may not be entered
@@ -56,16 +60,15 @@ def d4rl_path(file: DataFile) -> Path | None:
 
 
 def files_of(task: Task, version: str = "v0") -> tuple[DataFile, ...]:
-    """A task's files of "v0", "v2" or "all". Raises UserError for another version, and for a task that D4RL does not have."""
-    if version not in VERSIONS:
-        raise UserError(f"unknown version {version!r} of D4RL's data: choose one of {', '.join(VERSIONS)}")
+    """The task's files of "v0", "v2" or "all" versions. Raises UserError for another version, and for a task without files."""
+    converted(version, Version, "--version")
     if not task.recipe.files:
         raise UserError(f"{task.name} is not a task of D4RL: it has no file to fetch; see `mopo-bench data list`")
     return tuple(file for file in task.recipe.files if version in (file.version, "all"))
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal; a process reads a file again only where its size or mtime changed."""
+    """The SHA-256 of a file in hexadecimal. A process reads a file once, and again only where its size or mtime changed."""
     facts = path.stat()
     return _sha256(path, facts.st_size, facts.st_mtime_ns)
 
@@ -81,21 +84,21 @@ def _hashed(path: Path) -> str:
 
 
 def check_file(file: DataFile, path: Path) -> str:
-    """ "verified" where the file is D4RL's by size and SHA-256, "accepted" where it is the one that somebody accepted instead.
+    """Says whether the file is D4RL's by size and SHA-256 ("verified") or one that the user accepted instead ("accepted").
 
-    Raises UserError for any other: a name alone gives nobody the paper's label, and an accepted file must not get it either.
+    Raises UserError for any other file: only a verified file may have the paper's label in tables.
     """
     state = _state(file, path)
     if state.status in ("verified", "accepted"):
         return state.status
-    raise UserError(f"{path} {_trouble(file, state)}: fetch it again, or name a file of your own with --batch")
+    raise UserError(f"{path} {_trouble(file, state)}: fetch it again, or name a file of your own with --dataset")
 
 
 def verify(file: DataFile, *, hashing: bool = True) -> FileState:
-    """What is on this machine of one file; see `FileState`. Raises nothing for a bad file.
+    """The state of one file on this machine, see `FileState`. Raises nothing for a bad file.
 
-    hashing: False for a listing that must be quick; then a file of D4RL's size is "right size", and one of an accepted file's
-    size "accepted".
+    hashing: False is for quick listings; a file of D4RL's size is then "right size", and one of an accepted file's size
+        "accepted".
     """
     try:
         path = d4rl_path(file)
@@ -139,7 +142,7 @@ def _record(path: Path) -> Path:
 
 
 def _acceptance(file: DataFile, path: Path) -> dict[str, Any]:
-    """The record beside an accepted file: name, sha256, bytes, date, url; empty where there is none that can be read."""
+    """The record of an accepted file (name, sha256, bytes, date, url); empty where there is none, or it cannot be read."""
     try:
         record = json.loads(_record(path).read_text())
     except (OSError, ValueError):
@@ -163,17 +166,18 @@ def fetch(
     progress: bool | Progress = False,
     patience: Patience = Patience(),  # noqa: B008 - immutable
 ) -> Path:
-    """The path of the verified file, fetched into the cache unless it is here and whole; a bad file here is replaced.
+    """Downloads a file into the cache unless a good one is on this machine, and returns its path; a bad file is replaced.
 
-    mirror: a URL or a folder to take it from instead of D4RL's server: MIRROR/name is tried first, then MIRROR/gym_mujoco/name
-    (for v2, MIRROR/gym_mujoco_v2/name), as on D4RL's server. offline: opens no connection; a mirror that is a folder may be
-    used. accept_sha256: takes the file with exactly this SHA-256 in place of D4RL's; recorded beside it, and `check_file` tells
-    the two apart ever after. D4RL's own file, where it is here, is kept all the same. progress: True draws a bar on a terminal
-    and is quiet elsewhere; a `rich` bar gets one more line.
+    A transfer that breaks off, stalls or is answered with 5xx is tried again after each of `patience.pauses`, and resumes at
+    the byte where it stopped, also in a later call. The file appears whole and verified or not at all. Of several processes
+    that want it at the same time, one downloads it. Raises UserError, one line that says what to do.
 
-    A transfer that breaks off, stalls or is answered 5xx is tried again after each of `patience.pauses` and goes on where it
-    stopped, also in a later call. The file appears whole and verified or not at all; processes that want it at once fetch it
-    once. Raises UserError, one line that says what to do.
+    mirror: a URL or a folder to take the file from instead of D4RL's server. MIRROR/name is tried first, then
+        MIRROR/gym_mujoco/name (for v2, MIRROR/gym_mujoco_v2/name), as on D4RL's server.
+    offline: opens no connection; a mirror that is a folder may be used.
+    accept_sha256: takes the file with exactly this SHA-256 in place of D4RL's. A record of it is stored with the file, by
+        which `check_file` distinguishes the two. D4RL's own file, where it is on this machine, stays.
+    progress: True draws a bar on a terminal, and nothing elsewhere; a `rich` bar gets one more line.
     """
     if accept_sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", accept_sha256):
         raise UserError(f"--accept-sha256 {accept_sha256}: expected 64 hexadecimal digits, as `sha256sum FILE` prints them")
@@ -203,7 +207,7 @@ def fetch(
 
 
 def _here(file: DataFile, accept: str | None) -> Path | None:
-    """The file that need not be fetched; one that lies in the cache is accepted on the spot if it has that checksum."""
+    """A good file on this machine; None where there is none. One in the cache that has the checksum `accept` is accepted."""
     state = verify(file)
     if state.path is None or state.status == "unreadable":
         return None
@@ -216,7 +220,7 @@ def _here(file: DataFile, accept: str | None) -> Path | None:
 
 
 def _sources(file: DataFile, mirror: str | None) -> list[str] | list[Path]:
-    """Where to look, in this order: URLs, or paths where the mirror is a folder."""
+    """The places where the file may be, in this order: URLs, or paths where the mirror is a folder."""
     if mirror is None:
         return [file.url]
     places = (file.name, "/".join(file.url.rsplit("/", 2)[1:]))
@@ -295,10 +299,10 @@ def _short(sha256: str) -> str:
 
 @contextmanager
 def cache_trouble(folder: Path) -> Iterator[None]:
-    """Turns an OSError into a UserError that names the folder and what to do."""
+    """Raises UserError for an OSError within, and says what to do."""
     try:
         yield
     except OSError as error:
         raise UserError(
-            f"cannot keep batches in {folder}: {error.strerror or error}; set MOPO_BENCH_DATA to a folder that can be written"
+            f"cannot keep datasets in {folder}: {error.strerror or error}; set MOPO_BENCH_DATA to a folder that can be written"
         ) from None

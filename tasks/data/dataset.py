@@ -1,4 +1,4 @@
-"""A batch of logged transitions: the record, its packed form, windows of it, and what can be counted and fingerprinted."""
+"""An offline dataset: logged transitions, their packed form, windows, counts and a digest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ...common.errors import UserError
+from ...common.settings import converted
 from .episodes import tally
+from .request import WINDOWS, Window
 
 # Every array of a dataset with its dtype and rank: (rows, columns) or (rows,).
 COLUMNS: dict[str, tuple[type, int]] = {
@@ -27,15 +29,13 @@ COLUMNS: dict[str, tuple[type, int]] = {
     "valid_next": (np.bool_, 1),
 }
 TIMEOUT_INFERRED = "infos/timeout_inferred"
-SLICE_BYTES = 1 << 23  # of an array that is read, checked or hashed piece by piece, so that no second one is ever needed
-
-WINDOWS = {"all": slice(None), "last_1m": slice(-1_000_000, None), "first_1m": slice(1_000_000)}
+SLICE_BYTES = 1 << 23  # arrays are read, checked and hashed in slices of this size, so that no copy of the whole is needed
 
 
 class Packing(NamedTuple):
-    """Where a packed row holds what: observation, action, reward, alive (1 - terminal), next observation.
+    """The layout of a packed row: observation, action, reward, alive (1 - terminal), next observation.
 
-    The one place that knows this order. Rows are numpy arrays or tensors, (..., width).
+    No other code knows this order. Rows are numpy arrays or tensors, (..., width).
     """
 
     observation_size: int
@@ -70,12 +70,12 @@ class Packing(NamedTuple):
         return 2 * self.observation_size + self.action_size + 2
 
     def views(self, rows: Any) -> dict[str, Any]:
-        """The columns of `rows` by their names in an `OfflineDataset`, which keeps alive as its opposite, terminals."""
+        """The columns of `rows` by their names in an `OfflineDataset`; alive is not among them, since that stores terminals."""
         names = ("observations", "actions", "rewards", "next_observations")
         return {name: rows[..., getattr(self, name)] for name in names}
 
     def fill(self, rows: Any, observations: Any, actions: Any, rewards: Any, alive: Any, next_observations: Any) -> Any:
-        """Puts (..., obs), (..., act), (...), (...) and (..., obs) into `rows`, and gives these back."""
+        """Writes (..., obs), (..., act), (...), (...) and (..., obs) into `rows`, and returns `rows`."""
         rows[..., self.observations] = observations
         rows[..., self.actions] = actions
         rows[..., self.rewards] = rewards
@@ -95,14 +95,14 @@ def row_slices(array: Any, multiple: int = 1) -> Iterator[slice]:
 
 @dataclass(frozen=True, eq=False)
 class OfflineDataset:
-    """N transitions in the order they were logged, and where they came from.
+    """N transitions in the order in which they were logged, and where they come from.
 
     Shapes: observations and next_observations (N, observation size) float32; actions (N, action size) float32; rewards
-    (N,) float32, in the environment's own units; terminals, timeouts and valid_next (N,) bool. A terminal ends an
-    episode for good, a timeout merely cuts it. `valid_next` says whether the row's next observation really is its
+    (N,) float32, in the environment's own units; terminals, timeouts and valid_next (N,) bool. A terminal state ends an
+    episode, a timeout merely cuts it. `valid_next` says whether the row's next observation really is its
     successor. `extras` holds further arrays of N rows under names such as "infos/qpos"; `provenance` is JSON-able.
 
-    The arrays are read-only, so that the digest cannot go stale, and kept as they come: they may be views of one packed
+    The arrays are read-only, so that the digest stays theirs, and are not copied: they may be views of one packed
     table, in memory or mapped from a file (see `table`). A wrong dtype or shape raises ValueError.
     """
 
@@ -154,7 +154,7 @@ class OfflineDataset:
     def table(self) -> np.ndarray:
         """(N, width) float32, read-only: all rows packed in the order of `packing`.
 
-        No copy where the arrays are views of one such table, as a reader leaves them; else packed anew at every call.
+        This is no copy where the arrays are views of one such table, as `read_hdf5` makes them; else every call packs the rows.
         """
         found = self._table_beneath()
         if found is None:
@@ -175,18 +175,18 @@ class OfflineDataset:
         return table if np.array_equal(alive, ~self.terminals) else None
 
     def episodes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Starts and stops, each (episodes,) int64: an episode is rows start to stop - 1; the last may be cut."""
+        """The starts and stops of episodes, each (episodes,) int64: rows start to stop - 1. The last episode may be cut."""
         ends = self.terminals | self.timeouts
         ends[-1] = True
         stops = np.flatnonzero(ends) + 1
         return np.concatenate([[0], stops[:-1]]), stops
 
     def episode_returns(self) -> np.ndarray:
-        """(episodes,) float64: undiscounted sums of rewards; of an episode cut by a window, what is left."""
+        """(episodes,) float64: undiscounted sums of rewards, for a cut episode of the rows that are left of it."""
         return np.add.reduceat(self.rewards.astype(np.float64), self.episodes()[0])
 
     def episode_lengths(self) -> np.ndarray:
-        """(episodes,) int64, in rows."""
+        """(episodes,) int64: the number of rows of each episode."""
         starts, stops = self.episodes()
         return stops - starts
 
@@ -196,9 +196,7 @@ class OfflineDataset:
         A window may cut an episode; `provenance` records it as "window", and its rows in the file as "rows". A name
         other than these raises UserError.
         """
-        if name not in WINDOWS:
-            raise UserError(f"unknown window {name!r}: choose one of {', '.join(WINDOWS)}")
-        return self._rows(WINDOWS[name], window=name)
+        return self._rows(WINDOWS[converted(name, Window, "--window")], window=name)
 
     def head(self, rows: int) -> OfflineDataset:
         """The first `rows` rows (all, where there are fewer); fewer than one raises UserError."""
@@ -219,13 +217,13 @@ class OfflineDataset:
         return cut.trusting(self._digest) if len(cut) == len(self) and "_digest" in vars(self) else cut
 
     def trusting(self, digest: str) -> OfflineDataset:
-        """The same with a digest that was computed from these very arrays before, and is not computed again."""
+        """The same dataset with a known digest, computed from these very arrays before, which is then not computed again."""
         known = replace(self)
         vars(known)["_digest"] = digest
         return known
 
     def digest(self) -> str:
-        """SHA-256 in hex of the seven arrays, their names, dtypes and shapes; not of extras or provenance."""
+        """The SHA-256 in hexadecimal of the seven arrays, their names, dtypes and shapes, without extras and provenance."""
         return self._digest
 
     @cached_property
@@ -239,7 +237,7 @@ class OfflineDataset:
         return state.hexdigest()
 
     def describe(self) -> dict[str, int | float]:
-        """Counts and ranges as plain numbers.
+        """Counts, returns and ranges as plain numbers.
 
         `rows`, `episodes`; `return_mean`, `return_max`, `return_min` over episodes, cut ones included; `terminals`,
         `timeouts`, `valid_next`, `critic_rows` count rows; `repaired` counts the rows whose timeout was inferred, since

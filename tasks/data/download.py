@@ -1,4 +1,4 @@
-"""Brings one file from one source, a URL or a path: goes on where a transfer broke off, says in one line what is wrong."""
+"""Downloads or copies one file from one source, resumes where a transfer broke off, and says in one line what is wrong."""
 
 from __future__ import annotations
 
@@ -33,15 +33,18 @@ class Patience:
 
 
 class _Broken(Exception):
-    """A transfer that may do better when it is tried again."""
+    """A transfer failed that may succeed when it is tried again."""
 
 
 class NotThere(Exception):
-    """A source that does not have the file: the next one may."""
+    """A source does not have the file; another one may."""
 
 
 def bring(file: DataFile, source: str | Path, part: Path, size: int | None, patience: Patience, report: Report) -> None:
-    """Makes `part` whole from one source, as far as the number of bytes tells. Raises NotThere, or UserError."""
+    """Completes the file `part` from one source: a URL is asked only for the bytes that `part` lacks.
+
+    size: the number of bytes, where it is known; nothing else is verified here. Raises NotThere, or UserError.
+    """
     if size is not None and part.exists() and part.stat().st_size > size:
         part.unlink()
     needed = file.bytes - (part.stat().st_size if part.exists() else 0)
@@ -55,13 +58,13 @@ def bring(file: DataFile, source: str | Path, part: Path, size: int | None, pati
         return
     for pause in (*patience.pauses, None):
         try:
-            _go_on(file, source, part, size, patience, report)
+            _resume(file, source, part, size, patience, report)
             return
         except _Broken as broken:
             if pause is None:
                 here = part.stat().st_size if part.exists() else 0
                 tries = f"{len(patience.pauses) + 1} times"
-                later = f"goes on from the {here:,} bytes that are here" if here else "may do better later"
+                later = f"resumes after the {here:,} bytes that are here" if here else "may succeed later"
                 raise UserError(
                     f"{file.name} from {shown(source)}: {broken}, {tries}; another fetch {later}, "
                     "or name another source with --mirror"
@@ -69,8 +72,8 @@ def bring(file: DataFile, source: str | Path, part: Path, size: int | None, pati
             time.sleep(pause)
 
 
-def _go_on(file: DataFile, url: str, part: Path, size: int | None, patience: Patience, report: Report) -> None:
-    """One request for what `part` lacks, appended to it. Raises _Broken, NotThere, or UserError."""
+def _resume(file: DataFile, url: str, part: Path, size: int | None, patience: Patience, report: Report) -> None:
+    """Makes one request for the bytes that `part` lacks, and appends them. Raises _Broken, NotThere, or UserError."""
     begun = part.stat().st_size if part.exists() else 0
     if begun and begun == size:
         return
@@ -81,7 +84,7 @@ def _go_on(file: DataFile, url: str, part: Path, size: int | None, patience: Pat
                 if size is None and answer.headers.get("Content-Range") == f"bytes */{begun}":
                     return
                 part.unlink()
-                raise _Broken("the server would not go on with what is here")
+                raise _Broken("the server would not resume the transfer")
             begun, size = _begin(file, url, answer, begun, size)
             here = _append(file, url, answer.iter_content(CHUNK), part, begun, size, report)
     except requests.exceptions.SSLError as error:
@@ -109,7 +112,7 @@ def _cause(error: requests.RequestException, patience: Patience) -> str:
 
 
 def _begin(file: DataFile, url: str, answer: requests.Response, begun: int, size: int | None) -> tuple[int, int | None]:
-    """Where the body of an answer begins in the file, and the bytes of the whole file where they are known."""
+    """At which byte of the file the body of an answer begins, and the size of the whole file where it is known."""
     code, headers = answer.status_code, answer.headers
     if code in NOT_THERE:
         raise NotThere(str(code))
@@ -117,25 +120,25 @@ def _begin(file: DataFile, url: str, answer: requests.Response, begun: int, size
         raise _Broken(f"the server answered {code}")
     if code not in (200, 206):
         raise UserError(f"{file.name} from {shown(url)}: the server answered {code}; name another source with --mirror")
-    told: int | None
+    stated: int | None
     if code == 206:
         start, whole = _range(headers.get("Content-Range", ""))
         if start != begun:
-            raise _Broken("the server went on at another place than asked for")
-        told = whole
+            raise _Broken("the server resumed at another byte than asked for")
+        stated = whole
     else:
         length = headers.get("Content-Length", "")
-        begun, told = 0, int(length) if length.isdecimal() else None
-    if size is not None and told is None and "html" in headers.get("Content-Type", ""):
+        begun, stated = 0, int(length) if length.isdecimal() else None
+    if size is not None and stated is None and "html" in headers.get("Content-Type", ""):
         raise _wrong_size(file, url, "a web page")
-    if size is not None and told not in (None, size):
+    if size is not None and stated not in (None, size):
         page = "a web page of " if "html" in headers.get("Content-Type", "") else ""
-        raise _wrong_size(file, url, f"{page}{told:,} bytes")
-    return begun, size if told is None else told
+        raise _wrong_size(file, url, f"{page}{stated:,} bytes")
+    return begun, size if stated is None else stated
 
 
 def _range(header: str) -> tuple[int | None, int | None]:
-    """ "bytes 100-199/200" is (100, 200): where it begins, and the whole."""
+    """The first byte and the total size in a Content-Range: "bytes 100-199/200" gives (100, 200)."""
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", header)
     return (int(match[1]), int(match[2]) if match[2] != "*" else None) if match else (None, None)
 
@@ -173,7 +176,7 @@ def _source_trouble(source: Path) -> Iterator[None]:
 def _append(
     file: DataFile, source: str | Path, chunks: Iterable[bytes], part: Path, begun: int, size: int | None, report: Report
 ) -> int:
-    """Writes from byte `begun` on, at most `size` bytes in all; the number of bytes that are then here."""
+    """Writes chunks to `part` from byte `begun` on; returns its size then. Raises UserError beyond `size` bytes in all."""
     report(begun, size)
     with open(part, "ab" if begun else "wb") as out:
         for chunk in chunks:
@@ -188,7 +191,7 @@ def _append(
 
 
 def download_bar() -> Progress:
-    """A bar for `fetch`'s `progress`, on standard error; draws nothing where that is no terminal."""
+    """A progress bar for `fetch`, on standard error; it draws nothing where that is no terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not console.is_terminal)
@@ -207,5 +210,5 @@ def reporting(progress: bool | Progress, file: DataFile) -> Iterator[Report]:
 
 
 def shown(source: str | Path) -> str:
-    """Without the name and password that a URL may hold."""
+    """The source as messages show it: without the name and password that a URL may hold."""
     return re.sub("(?<=://)[^/]*@", "", str(source))

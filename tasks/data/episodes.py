@@ -1,4 +1,4 @@
-"""Where episodes end in a log that does not say so, as D4RL's files of 2020 do not: found from the observations."""
+"""Finds from the observations where episodes end, for logs that do not store it, such as D4RL's files of 2020."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 BY_DATA, BY_COUNT = 1, 2  # the bits of what `infer_timeouts` returns
-_SLICE = 65_536  # rows looked at together: some 100 MB of working memory, however long the file
+_SLICE = 65_536  # rows examined together: some 100 MB of working memory, however long the file
 
 
 @dataclass(frozen=True)
 class Kinematics:
-    """How a domain's observations move: [positions, x velocity, velocities of those positions], lengths in m, angles in rad.
+    """How the observations of a domain move: [positions, x velocity, velocities of those positions], in m and rad.
 
     A reset draws around the resting pose, in which all positions are 0 but the first, the torso's height.
     """
@@ -37,7 +37,7 @@ KINEMATICS = {
 
 
 def breaks(observations: np.ndarray, kinematics: Kinematics, rows_at_once: int = _SLICE) -> np.ndarray:
-    """(N,) bool: the rows i of `observations` (N, columns) after which row i + 1 does not follow; never the last row.
+    """Marks the rows i of `observations` (N, columns) after which row i + 1 does not follow, (N,) bool; never the last row.
 
     A position is off its course by its distance from where any velocity between this row's and the next one's would have
     taken it. Row i + 1 does not follow where a position is off by more than its `jump`, or where the row lies within `spread`
@@ -69,7 +69,7 @@ def breaks(observations: np.ndarray, kinematics: Kinematics, rows_at_once: int =
 
 @np.errstate(invalid="ignore")  # where rows are not finite
 def _off_course(rows: np.ndarray, successors: np.ndarray, kinematics: Kinematics) -> np.ndarray:
-    """(rows, positions), m or rad."""
+    """How far each position is off its course, (rows, positions), in m or rad."""
     n, limit = kinematics.positions, kinematics.speed_limit
     velocities = rows[:, n + 1 :], successors[:, n + 1 :]
     low, high = np.minimum(*velocities), np.maximum(*velocities)
@@ -82,7 +82,7 @@ def _off_course(rows: np.ndarray, successors: np.ndarray, kinematics: Kinematics
 def infer_timeouts(
     observations: np.ndarray, terminals: np.ndarray, max_episode_steps: int, kinematics: Kinematics | None = None
 ) -> np.ndarray:
-    """(N,) uint8, not 0 at the last row of each episode that no terminal ended, for a log without timeouts.
+    """Timeouts for a log that stores none: (N,) uint8, not 0 at the last row of each episode that no terminal state ended.
 
     BY_DATA is set where the next row does not follow (`breaks`), BY_COUNT where `max_episode_steps` rows have passed since
     the episode began: after a terminal, after a break, or at a count before. So a missed break costs at most the boundary
@@ -104,6 +104,6 @@ def infer_timeouts(
 
 
 def tally(inferred: np.ndarray) -> dict[str, int]:
-    """How many timeouts of `infer_timeouts` only the data showed, only the count gave, and both did."""
+    """How many timeouts of `infer_timeouts` were found from the data alone, from the count alone, and from both."""
     counts = np.bincount(inferred, minlength=4)
     return {"by_data": int(counts[BY_DATA]), "by_count": int(counts[BY_COUNT]), "by_both": int(counts[BY_DATA | BY_COUNT])}

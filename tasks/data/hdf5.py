@@ -1,4 +1,4 @@
-"""Batches in D4RL's HDF5 layout: read and check a file in bounded memory, write one, and say in one line what is wrong."""
+"""Datasets in D4RL's HDF5 layout: files are read and checked in bounded memory, written whole, and refused in one line."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from .episodes import BY_DATA, KINEMATICS, infer_timeouts
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _ACTION_TOLERANCE = 1e-3
-_OVERHEAD = 2**20  # bytes of an HDF5 file beside its arrays, generously
+_OVERHEAD = 2**20  # bytes of an HDF5 file in addition to its arrays, generously
 
 Allocate = Callable[[str, tuple[int, ...], np.dtype], np.ndarray]
 
 
 def in_memory(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Allocates an array of `read_hdf5` in memory."""
     return np.empty(shape, dtype)
 
 
@@ -54,8 +55,8 @@ def read_hdf5(
     [action_low, action_high] are clipped; further out they are refused, or clipped and counted in the provenance as
     "clipped_actions" (rows) with `clip_actions`. `provenance` overrides the file's own.
 
-    The dataset's arrays are views of one packed table, filled in slices: beside what `allocate` gives for "table", each flag
-    and each extra (by default memory), no more is held than a slice, or one chunk of the file where its chunks are larger.
+    The dataset's arrays are views of one packed table, filled in slices. Apart from what `allocate` gives for "table", each
+    flag and each extra (by default memory), no more is held than a slice, or one chunk of the file where its chunks are larger.
 
     Raises UserError, in one line, for anything that keeps the file from being a usable dataset. Links are not followed.
     """
@@ -102,7 +103,7 @@ def read_hdf5(
 
 
 def write_hdf5(dataset: OfflineDataset, path: str | os.PathLike[str], *, compression: str = "gzip") -> None:
-    """Writes `dataset` in D4RL's v2 layout, with `valid_next` and a JSON string `metadata/provenance` besides.
+    """Writes `dataset` in D4RL's v2 layout, with `valid_next` and a JSON string `metadata/provenance` in addition.
 
     `compression` is "gzip", which every HDF5 reader knows, or "lzf", which is faster. The file appears whole or not at
     all. Raises UserError where it cannot be written.
@@ -120,7 +121,7 @@ def write_hdf5(dataset: OfflineDataset, path: str | os.PathLike[str], *, compres
 
 
 def copy_with_rewards(source: Path, path: Path, rewards: np.ndarray, provenance: Mapping[str, Any]) -> None:
-    """Writes a copy of an HDF5 file with other rewards (N,) and provenance; all else stays as it is there."""
+    """Writes a copy of an HDF5 file with other rewards (N,) and provenance; everything else is copied as it is."""
 
     def write(partial: Path) -> None:
         reserve(partial, source.stat().st_size + rewards.nbytes + _OVERHEAD)
@@ -160,7 +161,7 @@ _NODE_FAULTS: _Faults = (
 
 
 def require_hdf5(path: Path) -> None:
-    """Raises UserError unless there is an HDF5 file that may be read."""
+    """Raises UserError unless `path` is an HDF5 file that may be read."""
     _refuse(path, "it", path, _FILE_FAULTS)
 
 
@@ -176,7 +177,7 @@ def _refuse(path: Path, name: str, node: Any, faults: _Faults) -> None:
 
 @contextmanager
 def damage_reported(path: Path) -> Iterator[None]:
-    """What goes wrong while the file is read is raised as a UserError."""
+    """Raises UserError for whatever goes wrong while the file is read."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:  # h5py's, on bad bytes
@@ -184,7 +185,7 @@ def damage_reported(path: Path) -> Iterator[None]:
 
 
 def _keys(path: Path, file: h5py.File) -> list[str]:
-    """The names to read: the arrays of a dataset and whatever stands in `infos`."""
+    """The names of the arrays to be read: those of a dataset, and all in `infos`."""
     found = sorted(file)  # names only: a link is listed, not followed
     for key in _REQUIRED:
         if key not in found:
@@ -218,7 +219,7 @@ def _check_shapes(path: Path, nodes: Mapping[str, h5py.Dataset], sizes: Mapping[
 
 
 def _fill(path: Path, key: str, node: h5py.Dataset, into: np.ndarray) -> None:
-    """Copies an array of the file into one of the dataset; refuses it where it holds other values than that can."""
+    """Copies an array of the file into one of the dataset. Raises UserError where that cannot hold its values."""
     bad_count, first_bad, problem = 0, 0, ""
     for rows in row_slices(node, node.chunks[0] if node.chunks else 1):  # no chunk of the file is unpacked twice
         values = node[rows]
@@ -233,7 +234,7 @@ def _fill(path: Path, key: str, node: h5py.Dataset, into: np.ndarray) -> None:
 
 
 def _converted(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray, str]:
-    """The values as bool or float32, which rows (rows,) cannot be that, and what is wrong with those."""
+    """The values as bool or float32, a mask (rows,) of those that cannot be converted, and what is wrong with them."""
     if dtype == np.bool_:
         return values.astype(dtype, copy=False), (values != 0) & (values != 1), "neither 0 nor 1"
     with np.errstate(over="ignore"):  # an overflow becomes infinite, which is refused
@@ -243,7 +244,7 @@ def _converted(values: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndar
 
 
 def _clip(path: Path, actions: np.ndarray, low: ArrayLike, high: ArrayLike, clip: bool) -> int:
-    """Clips the actions into their box, in place; gives how many rows were outside by more than the tolerance."""
+    """Clips the actions into their box, in place; returns how many rows were outside by more than the tolerance."""
     low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
     outside, worst, worst_row = 0, -np.inf, 0
     for rows in row_slices(actions):
@@ -260,7 +261,7 @@ def _clip(path: Path, actions: np.ndarray, low: ArrayLike, high: ArrayLike, clip
 
 
 def _shift(observations: np.ndarray, next_observations: np.ndarray) -> None:
-    """Makes each row's successor the observation of the row after it, and the last row's its own."""
+    """Fills in next observations: each row's is the observation of the row after it, the last row's its own."""
     last = len(observations) - 1
     for rows in row_slices(observations):  # numpy would copy the whole, since the two lie in one table
         stop = min(rows.stop, last)
@@ -269,7 +270,7 @@ def _shift(observations: np.ndarray, next_observations: np.ndarray) -> None:
 
 
 def _provenance(path: Path, file: h5py.File) -> dict[str, Any]:
-    """What `write_hdf5` stored, or that the data come from this file."""
+    """The provenance that `write_hdf5` stored; of other files, their name."""
     metadata = _member(path, file, "metadata") if "metadata" in file else None
     if not isinstance(metadata, h5py.Group) or "provenance" not in metadata:
         return {"source": "file", "file": path.name}

@@ -1,4 +1,4 @@
-"""Batches as memory maps: a file is unpacked once into plain arrays on disk, which all processes of a machine share."""
+"""Memory-mapped datasets: a file is unpacked once into plain arrays on disk, which all processes of a machine share."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _PARTIAL = ".partial"
 def mapped(
     path: str | os.PathLike[str], folder: Path, *, provenance: Mapping[str, Any] | None = None, **options: Any
 ) -> OfflineDataset:
-    """What `read_hdf5` gives for `path`, `options` and `provenance`, but mapped from files below `folder`, read-only.
+    """The dataset that `read_hdf5` reads from `path` with `options` and `provenance`, mapped read-only from files in `folder`.
 
-    The arrays take no memory of the process: their pages are the machine's, read when they are looked at. The first call
+    The arrays take no memory of the process: their pages are the machine's, read when they are used. The first call
     unpacks the file into a folder of its own, named by a digest of the file's name and bytes and of the options; so do calls
     after a change of either, and where a file in the folder has not the size it should. The folder appears whole or not at
     all, and may be deleted at any time.
@@ -45,20 +45,20 @@ def mapped(
     # the name, too: the provenance of a file that says nothing of its origin names it
     identity = json.dumps([READER_VERSION, path.name, source, options], default=_plain, sort_keys=True)
     target = folder / hashlib.sha256(identity.encode()).hexdigest()[:32]
-    batch = _opened(target, provenance)
-    if batch is None:
+    dataset = _opened(target, provenance)
+    if dataset is None:
         with cache_trouble(folder):
             folder.mkdir(parents=True, exist_ok=True)
             with filelock.FileLock(folder / ".lock"):
-                batch = _opened(target, provenance)  # another process may have been quicker
-                if batch is None:
+                dataset = _opened(target, provenance)  # another process may have been quicker
+                if dataset is None:
                     _unpack(path, source, target, options)
-                    batch = _open(target, provenance)
-    return batch
+                    dataset = _open(target, provenance)
+    return dataset
 
 
 def _unpack(path: Path, source: str, target: Path, options: Mapping[str, Any]) -> None:
-    """Makes the folder `target`. Only the holder of the lock is here: what lies half-written is a killed process's."""
+    """Makes the folder `target`. The caller holds the lock: half-written folders are those of killed processes."""
     for leftover in target.parent.glob(f"*{_PARTIAL}"):
         shutil.rmtree(leftover)
     partial = target.with_suffix(_PARTIAL)
@@ -71,16 +71,16 @@ def _unpack(path: Path, source: str, target: Path, options: Mapping[str, Any]) -
             return _new_file(partial / files[name], shape, dtype)
 
     try:
-        batch = read_hdf5(path, **options, allocate=allocate)
+        dataset = read_hdf5(path, **options, allocate=allocate)
         if sha256_of(path) != source:
             raise UserError(f"{path} was changed while it was read: run again")
         about = {
             "files": files,
             "bytes": {name: (partial / name).stat().st_size for name in files.values()},
-            "observation_size": batch.packing.observation_size,
-            "action_size": batch.packing.action_size,
-            "digest": batch.digest(),
-            "provenance": batch.provenance,
+            "observation_size": dataset.packing.observation_size,
+            "action_size": dataset.packing.action_size,
+            "digest": dataset.digest(),
+            "provenance": dataset.provenance,
         }
         (partial / _ABOUT).write_text(json.dumps(about), encoding="utf-8")
         for written in partial.iterdir():  # or a machine that loses its power might be left with zeros
@@ -106,17 +106,17 @@ def _open(folder: Path, provenance: Mapping[str, Any] | None) -> OfflineDataset:
             raise ValueError(f"{name} is not of {size} bytes")
     arrays = {name: np.load(folder / file, mmap_mode="r", allow_pickle=False) for name, file in about["files"].items()}
     packing, table = Packing(about["observation_size"], about["action_size"]), arrays.pop("table")
-    batch = OfflineDataset(
+    dataset = OfflineDataset(
         **packing.views(table),
         **{name: arrays.pop(name) for name in _FLAGS},
         extras=arrays,
         provenance={**about["provenance"], **(provenance or {})},
     )
-    return batch.trusting(about["digest"])
+    return dataset.trusting(about["digest"])
 
 
 def _opened(folder: Path, provenance: Mapping[str, Any] | None) -> OfflineDataset | None:
-    """The batch in a folder; None where there is no folder, or it is not whole."""
+    """The dataset in a folder; None where there is no such folder, or it is not whole."""
     try:
         return _open(folder, provenance)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -124,7 +124,7 @@ def _opened(folder: Path, provenance: Mapping[str, Any] | None) -> OfflineDatase
 
 
 def _plain(value: Any) -> Any:
-    """numpy's numbers and arrays as JSON takes them."""
+    """Converts numpy's numbers and arrays to what JSON can hold."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{value!r} cannot name a folder of arrays")

@@ -1,4 +1,4 @@
-"""The same logs under another reward: datasets and files relabelled with a reward of `rewards.py` or of the user's own."""
+"""Relabelling: the same transitions under another reward, one of `rewards.py` or the user's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How near today's simulator is to the one that logged a batch: stored states are stepped again and compared."""
+"""How much today's simulator differs from the one that logged a dataset, by repeating logged steps from their stored states."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from ..task import Task
 from .dataset import OfflineDataset
 
 
-def replay_physics(batch: OfflineDataset, task: Task, rows: int = 5_000, seed: int = 0) -> dict[str, Any]:
+def replay_physics(dataset: OfflineDataset, task: Task, rows: int = 5_000, seed: int = 0) -> dict[str, Any]:
     """Puts the simulator into `rows` stored states (infos/qpos, infos/qvel), takes the stored actions, and compares.
 
-    Gives numbers over those rows: `rows`; `observation_error_*`, of the largest absolute difference of a next observation's
-    features from the stored one's, in the observation's own units; `reward_error_*`, of the absolute difference of rewards, but
-    for relabelled batches; `terminals_differ`, rows that end in one and not in the other. Rows are drawn without replacement
-    from the valid ones.
-    Raises UserError where the batch does not store the states, or the task's environment is not MuJoCo's.
+    Rows are drawn without replacement from the valid ones. Returns numbers over them: `rows`; `observation_error_*`, of the
+    largest absolute difference of a next observation's features from the stored one's, in the observation's own units;
+    `reward_error_*`, of the absolute difference of rewards (left out for relabelled datasets); `terminals_differ`, the rows
+    that are terminal in one and not in the other.
+
+    Raises UserError where the dataset does not store the states, or the task's environment is not MuJoCo's.
     """
     logged = task.as_collected()
     environment = make_environment(logged.environment, **logged.parameters)
     if not isinstance(environment, MujocoEnv):
         raise UserError(f"{task.name} runs without MuJoCo: there are no physics to check")
     for name, size in (("infos/qpos", environment.model.nq), ("infos/qvel", environment.model.nv)):
-        if name not in batch.extras:
-            raise UserError(f"the batch of {task.name} stores no {name}: only v2 files of D4RL and collected batches do")
-        if batch.extras[name].shape[1:] != (size,):
-            raise UserError(f"{name} has shape {batch.extras[name].shape[1:]} where {task.environment} has ({size},)")
-    usable = np.flatnonzero(batch.valid_next)
+        if name not in dataset.extras:
+            raise UserError(f"the dataset of {task.name} stores no {name}: only v2 files of D4RL and collected datasets do")
+        if dataset.extras[name].shape[1:] != (size,):
+            raise UserError(f"{name} has shape {dataset.extras[name].shape[1:]} where {task.environment} has ({size},)")
+    usable = np.flatnonzero(dataset.valid_next)
     chosen = np.sort(numpy_stream(seed, "physics").permutation(usable)[:rows])
     environment.reset(seed=seed)
-    errors = np.array([_step_again(batch, environment, row) for row in chosen])
+    errors = np.array([_step_again(dataset, environment, row) for row in chosen])
     facts: dict[str, Any] = {"rows": len(chosen)}
     for name, values in (("observation", errors[:, 0]), ("reward", errors[:, 1])):
         if name == "reward" and task.recipe.collected_under:
@@ -48,10 +49,10 @@ def replay_physics(batch: OfflineDataset, task: Task, rows: int = 5_000, seed: i
     return {**facts, "terminals_differ": int(errors[:, 2].sum())}
 
 
-def _step_again(batch: OfflineDataset, environment: MujocoEnv, row: int) -> tuple[float, float, bool]:
-    position, velocity = (batch.extras[name][row].astype(np.float64) for name in ("infos/qpos", "infos/qvel"))
+def _step_again(dataset: OfflineDataset, environment: MujocoEnv, row: int) -> tuple[float, float, bool]:
+    position, velocity = (dataset.extras[name][row].astype(np.float64) for name in ("infos/qpos", "infos/qvel"))
     environment.data.qacc_warmstart[:] = 0  # the solver's memory of another row
     environment.set_state(position, velocity)
-    successor, reward, terminated, _, _ = environment.step(batch.actions[row])
-    difference = np.abs(successor - batch.next_observations[row]).max()
-    return float(difference), abs(float(reward) - float(batch.rewards[row])), bool(terminated) != bool(batch.terminals[row])
+    successor, reward, terminated, _, _ = environment.step(dataset.actions[row])
+    difference = np.abs(successor - dataset.next_observations[row]).max()
+    return float(difference), abs(float(reward) - float(dataset.rewards[row])), bool(terminated) != bool(dataset.terminals[row])

@@ -1,75 +1,57 @@
-"""Where the batch of a task comes from: D4RL's file if it is here, else made again from what the package bundles, else a file
-that the user names. Labelled task@source wherever it is shown."""
+"""Where the dataset of a task comes from: D4RL's file if it is on this machine, else one regenerated from what the package
+bundles, else a file that the user names. It is labelled task@source wherever it is shown."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
-import gymnasium
-import mujoco
 
 from ...common.errors import UserError
+from ...common.settings import converted
 from ..task import DataFile, Task, name_of
-from .behaviour_policies import RECIPE_VERSION
 from .d4rl import cache_folder, cache_trouble, check_file, d4rl_path, sha256_of
 from .dataset import OfflineDataset
 from .hdf5 import write_hdf5
 from .memory_mapped import mapped
-from .recipes import BUNDLED
-
-SOURCES = ("auto", "d4rl", "d4rl-v2", "regenerated")
-
-
-@dataclass(frozen=True)
-class DatasetRequest:
-    """Which batch of a task is wanted.
-
-    source: "auto" takes D4RL's v0 file if it is here, else regenerates; "d4rl-v2" is never taken unasked, since its scores
-    compare with no v0's. rows: of a regenerated batch (None: the task's own
-    number). window: see `OfflineDataset.window`. file: a user's own HDF5 file in D4RL's layout, instead of all that. seed: of a
-    regenerated batch.
-    """
-
-    source: str = "auto"
-    rows: int | None = None
-    window: str = "all"
-    file: Path | None = None
-    seed: int = 0
-    clip_actions: bool = False
+from .recipes import BUNDLED, RECIPE_VERSION
+from .request import DatasetRequest, Source
 
 
 def load_dataset(task: Task, request: DatasetRequest) -> OfflineDataset:
-    """The batch, validated; its provenance holds `label` (task@source) and where it comes from."""
-    if request.source not in SOURCES:
-        raise UserError(f"unknown data source {request.source!r}: choose one of {', '.join(SOURCES)}")
+    """Finds or regenerates a dataset, and validates it.
+
+    Its provenance holds `label`, which is task@source, and `from`, where it comes from in words. Raises UserError, one line
+    that says what to do, where there is no such dataset or it is not usable.
+    """
+    converted(request.source, Source, "--data")
     if request.rows is not None and request.rows < 1:
-        raise UserError(f"cannot make a batch of {request.rows} rows: ask for at least 1")
+        raise UserError(f"cannot make a dataset of {request.rows} rows: ask for at least 1")
     if request.seed < 0:
         raise UserError(f"--data-seed {request.seed}: seeds are 0 or more")
     if request.file is not None:
-        batch = _read(task, request.file, request, {"source": "file", "from": request.file.name})
+        dataset = _read(task, request.file, request, {"source": "file", "from": request.file.name})
     elif found := _d4rl_here(task, request.source):
         file, path = found
         if request.rows is not None:
-            raise UserError(f"{task.name}: --rows is for regenerated batches, and {path} is here; add --data regenerated")
+            raise UserError(f"{task.name}: --rows is for regenerated datasets, and {path} is here; add --data regenerated")
         notes = {"source": file.version, "from": f"D4RL {file.version}, {file.name}"}
         if check_file(file, path) == "accepted":
             notes["source"] += "-changed"
             notes["from"] += f", changed and accepted by its SHA-256 {sha256_of(path)[:8]}"
-        batch = _read(task, path, request, notes)
+        dataset = _read(task, path, request, notes)
     elif missing := why_missing(task, request):
-        raise UserError(f"there is no batch for {task.name}: {missing}; --batch FILE takes one of your own")
+        raise UserError(f"there is no dataset for {task.name}: {missing}; --dataset FILE takes one of your own")
     else:
-        batch = _regenerated(task, request)
-    return batch.window(request.window)
+        dataset = _regenerated(task, request)
+    return dataset.window(request.window)
 
 
 def why_missing(task: Task, request: DatasetRequest) -> str | None:
-    """Why there is no such batch on this machine, in a few words; None where there is one. Reads and makes nothing."""
+    """Says in a few words why there is no such dataset on this machine; None where there is one. Reads and makes nothing."""
     if request.file is not None or _d4rl_here(task, request.source):
         return None
     file = next((file.name for file in task.recipe.files if file.version == _version(request.source)), None)
@@ -109,7 +91,7 @@ def _read(task: Task, path: Path, request: DatasetRequest, provenance: dict[str,
 
 
 def _regenerated(task: Task, request: DatasetRequest) -> OfflineDataset:
-    """Made once and kept in the cache; two processes that want the same one at once make it once."""
+    """Regenerates the dataset, or reads it from the cache; of processes that want it at the same time one makes it."""
     assert task.recipe.regenerate is not None
     rows, path = request.rows or task.recipe.rows, regenerated_path(task, request)
     with cache_trouble(path.parent):
@@ -118,40 +100,44 @@ def _regenerated(task: Task, request: DatasetRequest) -> OfflineDataset:
         lock.acquire()
     try:
         if not path.exists():
-            batch = task.recipe.regenerate(task, rows, request.seed)
+            dataset = task.recipe.regenerate(task, rows, request.seed)
             with cache_trouble(path.parent):
-                write_hdf5(batch, path, compression="lzf")
+                write_hdf5(dataset, path, compression="lzf")
     finally:
         lock.release()
     notes = {"source": task.recipe.label, "from": task.recipe.made_from}
-    if request.seed:  # another batch, in some tasks of another training run
+    if request.seed:  # another dataset, of some tasks from another training run
         notes["label"] = f"{task.name}@{task.recipe.label}-seed{request.seed}"
     return _read(task, path, request, notes)
 
 
 def regenerated_path(task: Task, request: DatasetRequest) -> Path:
-    """Where the task's regenerated batch is kept, or will be."""
+    """The file in the cache that holds the regenerated dataset, or will hold it."""
     name = f"{task.name}-{request.rows or task.recipe.rows}-seed{request.seed}-{_recipe_digest(task)}.hdf5"
     return cache_folder() / "regenerated" / name
 
 
 def _recipe_digest(task: Task) -> str:
-    """Of what a regenerated batch is made from: bundled files, rules and parameters, recipe, versions of the simulator."""
-    recipe = task.recipe.regenerate if is_dataclass(task.recipe.regenerate) else _name(task.recipe.regenerate)
-    logged = (
-        sorted(task.recipe.collected_under.items()),
-        task.recipe.recorded,
-        task.recipe.reward and _name(task.recipe.reward),
-    )
-    versions = (RECIPE_VERSION, getattr(task.recipe.regenerate, "version", 1), gymnasium.__version__, mujoco.__version__)
-    state = hashlib.sha256(repr((task.identity(), recipe, logged, versions)).encode())
-    for name in getattr(task.recipe.regenerate, "files", ()):
+    """A digest of all that decides a regenerated dataset: bundled files, rules, parameters, recipe, versions of the simulator.
+
+    Part of the file's name in the cache, so that a change of any makes another file.
+    """
+    import gymnasium  # takes longer than finding a dataset that is here
+    import mujoco
+
+    recipe, regenerate = task.recipe, task.recipe.regenerate
+    how = regenerate if is_dataclass(regenerate) else _name(regenerate)
+    logged = (sorted(recipe.collected_under.items()), recipe.recorded, recipe.reward and _name(recipe.reward))
+    versions = (RECIPE_VERSION, getattr(regenerate, "version", 1), gymnasium.__version__, mujoco.__version__)
+    state = hashlib.sha256(repr((task.identity(), how, logged, versions)).encode())
+    for name in getattr(regenerate, "files", ()):
         state.update((BUNDLED / name).read_bytes())
     return state.hexdigest()[:8]
 
 
 def _name(function: Any) -> str:
+    """The name of a function in a digest."""
     try:
         return name_of(function)
-    except UserError:  # a lambda: its place has to do
+    except UserError:  # a lambda or closure has no name of its own: where it is defined has to do
         return f"{function.__module__}.{function.__qualname__}"

@@ -61,15 +61,15 @@ def test_what_the_system_refuses_is_one_line(path):
 def test_full_disk(size, full_disk, path, tmp_path):
     """Small and large files, by every writer there is."""
     policy = BehaviourPolicy.random(HOPPER, 0)
-    batch = roll_out(HOPPER, policy, 2_000, 0)
+    dataset = roll_out(HOPPER, policy, 2_000, 0)
     source = tmp_path / "source.hdf5"
-    write_hdf5(batch, source)
+    write_hdf5(dataset, source)
     writers = [
         lambda: replace_file(path, lambda temporary: temporary.write_text("new" * 20_000)),
         lambda: policy.save(path),
     ]
     if hasattr(os, "posix_fallocate"):  # elsewhere nothing keeps HDF5 from crashing
-        writers += [lambda: write_hdf5(batch, path), lambda: copy_with_rewards(source, path, np.zeros(2_000), {})]
+        writers += [lambda: write_hdf5(dataset, path), lambda: copy_with_rewards(source, path, np.zeros(2_000), {})]
     for write in writers:
         with full_disk(size), pytest.raises(WriteError, match=r"folder/file: cannot be written \(File too large\)"):
             write()

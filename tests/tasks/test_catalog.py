@@ -37,6 +37,17 @@ def test_the_papers_tasks_are_registered():
     assert {"point-angle"} <= set(CATALOGUE)
 
 
+def test_tasks_are_known_without_heavy_imports():
+    """A listing, a status or a table asks for the tasks, and should not wait for torch or a simulator."""
+    program = (
+        "import json, sys; from mopo_bench.tasks.registry import all_tasks; all_tasks(); print(json.dumps(list(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    imported = set(json.loads(printed))
+    assert "mopo_bench.tasks.catalog" in imported
+    assert not imported & {"torch", "gymnasium", "mujoco", "h5py", "pandas", "scipy", "requests"}
+
+
 @pytest.mark.parametrize(
     "domain, references",
     [("halfcheetah", (-280.178953, 12135.0)), ("hopper", (-20.272305, 3234.3)), ("walker2d", (1.629008, 4592.3))],

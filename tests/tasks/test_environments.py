@@ -215,36 +215,36 @@ def test_actions_outside_the_box_are_clipped():
         np.testing.assert_array_equal(first, second)
 
 
-def test_point_angle_batch():
-    batch = point_angle_dataset(2)  # has an episode that terminates at its hundredth step
-    rows = len(batch["rewards"])
+def test_point_angle_dataset():
+    dataset = point_angle_dataset(2)  # has an episode that terminates at its hundredth step
+    rows = len(dataset["rewards"])
     shapes = {"observations": (rows, 2), "actions": (rows, 3), "rewards": (rows,), "next_observations": (rows, 2)}
-    assert {name: batch[name].shape for name in shapes} == shapes
-    assert all(batch[name].dtype == np.float32 for name in shapes)
-    assert batch["terminals"].dtype == batch["timeouts"].dtype == bool
+    assert {name: dataset[name].shape for name in shapes} == shapes
+    assert all(dataset[name].dtype == np.float32 for name in shapes)
+    assert dataset["terminals"].dtype == dataset["timeouts"].dtype == bool
     assert 7500 < rows < 9500
-    assert np.abs(batch["actions"]).max() == 1.0
+    assert np.abs(dataset["actions"]).max() == 1.0
 
-    ends = np.flatnonzero(batch["terminals"] | batch["timeouts"])
+    ends = np.flatnonzero(dataset["terminals"] | dataset["timeouts"])
     lengths = np.diff(np.concatenate([[-1], ends]))
     assert len(ends) == 100 and ends[-1] == rows - 1 and lengths.max() == 100
-    assert not (batch["terminals"] & batch["timeouts"]).any()
-    np.testing.assert_array_equal(lengths[batch["timeouts"][ends]], 100)
-    assert (batch["terminals"][ends] & (lengths == 100)).any()
+    assert not (dataset["terminals"] & dataset["timeouts"]).any()
+    np.testing.assert_array_equal(lengths[dataset["timeouts"][ends]], 100)
+    assert (dataset["terminals"][ends] & (lengths == 100)).any()
     inner = np.delete(np.arange(rows), ends)
-    np.testing.assert_array_equal(batch["next_observations"][inner], batch["observations"][inner + 1])
+    np.testing.assert_array_equal(dataset["next_observations"][inner], dataset["observations"][inner + 1])
 
-    tensors = [torch.as_tensor(batch[name]) for name in ("observations", "actions", "next_observations")]
-    np.testing.assert_array_equal(TERMINATIONS["point-angle"](*tensors), batch["terminals"])
-    np.testing.assert_allclose(point_angle_reward(*tensors), batch["rewards"], atol=1e-5)
+    tensors = [torch.as_tensor(dataset[name]) for name in ("observations", "actions", "next_observations")]
+    np.testing.assert_array_equal(TERMINATIONS["point-angle"](*tensors), dataset["terminals"])
+    np.testing.assert_allclose(point_angle_reward(*tensors), dataset["rewards"], atol=1e-5)
 
     starts = np.concatenate([[0], ends[:-1] + 1])
-    returns = np.add.reduceat(batch["rewards"], starts)
+    returns = np.add.reduceat(dataset["rewards"], starts)
     assert 145 < returns.max() < 195
-    assert returns[80:].mean() > returns[:20].mean() + 50  # skill grows along the batch
+    assert returns[80:].mean() > returns[:20].mean() + 50  # skill grows along the dataset
 
 
-def test_point_angle_batch_is_its_seed():
+def test_point_angle_dataset_is_its_seed():
     first, again, other = point_angle_dataset(5), point_angle_dataset(5), point_angle_dataset(6)
     for name in first:
         np.testing.assert_array_equal(first[name], again[name])

@@ -31,17 +31,17 @@ VARIANTS = [
 @pytest.mark.parametrize(("name", "variant"), VARIANTS)
 def test_reward_is_the_environments(name, variant, logs):
     """An environment of that variant, brought through the same actions, pays what the logs are relabelled with."""
-    task, batch = get_task(name).with_parameters(**variant), logs[name]
-    relabelled = with_own_rewards(batch, task)
+    task, dataset = get_task(name).with_parameters(**variant), logs[name]
+    relabelled = with_own_rewards(dataset, task)
     environment = make_environment(task.environment, **task.parameters)
     from mopo_bench.common.streams import numpy_stream
 
-    for number, (start, stop) in enumerate(zip(*batch.episodes(), strict=True)):
+    for number, (start, stop) in enumerate(zip(*dataset.episodes(), strict=True)):
         generator = numpy_stream(1, task.environment, "episode", number)
         generator.standard_normal((task.problem.max_episode_steps, task.problem.action_size))
         environment.reset(seed=int(generator.integers(2**31)))
         for row in range(start, stop):
-            _, reward, *_ = environment.step(batch.actions[row])
+            _, reward, *_ = environment.step(dataset.actions[row])
             assert relabelled.rewards[row] == pytest.approx(reward, abs=2e-4)
     assert relabelled.provenance["relabelled"]["parameters"] == {
         key: value for key, value in task.parameters.items() if key in relabelled.provenance["relabelled"]["parameters"]
@@ -50,26 +50,26 @@ def test_reward_is_the_environments(name, variant, logs):
 
 @pytest.mark.parametrize(("name", "nothing"), [("halfcheetah-jump", "height_weight"), ("ant-angle", "angle")])
 def test_nothing_added_is_the_behaviour_reward(name, nothing, logs):
-    batch = logs[name]
-    again = relabel(batch, REWARDS[name], {nothing: 0.0}, name)
-    np.testing.assert_allclose(again.rewards, batch.rewards, atol=1e-5)
-    assert np.abs(with_own_rewards(batch, get_task(name)).rewards - batch.rewards).max() > 0.05
+    dataset = logs[name]
+    again = relabel(dataset, REWARDS[name], {nothing: 0.0}, name)
+    np.testing.assert_allclose(again.rewards, dataset.rewards, atol=1e-5)
+    assert np.abs(with_own_rewards(dataset, get_task(name)).rewards - dataset.rewards).max() > 0.05
 
 
 def test_only_the_rewards_change(logs):
-    batch = logs["ant-angle"]
-    again = with_own_rewards(batch, get_task("ant-angle"))
+    dataset = logs["ant-angle"]
+    again = with_own_rewards(dataset, get_task("ant-angle"))
     for name in ("observations", "actions", "next_observations", "terminals", "timeouts", "valid_next"):
-        assert np.array_equal(getattr(again, name), getattr(batch, name))
-    assert again.digest() != batch.digest()
+        assert np.array_equal(getattr(again, name), getattr(dataset, name))
+    assert again.digest() != dataset.digest()
     note = again.provenance["relabelled"]
     assert note["parameters"] == {"angle": 30.0, "survive_bonus": 1.0}
-    assert note["return_mean_before"] == pytest.approx(batch.episode_returns().mean()) and note["reward"] == "ant-angle"
+    assert note["return_mean_before"] == pytest.approx(dataset.episode_returns().mean()) and note["reward"] == "ant-angle"
 
 
-def height(batch, weight=1.0):
+def height(dataset, weight=1.0):
     """A user's own reward, found as module:function."""
-    return weight * batch.observations[:, 0]
+    return weight * dataset.observations[:, 0]
 
 
 def test_file_is_relabelled_with_a_users_own_function(tmp_path, logs):
@@ -104,11 +104,11 @@ def test_what_is_refused_leaves_nothing(reward, settings, words, tmp_path, logs)
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (lambda batch: np.full(len(batch), np.nan), "not finite in 300 rows, first in row 0"),
-        (lambda batch: np.where(np.arange(len(batch)) == 7, np.inf, 0), "not finite in 1 rows, first in row 7"),
-        (lambda batch: np.zeros(len(batch) - 1), "expected a number for each of 300 rows"),
-        (lambda batch: np.zeros((len(batch), 1)), "expected a number for each of 300 rows"),
-        (lambda batch: np.full(len(batch), "a"), "expected a number for each of 300 rows"),
+        (lambda dataset: np.full(len(dataset), np.nan), "not finite in 300 rows, first in row 0"),
+        (lambda dataset: np.where(np.arange(len(dataset)) == 7, np.inf, 0), "not finite in 1 rows, first in row 7"),
+        (lambda dataset: np.zeros(len(dataset) - 1), "expected a number for each of 300 rows"),
+        (lambda dataset: np.zeros((len(dataset), 1)), "expected a number for each of 300 rows"),
+        (lambda dataset: np.full(len(dataset), "a"), "expected a number for each of 300 rows"),
     ],
 )
 def test_rewards_that_are_none(values, words, logs):

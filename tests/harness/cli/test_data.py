@@ -110,22 +110,29 @@ def test_file_that_changed_upstream(mirror, cache, command):
 
 
 def test_physics_of_a_v2_file(mirror, cache, command):
-    """v2 stores the states; without it the regenerated batch does."""
+    """v2 stores the states; without it the regenerated dataset does."""
     assert command("data", "fetch", "hopper-random", "--version", "v2", "--mirror", mirror).code == 0
     (facts,) = parsed(command("data", "verify", "hopper-random", "--physics", "--rows", "100", "--json"))
     assert facts["batch"] == "hopper-random@v2" and facts["rows"] == 100
     assert facts["observation_error_median"] < 1e-5 and facts["terminals_differ"] == 0
     (facts,) = parsed(
-        command("data", "verify", "hopper-random", "--physics", "--batch", mirror / "hopper_random-v2.hdf5", "--json")
+        command("data", "verify", "hopper-random", "--physics", "--dataset", mirror / "hopper_random-v2.hdf5", "--json")
     )
     assert facts["batch"] == "hopper-random@file" and facts["rows"] == 200
-    refused = command("data", "verify", "hopper-random", "--physics", "--batch", mirror / "hopper_random.hdf5")
+    refused = command("data", "verify", "hopper-random", "--physics", "--dataset", mirror / "hopper_random.hdf5")
     assert refused.code == 2 and "infos/qpos" in refused.err
 
 
+def test_the_option_s_former_name_is_understood(mirror, command):
+    old = command("data", "verify", "hopper-random", "--physics", "--batch", mirror / "hopper_random-v2.hdf5", "--json")
+    assert (
+        json.loads(old.out)[0]["batch"] == "hopper-random@file" and old.err == "mopo-bench: --batch is now called --dataset\n"
+    )
+
+
 def test_inspect_with_picture(cache, command, tmp_path):
-    finished = command("data", "inspect", "point-angle", "--plot", tmp_path / "batch.png")
-    assert finished.code == 0 and (tmp_path / "batch.png").stat().st_size > 5_000
+    finished = command("data", "inspect", "point-angle", "--plot", tmp_path / "dataset.png")
+    assert finished.code == 0 and (tmp_path / "dataset.png").stat().st_size > 5_000
     assert "return mean" in finished.out and "oddities" in finished.out
 
 
@@ -170,12 +177,12 @@ def test_killed_collection_ends_with_the_same_bytes(command, start, wait_for, tm
 
 
 MY_REWARDS = """
-def height(batch, weight=1.0):
-    return weight * batch.observations[:, 0]
+def height(dataset, weight=1.0):
+    return weight * dataset.observations[:, 0]
 
 
-def sideways(batch):
-    return batch.extras["infos/y_velocity"]
+def sideways(dataset):
+    return dataset.extras["infos/y_velocity"]
 """
 
 

@@ -143,9 +143,10 @@ def test_snapshots_along_training(undisturbed):
 def rows_of(trainer):
     """(observations, actions, rewards, alive, successors) of the buffer's filled part, each with rows first."""
     size, layout = trainer.buffer.size[0], trainer.layout
-    batch = layout.batch(trainer.buffer.rows[:, :size])
+    dataset = layout.batch(trainer.buffer.rows[:, :size])
     return [
-        part[0].numpy() for part in (batch.observations, batch.actions, batch.rewards, batch.alive, batch.next_observations)
+        part[0].numpy()
+        for part in (dataset.observations, dataset.actions, dataset.rewards, dataset.alive, dataset.next_observations)
     ]
 
 
@@ -179,15 +180,15 @@ def test_replay_is_the_buffer(task, tmp_path):
     trainer = OnlineTrainer(collection(task, 170, random_steps=1000))
     trainer.load(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     box = task.problem.action_box
-    batch = read_hdf5(tmp_path / f"{task.name}.hdf5", action_low=box.low, action_high=box.high)
+    dataset = read_hdf5(tmp_path / f"{task.name}.hdf5", action_low=box.low, action_high=box.high)
     observations, actions, rewards, alive, successors = rows_of(trainer)
-    assert len(batch) == trainer.steps
-    assert np.array_equal(batch.observations, observations) and np.array_equal(batch.next_observations, successors)
-    assert np.array_equal(batch.rewards, rewards) and np.array_equal(batch.terminals, alive == 0)
-    assert batch.actions == pytest.approx(box.high * actions, abs=1e-6)
-    assert batch.episodes()[1].tolist() == trainer.episode_ends and not (batch.timeouts & batch.terminals).any()
-    assert set(batch.extras) == ({"infos/qpos", "infos/qvel"} if task.name == "hopper" else set())
-    assert batch.provenance["source"] == "collected" and batch.provenance["protocol"] == ["replay"]
+    assert len(dataset) == trainer.steps
+    assert np.array_equal(dataset.observations, observations) and np.array_equal(dataset.next_observations, successors)
+    assert np.array_equal(dataset.rewards, rewards) and np.array_equal(dataset.terminals, alive == 0)
+    assert dataset.actions == pytest.approx(box.high * actions, abs=1e-6)
+    assert dataset.episodes()[1].tolist() == trainer.episode_ends and not (dataset.timeouts & dataset.terminals).any()
+    assert set(dataset.extras) == ({"infos/qpos", "infos/qvel"} if task.name == "hopper" else set())
+    assert dataset.provenance["source"] == "collected" and dataset.provenance["protocol"] == ["replay"]
 
 
 def test_buffer_agrees_with_the_simulator():
@@ -215,7 +216,7 @@ def collected(tmp_path, protocol, target=-1e9, steps=250, rows=90, task=HOPPER, 
     return collect(task, tmp_path, steps=steps, rows=rows, target=target, **USUAL)
 
 
-def test_parts_of_a_batch(tmp_path):
+def test_parts_of_a_dataset(tmp_path):
     """All of one run in one folder, whichever task asks first."""
     expert_mixed = collected(tmp_path, ("expert", "mixed"), name="hopper-first")
     first = (tmp_path / "hopper-first.hdf5").read_bytes()
@@ -235,22 +236,22 @@ def test_parts_of_a_batch(tmp_path):
     assert medium.digest() == roll_out(HOPPER, about, 90, USUAL["seed"]).digest()
 
 
-def test_batch_is_the_file(tmp_path):
-    batch = collected(tmp_path, ("medium",))
+def test_dataset_is_the_file(tmp_path):
+    dataset = collected(tmp_path, ("medium",))
     read = read_hdf5(tmp_path / "hopper.hdf5")
-    assert read.digest() == batch.digest() and read.provenance == batch.provenance
-    assert collected(tmp_path / "again", ("medium",)).digest() == batch.digest()
+    assert read.digest() == dataset.digest() and read.provenance == dataset.provenance
+    assert collected(tmp_path / "again", ("medium",)).digest() == dataset.digest()
 
 
 def test_random_needs_no_training(tmp_path):
-    batch = collected(tmp_path, ("random",), target=None)
+    dataset = collected(tmp_path, ("random",), target=None)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "hopper.hdf5"]
-    assert batch.digest() == roll_out(HOPPER, BehaviourPolicy.random(HOPPER, USUAL["seed"]), 90, USUAL["seed"]).digest()
+    assert dataset.digest() == roll_out(HOPPER, BehaviourPolicy.random(HOPPER, USUAL["seed"]), 90, USUAL["seed"]).digest()
 
 
 def test_policy_of_a_task_without_protocol(tmp_path):
-    batch = collected(tmp_path, (), target=None)
-    assert batch.digest() == roll_out(HOPPER, BehaviourPolicy.load(tmp_path / "policy.npz"), 90, USUAL["seed"]).digest()
+    dataset = collected(tmp_path, (), target=None)
+    assert dataset.digest() == roll_out(HOPPER, BehaviourPolicy.load(tmp_path / "policy.npz"), 90, USUAL["seed"]).digest()
     with pytest.raises(UserError, match="--target or --steps"):
         collected(tmp_path, (), target=None, steps=None)
 
@@ -262,7 +263,7 @@ def test_target_that_is_not_reached(tmp_path):
 
 
 def test_medium_policy_of_another_target(tmp_path):
-    """The policy of the step that reached it, if it was kept under any name; saying so beats a batch of another."""
+    """The policy of the step that reached it, if it was kept under any name; saying so beats a dataset of another."""
     collected(tmp_path, ("replay",), target=None)
     first = curve(tmp_path)[0]
     (tmp_path / "snapshots" / f"{int(first['steps']):08d}.npz").unlink(missing_ok=True)
@@ -272,16 +273,16 @@ def test_medium_policy_of_another_target(tmp_path):
     last = BehaviourPolicy.load(tmp_path / "policy.npz")
     last.about["steps"] = int(first["steps"])
     last.save(tmp_path / "snapshots" / "some.npz")
-    batch = collected(tmp_path, ("medium",), target=-1e9)
-    assert batch.digest() == roll_out(HOPPER, last, 90, USUAL["seed"]).digest()
+    dataset = collected(tmp_path, ("medium",), target=-1e9)
+    assert dataset.digest() == roll_out(HOPPER, last, 90, USUAL["seed"]).digest()
 
 
 @pytest.mark.parametrize("name", ["halfcheetah-jump", "ant-angle"])
 def test_logged_under_one_reward_labelled_with_another(name, tmp_path):
-    """SAC sees the behaviour reward, the batch holds the task's, and both agree with the environment's own."""
+    """SAC sees the behaviour reward, the dataset holds the task's, and both agree with the environment's own."""
     task = get_task(name)
     task = replace(task, problem=replace(task.problem, max_episode_steps=50))
-    batch = collect(task, tmp_path, steps=200, **{**USUAL, "random_steps": 1000})
+    dataset = collect(task, tmp_path, steps=200, **{**USUAL, "random_steps": 1000})
     trainer = OnlineTrainer(collection(task, 200, random_steps=1000))
     trainer.load(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     behaviour = rows_of(trainer)[2]
@@ -291,25 +292,25 @@ def test_logged_under_one_reward_labelled_with_another(name, tmp_path):
     for episode, stop in enumerate(trainer.episode_ends):
         environment.reset(seed=derived_seed(USUAL["seed"], "exploration", episode) % 2**31)
         while row < stop:
-            _, reward, _, _, info = environment.step(batch.actions[row])
-            assert batch.rewards[row] == pytest.approx(reward, abs=1e-4)
+            _, reward, _, _, info = environment.step(dataset.actions[row])
+            assert dataset.rewards[row] == pytest.approx(reward, abs=1e-4)
             assert behaviour[row] == pytest.approx(info["reward_behaviour"], abs=1e-4)
             row += 1
-    assert np.abs(batch.rewards - behaviour).max() > 0.1
-    facts = replay_physics(batch, task)
-    assert facts["rows"] == len(batch) and facts["observation_error_median"] < 1e-4 and facts["terminals_differ"] == 0
+    assert np.abs(dataset.rewards - behaviour).max() > 0.1
+    facts = replay_physics(dataset, task)
+    assert facts["rows"] == len(dataset) and facts["observation_error_median"] < 1e-4 and facts["terminals_differ"] == 0
 
 
 def test_joined_logs_keep_what_is_beside_them():
     parts = [roll_out(HOPPER, BehaviourPolicy.random(HOPPER, seed), rows, seed) for seed, rows in ((0, 70), (1, 45))]
-    batch = joined(parts)
-    assert len(batch) == 115 and [part["policy"]["seed"] for part in batch.provenance["parts"]] == [0, 1]
+    dataset = joined(parts)
+    assert len(dataset) == 115 and [part["policy"]["seed"] for part in dataset.provenance["parts"]] == [0, 1]
     for name in ("observations", "actions", "rewards", "next_observations", "terminals", "valid_next"):
-        assert np.array_equal(getattr(batch, name), np.concatenate([getattr(part, name) for part in parts]))
-    assert np.array_equal(batch.extras["infos/qpos"], np.concatenate([part.extras["infos/qpos"] for part in parts]))
+        assert np.array_equal(getattr(dataset, name), np.concatenate([getattr(part, name) for part in parts]))
+    assert np.array_equal(dataset.extras["infos/qpos"], np.concatenate([part.extras["infos/qpos"] for part in parts]))
     ends = np.concatenate([part.timeouts for part in parts])
-    ends[[69, 114]] |= ~batch.terminals[[69, 114]]
-    assert np.array_equal(batch.timeouts, ends)
+    ends[[69, 114]] |= ~dataset.terminals[[69, 114]]
+    assert np.array_equal(dataset.timeouts, ends)
 
 
 def test_folder_that_cannot_be_written(tmp_path):
@@ -349,8 +350,8 @@ def test_what_was_not_stored_from_the_start_is_refused(tmp_path):
 
 
 def test_command_makes_it_again(tmp_path):
-    batch = collected(tmp_path, ("medium",), target=1530.7666666666667 - 1e6)
-    words = batch.provenance["command"].split()
+    dataset = collected(tmp_path, ("medium",), target=1530.7666666666667 - 1e6)
+    words = dataset.provenance["command"].split()
     options = dict(zip(words[4::2], words[5::2], strict=False))
     assert options["--rows"] == "90" and float(options["--target"]) == 1530.7666666666667 - 1e6
     assert options["--steps"] == "250" and options["--seed"] == "4" and options["--compile"] == "off"

@@ -1,6 +1,6 @@
-"""Bad batch files: each kind with what makes a good file bad, and words that the complaint must hold.
+"""Bad dataset files: each kind with what makes a good file bad, and words that the complaint must hold.
 
-python tests/tasks/bad_files.py        writes docs/bad-files.md, what a user is told of each
+python tests/tasks/data/bad_files.py        writes docs/bad-files.md, what is said of each
 """
 
 import contextlib
@@ -195,7 +195,7 @@ def complaint(kind, folder):
     """Exit status and complaint of a run on that file, the file's own path shown as FILE."""
     from mopo_bench.harness.cli.main import main
 
-    path = save(folder / "batch.hdf5", columns())
+    path = save(folder / "dataset.hdf5", columns())
     (BROKEN[kind] if kind in BROKEN else edited(BAD[kind][0]))(path)
     words = f"run --tasks small --algorithms bc --steps 1 --seeds 1 --results {folder / 'results'} --batch {path}"
     error = io.StringIO()
@@ -214,11 +214,11 @@ def complaint(kind, folder):
 
 def document(folder):
     lines = [
-        "# Bad batch files, and what is said of each",
+        "# Bad files, and what is said of each",
         "",
-        "`mopo-bench run --batch FILE` with each of these files: exit status 2, this one line on standard error, nothing",
+        "`mopo-bench run --dataset FILE` with each of these files: exit status 2, this one line on standard error, nothing",
         "written. `data inspect FILE` says the same, but for what only a task can tell. Made by",
-        "`python tests/tasks/bad_files.py`.",
+        "`python tests/tasks/data/bad_files.py`.",
         "",
         "| file | message |",
         "|---|---|",

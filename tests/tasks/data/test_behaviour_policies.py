@@ -1,4 +1,4 @@
-"""Batches rolled out from a policy: the same every time, as long as asked for, true to the simulator."""
+"""Datasets rolled out from a policy: the same every time, as long as asked for, true to the simulator."""
 
 import math
 from importlib import resources
@@ -25,31 +25,31 @@ from mopo_bench.tasks.task import ActionBox, Problem, Task
 
 BUNDLED = Path(str(resources.files(mopo_bench.tasks.data))) / "bundled"
 ACTORS = sorted(path.stem for path in BUNDLED.glob("*.npz"))
-BATCHES = sorted(path.stem for path in BUNDLED.glob("*.hdf5"))
+DATASETS = sorted(path.stem for path in BUNDLED.glob("*.hdf5"))
 PENDULUM = Task("pendulum", "Pendulum-v1", Problem(3, 1, action_box=ActionBox(-2.0, 2.0), max_episode_steps=30))
 HOPPER = get_task("hopper-random")
 
 
 @pytest.fixture(scope="module")
-def hopper_batch():
+def hopper_dataset():
     return roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 600, seed=1)
 
 
-def test_same_seed_gives_the_same_batch(hopper_batch):
+def test_same_seed_gives_the_same_dataset(hopper_dataset):
     again = roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 600, seed=1)
-    assert again.digest() == hopper_batch.digest()
-    assert roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 600, seed=2).digest() != hopper_batch.digest()
-    assert roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 1), 600, seed=1).digest() != hopper_batch.digest()
+    assert again.digest() == hopper_dataset.digest()
+    assert roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 600, seed=2).digest() != hopper_dataset.digest()
+    assert roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 1), 600, seed=1).digest() != hopper_dataset.digest()
 
 
 @pytest.mark.parametrize("rows", [1, 29, 30, 31, 95])
 def test_rows_are_cut(rows):
-    batch = roll_out(PENDULUM, BehaviourPolicy.random(PENDULUM, 0), rows, seed=0)
-    assert len(batch) == rows and batch.valid_next.all() and not batch.terminals.any()
-    assert np.flatnonzero(batch.timeouts).tolist() == list(range(29, rows, 30))
+    dataset = roll_out(PENDULUM, BehaviourPolicy.random(PENDULUM, 0), rows, seed=0)
+    assert len(dataset) == rows and dataset.valid_next.all() and not dataset.terminals.any()
+    assert np.flatnonzero(dataset.timeouts).tolist() == list(range(29, rows, 30))
 
 
-def test_shorter_batch_begins_the_longer_one():
+def test_shorter_dataset_begins_the_longer_one():
     short, long = (roll_out(PENDULUM, BehaviourPolicy.random(PENDULUM, 0), rows, seed=0) for rows in (50, 100))
     assert np.array_equal(short.observations, long.observations[:50])
     assert np.array_equal(short.actions, long.actions[:50]) and np.array_equal(short.rewards, long.rewards[:50])
@@ -60,53 +60,53 @@ def test_no_rows():
         roll_out(PENDULUM, BehaviourPolicy.random(PENDULUM, 0), 0, seed=0)
 
 
-def test_episodes(hopper_batch):
+def test_episodes(hopper_dataset):
     """Within an episode each row begins where the one before ended; the next episode begins near the resting state."""
-    starts, stops = hopper_batch.episodes()
+    starts, stops = hopper_dataset.episodes()
     assert len(starts) > 2 * EPISODES_AT_ONCE  # environments were used again
     ends = stops - 1
-    inside = np.setdiff1d(np.arange(len(hopper_batch)), ends)
-    assert np.array_equal(hopper_batch.next_observations[inside], hopper_batch.observations[inside + 1])
+    inside = np.setdiff1d(np.arange(len(hopper_dataset)), ends)
+    assert np.array_equal(hopper_dataset.next_observations[inside], hopper_dataset.observations[inside + 1])
     rest = make_environment("Hopper-v4").reset(seed=0)[0]
-    assert np.abs(hopper_batch.observations[starts] - rest).max() <= 0.0101  # resets scatter by ±0.005
-    assert len(np.unique(hopper_batch.observations[starts], axis=0)) == len(starts)
-    assert (np.abs(hopper_batch.next_observations[ends[:-1]] - rest).max(1) > 0.1).all()
+    assert np.abs(hopper_dataset.observations[starts] - rest).max() <= 0.0101  # resets scatter by ±0.005
+    assert len(np.unique(hopper_dataset.observations[starts], axis=0)) == len(starts)
+    assert (np.abs(hopper_dataset.next_observations[ends[:-1]] - rest).max(1) > 0.1).all()
 
 
-def test_terminals_keep_the_tasks_rule(hopper_batch):
-    arrays = (hopper_batch.observations, hopper_batch.actions, hopper_batch.next_observations)
+def test_terminals_keep_the_tasks_rule(hopper_dataset):
+    arrays = (hopper_dataset.observations, hopper_dataset.actions, hopper_dataset.next_observations)
     over = HOPPER.problem.termination(*(torch.as_tensor(array.copy()) for array in arrays)).numpy()
-    assert np.array_equal(hopper_batch.terminals, over) and over.any()
-    assert not hopper_batch.timeouts.any()  # nobody stands for 1000 steps
+    assert np.array_equal(hopper_dataset.terminals, over) and over.any()
+    assert not hopper_dataset.timeouts.any()  # nobody stands for 1000 steps
 
 
 def test_rows_agree_with_the_simulator():
     """Pendulum can be put into the state of any row; actions are stored in its own box."""
-    batch = roll_out(PENDULUM, BehaviourPolicy.random(PENDULUM, 0), 100, seed=3)
-    assert 1.0 < np.abs(batch.actions).max() <= 2.0
+    dataset = roll_out(PENDULUM, BehaviourPolicy.random(PENDULUM, 0), 100, seed=3)
+    assert 1.0 < np.abs(dataset.actions).max() <= 2.0
     environment = make_environment("Pendulum-v1")
     environment.reset(seed=0)
-    for row in range(len(batch)):
-        observation = batch.observations[row].astype(np.float64)
+    for row in range(len(dataset)):
+        observation = dataset.observations[row].astype(np.float64)
         environment.state = np.array([math.atan2(observation[1], observation[0]), observation[2]])
-        successor, reward, *_ = environment.step(batch.actions[row])
-        assert batch.next_observations[row] == pytest.approx(successor, abs=1e-4)
-        assert batch.rewards[row] == pytest.approx(reward, abs=1e-4)
+        successor, reward, *_ = environment.step(dataset.actions[row])
+        assert dataset.next_observations[row] == pytest.approx(successor, abs=1e-4)
+        assert dataset.rewards[row] == pytest.approx(reward, abs=1e-4)
 
 
-def test_rows_agree_with_the_simulator_of_hopper(hopper_batch):
+def test_rows_agree_with_the_simulator_of_hopper(hopper_dataset):
     """All of its state but x is observed, and velocities only up to 10."""
     environment = make_environment("Hopper-v4")
     environment.reset(seed=0)
     checked = 0
     for row in range(0, 200, 3):
-        observation = hopper_batch.observations[row].astype(np.float64)
+        observation = hopper_dataset.observations[row].astype(np.float64)
         if np.abs(observation[5:]).max() > 9.9:
             continue
         environment.set_state(np.concatenate(([0.0], observation[:5])), observation[5:])
-        successor, reward, *_ = environment.step(hopper_batch.actions[row])
-        assert hopper_batch.next_observations[row] == pytest.approx(successor, abs=2e-3)
-        assert hopper_batch.rewards[row] == pytest.approx(reward, abs=2e-3)
+        successor, reward, *_ = environment.step(hopper_dataset.actions[row])
+        assert hopper_dataset.next_observations[row] == pytest.approx(successor, abs=2e-3)
+        assert hopper_dataset.rewards[row] == pytest.approx(reward, abs=2e-3)
         checked += 1
     assert checked > 30
 
@@ -153,31 +153,31 @@ def test_policy_is_saved_whole(tmp_path):
 def test_policies_in_turn_share_the_rows():
     """Whole episodes of each, as many as its share asks for; the rows are cut at the end only."""
     policies = [BehaviourPolicy.random(PENDULUM, seed) for seed in range(3)]
-    batch = roll_out(PENDULUM, list(zip(policies, (2.0, 1.0, 1.0), strict=True)), 200, seed=0)
-    assert len(batch) == 200 and batch.episode_lengths().tolist() == [30] * 6 + [20]
+    dataset = roll_out(PENDULUM, list(zip(policies, (2.0, 1.0, 1.0), strict=True)), 200, seed=0)
+    assert len(dataset) == 200 and dataset.episode_lengths().tolist() == [30] * 6 + [20]
     # 100 rows of the first want four episodes; 150 rows up to the second want five
     for episode, policy in enumerate([0, 0, 0, 0, 1, 2, 2]):
         rows = slice(30 * episode, min(30 * episode + 30, 200))
         # episode k is the same whichever policies came before it
         alone = [roll_out(PENDULUM, each, 300, seed=0).actions[rows] for each in policies]
-        assert [np.array_equal(actions, batch.actions[rows]) for actions in alone].index(True) == policy
-    assert [each["seed"] for each in batch.provenance["policies"]] == [0, 1, 2]
+        assert [np.array_equal(actions, dataset.actions[rows]) for actions in alone].index(True) == policy
+    assert [each["seed"] for each in dataset.provenance["policies"]] == [0, 1, 2]
 
 
 def test_one_policy_among_several_with_no_rows():
     """Its share is less than what the one before ran over."""
     policies = [BehaviourPolicy.random(PENDULUM, seed) for seed in range(3)]
-    batch = roll_out(PENDULUM, [(policies[0], 10), (policies[1], 10), (policies[2], 10)], 30, seed=0)
-    assert batch.digest() == roll_out(PENDULUM, policies[0], 30, seed=0).digest()
+    dataset = roll_out(PENDULUM, [(policies[0], 10), (policies[1], 10), (policies[2], 10)], 30, seed=0)
+    assert dataset.digest() == roll_out(PENDULUM, policies[0], 30, seed=0).digest()
 
 
-def test_states_of_the_simulator_are_stored(hopper_batch):
-    assert {name: array.shape for name, array in hopper_batch.extras.items()} == {
+def test_states_of_the_simulator_are_stored(hopper_dataset):
+    assert {name: array.shape for name, array in hopper_dataset.extras.items()} == {
         "infos/qpos": (600, 6),
         "infos/qvel": (600, 6),
     }
-    np.testing.assert_array_equal(hopper_batch.extras["infos/qpos"][:, 1:], hopper_batch.observations[:, :5])
-    np.testing.assert_array_equal(hopper_batch.extras["infos/qvel"].clip(-10, 10), hopper_batch.observations[:, 5:])
+    np.testing.assert_array_equal(hopper_dataset.extras["infos/qpos"][:, 1:], hopper_dataset.observations[:, :5])
+    np.testing.assert_array_equal(hopper_dataset.extras["infos/qvel"].clip(-10, 10), hopper_dataset.observations[:, 5:])
 
 
 def test_series_is_saved_in_half_precision(tmp_path, monkeypatch):
@@ -246,28 +246,28 @@ def test_recipe_rolls_the_bundled_policies_out(name):
     task = get_task(name)
     files = [path.removesuffix(".npz") for path in task.recipe.regenerate.files]
     assert set(files) <= set(EXPECTED)
-    batch = task.recipe.regenerate(task, 200, 0)
-    assert len(batch) == 200 and task.recipe.regenerate(task, 200, 0).digest() == batch.digest()
-    assert task.recipe.regenerate(task, 200, 1).digest() != batch.digest()
+    dataset = task.recipe.regenerate(task, 200, 0)
+    assert len(dataset) == 200 and task.recipe.regenerate(task, 200, 0).digest() == dataset.digest()
+    assert task.recipe.regenerate(task, 200, 1).digest() != dataset.digest()
 
 
 @pytest.mark.parametrize("name", ["halfcheetah-jump", "ant-angle"])
 def test_two_collections(name):
-    """The batch's seed chooses the training run: even ones the first, odd ones the second."""
+    """The dataset's seed chooses the training run: even ones the first, odd ones the second."""
     task = get_task(name)
     seeds = [{policy["seed"] for policy in task.recipe.regenerate(task, 30, seed).provenance["policies"]} for seed in (0, 1, 2)]
     assert len(seeds[0]) == 1 and seeds[0] != seeds[1] and seeds[0] == seeds[2]
-    batch = task.recipe.regenerate(task, 30, 0)
-    assert batch.provenance["relabelled"]["reward"] == name
+    dataset = task.recipe.regenerate(task, 30, 0)
+    assert dataset.provenance["relabelled"]["reward"] == name
 
 
-@pytest.mark.parametrize("name", BATCHES)
-def test_bundled_batch(name):
+@pytest.mark.parametrize("name", DATASETS)
+def test_bundled_dataset(name):
     task = all_tasks()[name]
     path = BUNDLED / f"{name}.hdf5"
     sizes = {"observation_size": task.problem.observation_size, "action_size": task.problem.action_size}
     box = task.problem.action_box
-    batch = read_hdf5(path, action_low=box.low, action_high=box.high, **sizes)
-    assert batch.provenance["policy"]["task"] == name and batch.provenance["policy"]["steps"] > 0
-    assert batch.episode_lengths().max() <= task.problem.max_episode_steps
-    assert "clipped_actions" not in batch.provenance
+    dataset = read_hdf5(path, action_low=box.low, action_high=box.high, **sizes)
+    assert dataset.provenance["policy"]["task"] == name and dataset.provenance["policy"]["steps"] > 0
+    assert dataset.episode_lengths().max() <= task.problem.max_episode_steps
+    assert "clipped_actions" not in dataset.provenance

@@ -212,10 +212,10 @@ def test_broken_transfer_goes_on_where_it_stopped(server, cache):
 
 
 def test_broken_always(server, cache):
-    """A bounded number of tries with growing pauses; the next call goes on from there."""
+    """A bounded number of tries with growing pauses; the next call resumes there."""
     server.script = [serve(CONTENT, until=4 * CHUNK), serve(CONTENT, until=0)]
     patience = replace(QUICK, pauses=(0.05, 0.15))
-    refused(rf"broke off, 3 times; another fetch goes on from the {4 * CHUNK:,} bytes", server.file, patience=patience)
+    refused(rf"broke off, 3 times; another fetch resumes after the {4 * CHUNK:,} bytes", server.file, patience=patience)
     first, second, third = (seen.time for seen in server.seen)
     assert second - first >= 0.05 and third - second >= 0.15
     assert not (cache / "hopper_random.hdf5").exists() and verify(server.file).status == "absent"
@@ -330,7 +330,7 @@ def test_trouble_of_the_server_passes(code, server):
 
 def test_trouble_of_the_server_stays(server):
     server.script = [answer(503, b"busy")]
-    refused("answered 503, 4 times; another fetch may do better later", server.file)
+    refused("answered 503, 4 times; another fetch may succeed later", server.file)
     assert len(server.seen) == TRIES
 
 
@@ -672,7 +672,7 @@ def test_files_of():
     assert [file.name for file in files_of(task)] == ["hopper_medium.hdf5"]
     assert [file.name for file in files_of(task, "v2")] == ["hopper_medium-v2.hdf5"]
     assert files_of(task, "all") == task.recipe.files
-    with pytest.raises(UserError, match="choose one of v0, v2, all"):
+    with pytest.raises(UserError, match="expected v0, v2 or all"):
         files_of(task, "v1")
     with pytest.raises(UserError, match="ant-angle is not a task of D4RL"):
         files_of(get_task("ant-angle"))

@@ -14,9 +14,9 @@ LINE = Kinematics(1, timestep=0.1, height=0.0, spread=(0.05, 0.05), still=0.01, 
 SPEED = 0.5
 
 
-def ends_of(batch):
+def ends_of(dataset):
     """The truth; where a log's last row leads cannot be seen in it."""
-    ends = batch.terminals | batch.timeouts
+    ends = dataset.terminals | dataset.timeouts
     ends[-1] = False
     return ends
 
@@ -46,7 +46,7 @@ POLICIES = {
 
 @pytest.fixture(scope="module")
 def rollout():
-    """Batches of several episodes each, made once: (domain, policy name) to OfflineDataset."""
+    """Datasets of several episodes each, made once: (domain, policy name) to OfflineDataset."""
     made = {}
 
     def make(domain, policy):
@@ -65,95 +65,95 @@ def rollout():
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_every_end_and_no_other(rollout, domain, policy):
-    batch = rollout(domain, policy)
-    truth = ends_of(batch)
+    dataset = rollout(domain, policy)
+    truth = ends_of(dataset)
     assert truth.sum() >= 12
-    found = breaks(batch.observations, KINEMATICS[domain])
+    found = breaks(dataset.observations, KINEMATICS[domain])
     assert found.dtype == bool and np.flatnonzero(found != truth).tolist() == []
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_an_erased_end_is_missed(rollout, domain):
     """The comparison above can fail: next observations in place of a reset leave nothing to find."""
-    batch = rollout(domain, "random")
-    end = np.flatnonzero(ends_of(batch))[2]
-    observations = batch.observations.copy()
-    observations[end + 1] = batch.next_observations[end]
+    dataset = rollout(domain, "random")
+    end = np.flatnonzero(ends_of(dataset))[2]
+    observations = dataset.observations.copy()
+    observations[end + 1] = dataset.next_observations[end]
     found = breaks(observations, KINEMATICS[domain])
-    assert ends_of(batch)[end] and not found[end]
+    assert ends_of(dataset)[end] and not found[end]
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_last_row_of_timed_out_episodes_left_out(rollout, domain):
     """As in D4RL's halfcheetah logs: 199 rows of 200, counted to 200 all the same."""
-    batch = rollout(domain, "standing")
-    kept = np.flatnonzero(~batch.timeouts)
-    truth = ends_of(batch)[kept]
+    dataset = rollout(domain, "standing")
+    kept = np.flatnonzero(~dataset.timeouts)
+    truth = ends_of(dataset)[kept]
     truth[:-1] |= np.diff(kept) > 1
-    inferred = infer_timeouts(batch.observations[kept], batch.terminals[kept], 200, KINEMATICS[domain])
-    assert np.array_equal(inferred > 0, truth & ~batch.terminals[kept])
-    assert tally(inferred) == {"by_data": batch.timeouts.sum(), "by_count": 0, "by_both": 0}
-    assert batch.timeouts.sum() >= 4
+    inferred = infer_timeouts(dataset.observations[kept], dataset.terminals[kept], 200, KINEMATICS[domain])
+    assert np.array_equal(inferred > 0, truth & ~dataset.terminals[kept])
+    assert tally(inferred) == {"by_data": dataset.timeouts.sum(), "by_count": 0, "by_both": 0}
+    assert dataset.timeouts.sum() >= 4
 
 
 def test_halfcheetah_of_999_rows():
     task = get_task("halfcheetah-random")
-    batch = roll_out(task, BehaviourPolicy.random(task, 0), 3_500, seed=0)
-    kept = np.flatnonzero(~batch.timeouts)
-    inferred = infer_timeouts(batch.observations[kept], batch.terminals[kept], 1000, KINEMATICS["halfcheetah"])
+    dataset = roll_out(task, BehaviourPolicy.random(task, 0), 3_500, seed=0)
+    kept = np.flatnonzero(~dataset.timeouts)
+    inferred = infer_timeouts(dataset.observations[kept], dataset.terminals[kept], 1000, KINEMATICS["halfcheetah"])
     assert np.flatnonzero(inferred).tolist() == [998, 1997, 2996] and set(inferred) == {0, BY_DATA}
-    whole = infer_timeouts(batch.observations, batch.terminals, 1000, KINEMATICS["halfcheetah"])
+    whole = infer_timeouts(dataset.observations, dataset.terminals, 1000, KINEMATICS["halfcheetah"])
     assert np.flatnonzero(whole).tolist() == [999, 1999, 2999] and set(whole) == {0, BY_DATA | BY_COUNT}
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_one_log_after_another(rollout, domain):
     """Each is cut anywhere: two rows after a reset, too, where the cut is hardest to see."""
-    batch = rollout(domain, "random")
-    truth = ends_of(batch)
+    dataset = rollout(domain, "random")
+    truth = ends_of(dataset)
     starts = np.flatnonzero(truth) + 1
-    for cut in [*np.random.default_rng(0).integers(1, len(batch), 20), starts[0] + 1, starts[1] + 2]:
+    for cut in [*np.random.default_rng(0).integers(1, len(dataset), 20), starts[0] + 1, starts[1] + 2]:
         if truth[cut - 1]:
             continue
-        both = np.concatenate([batch.observations[:cut], batch.observations])
-        terminals = np.concatenate([batch.terminals[:cut], batch.terminals])
+        both = np.concatenate([dataset.observations[:cut], dataset.observations])
+        terminals = np.concatenate([dataset.terminals[:cut], dataset.terminals])
         ends = np.concatenate([truth[:cut], truth])
         ends[cut - 1] = True
         assert np.flatnonzero(breaks(both, KINEMATICS[domain]) != ends).tolist() == []
         timeouts = infer_timeouts(both, terminals, 200, KINEMATICS[domain]) > 0
         expected = ends & ~terminals
-        expected[-1] = batch.timeouts[-1]
+        expected[-1] = dataset.timeouts[-1]
         assert np.array_equal(timeouts, expected)
 
 
 @pytest.mark.parametrize("domain", ["hopper", "walker2d"])
 def test_rows_left_out_in_mid_episode(rollout, domain):
     """No reset on either side: position and velocity alone tell."""
-    batch = rollout(domain, "random")
-    middle = int(np.argmax(batch.episode_lengths()))
-    start, stop = (edges[middle] for edges in batch.episodes())
+    dataset = rollout(domain, "random")
+    middle = int(np.argmax(dataset.episode_lengths()))
+    start, stop = (edges[middle] for edges in dataset.episodes())
     assert stop - start >= 20
     kept = np.delete(np.arange(start, stop), np.arange(8, 14))
-    assert np.flatnonzero(breaks(batch.observations[kept], KINEMATICS[domain])).tolist() == [7]
+    assert np.flatnonzero(breaks(dataset.observations[kept], KINEMATICS[domain])).tolist() == [7]
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_slices_change_nothing(rollout, domain):
-    batch = rollout(domain, "random")
-    whole = breaks(batch.observations, KINEMATICS[domain], rows_at_once=10**6)
+    dataset = rollout(domain, "random")
+    whole = breaks(dataset.observations, KINEMATICS[domain], rows_at_once=10**6)
     end = int(np.flatnonzero(whole)[0])
-    for rows_at_once in (1, 2, 7, end, end + 1, end + 2, len(batch) - 1, len(batch)):
-        assert np.array_equal(breaks(batch.observations, KINEMATICS[domain], rows_at_once), whole)
+    for rows_at_once in (1, 2, 7, end, end + 1, end + 2, len(dataset) - 1, len(dataset)):
+        assert np.array_equal(breaks(dataset.observations, KINEMATICS[domain], rows_at_once), whole)
 
 
 def test_views_and_precision(rollout):
-    batch = rollout("halfcheetah", "random")
-    wide = np.zeros((2 * len(batch), 20), np.float32)
-    wide[::2, 2:19] = batch.observations
+    dataset = rollout("halfcheetah", "random")
+    wide = np.zeros((2 * len(dataset), 20), np.float32)
+    wide[::2, 2:19] = dataset.observations
     view = wide[::2, 2:19]
     view.flags.writeable = False
-    for observations in (view, batch.observations.astype(np.float64), np.asfortranarray(batch.observations)):
-        assert np.array_equal(breaks(observations, KINEMATICS["halfcheetah"]), ends_of(batch))
+    for observations in (view, dataset.observations.astype(np.float64), np.asfortranarray(dataset.observations)):
+        assert np.array_equal(breaks(observations, KINEMATICS["halfcheetah"]), ends_of(dataset))
 
 
 def test_memory_is_bounded():

@@ -22,7 +22,7 @@ def rows_where(mask):
 
 @pytest.fixture
 def v0(tmp_path):
-    return save(tmp_path / "batch.hdf5", columns())
+    return save(tmp_path / "dataset.hdf5", columns())
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_round_trip_is_bit_identical(dataset, tmp_path, compression):
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(dataset, tmp_path, monkeypatch):
     folder = tmp_path / "out"
     folder.mkdir()
-    target = folder / "batch.hdf5"
+    target = folder / "dataset.hdf5"
     target.write_bytes(b"old")
     with pytest.raises(ValueError, match="nonsense"):
         write_hdf5(dataset, target, compression="nonsense")
@@ -210,9 +210,9 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(dataset, tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", refuse)
-        with pytest.raises(UserError, match=r"batch\.hdf5.*No space left"):
+        with pytest.raises(UserError, match=r"dataset\.hdf5.*No space left"):
             write_hdf5(dataset, target)
-    assert os.listdir(folder) == ["batch.hdf5"] and target.read_bytes() == b"old"
+    assert os.listdir(folder) == ["dataset.hdf5"] and target.read_bytes() == b"old"
     with pytest.raises(UserError, match="cannot be written"):
         write_hdf5(dataset, folder)  # a directory stands there
     assert sorted(os.listdir(tmp_path)) == ["out", "source.hdf5"]
@@ -302,10 +302,10 @@ def test_bad_file_on_the_command_line(kind, tmp_path, monkeypatch):
     monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path / "cache"))
     code, line = complaint(kind, tmp_path)
     assert code == 2 and len(line.splitlines()) == 1 and line.startswith("FILE: ")
-    assert {path.name for path in tmp_path.iterdir()} <= {"batch.hdf5", "cache"}
+    assert {path.name for path in tmp_path.iterdir()} <= {"dataset.hdf5", "cache"}
     assert [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()] in ([], [".lock"])
 
 
 def test_the_documented_messages_are_those_that_come(tmp_path, monkeypatch):
     monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path / "cache"))
-    assert DOCUMENT.read_text() == document(tmp_path), "write it again with `python tests/tasks/bad_files.py`"
+    assert DOCUMENT.read_text() == document(tmp_path), "write it again with `python tests/tasks/data/bad_files.py`"

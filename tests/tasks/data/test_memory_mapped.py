@@ -1,4 +1,4 @@
-"""Unpacked batches: loaded in bounded memory, shared by processes, made once, never served half-written or damaged."""
+"""Unpacked datasets: loaded in bounded memory, shared by processes, made once, never served half-written or damaged."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def write_v0(path, rows, **storage):
 
 @pytest.fixture
 def source(tmp_path):
-    path = write_v0(tmp_path / "batch.hdf5", ROWS)
+    path = write_v0(tmp_path / "dataset.hdf5", ROWS)
     with h5py.File(path, "r+") as file:
         file["infos/qpos"] = np.arange(2.0 * ROWS).reshape(ROWS, 2)
         file["infos/.. and \n a name"] = np.arange(ROWS, dtype=">i2")
@@ -58,28 +58,28 @@ def entries(folder):
     return sorted(path for path in folder.iterdir() if path.name != ".lock")
 
 
-def table_size(batch):
-    return len(batch) * batch.packing.width * 4
+def table_size(dataset):
+    return len(dataset) * dataset.packing.width * 4
 
 
-def array_size(batch):
+def array_size(dataset):
     """Bytes of all that a dataset holds: the table, the flags and the extras."""
-    return table_size(batch) + sum(array.nbytes for array in (batch.terminals, batch.timeouts, batch.valid_next)) + sum(
-        array.nbytes for array in batch.extras.values()
+    return table_size(dataset) + sum(array.nbytes for array in (dataset.terminals, dataset.timeouts, dataset.valid_next)) + sum(
+        array.nbytes for array in dataset.extras.values()
     )  # fmt: skip
 
 
-def digest_of(batch):
+def digest_of(dataset):
     """As documented, written down here once more."""
     state = hashlib.sha256()
     for name in NAMES:
-        array = getattr(batch, name)
+        array = getattr(dataset, name)
         state.update(f"{name} {array.dtype.name} {array.shape}\n".encode() + array.tobytes())
     return state.hexdigest()
 
 
-def problem_of(batch):
-    return OfflineProblem(OBSERVATION_SIZE, ACTION_SIZE, never, 0.99, 1000, batch)
+def problem_of(dataset):
+    return OfflineProblem(OBSERVATION_SIZE, ACTION_SIZE, never, 0.99, 1000, dataset)
 
 
 def is_mapped(array):
@@ -88,36 +88,36 @@ def is_mapped(array):
     return array is not None
 
 
-# The same batch.
+# The same dataset.
 
 
 def test_mapped_is_what_is_read(source, folder):
     plain = read_hdf5(source, max_episode_steps=20, provenance={"label": "x"})
     for _ in range(2):  # unpacked, and found
-        batch = mapped(source, folder, max_episode_steps=20, provenance={"label": "x"})
+        dataset = mapped(source, folder, max_episode_steps=20, provenance={"label": "x"})
         for name in NAMES:
-            array = getattr(batch, name)
+            array = getattr(dataset, name)
             assert is_mapped(array) and not array.flags.writeable
             assert array.dtype == getattr(plain, name).dtype and np.array_equal(array, getattr(plain, name)), name
-        assert batch.extras.keys() == plain.extras.keys() and len(batch.extras) == 3
+        assert dataset.extras.keys() == plain.extras.keys() and len(dataset.extras) == 3
         for name, array in plain.extras.items():
-            assert is_mapped(batch.extras[name]) and np.array_equal(batch.extras[name], array)
-            assert batch.extras[name].dtype == array.dtype
-        assert batch.provenance == plain.provenance == {"source": "file", "file": "batch.hdf5", "label": "x"}
-        assert batch.digest() == plain.digest() == digest_of(batch) == digest_of(plain)
-        assert batch.describe() == plain.describe()
-        assert is_mapped(batch.table()) and np.array_equal(batch.table(), plain.table())
+            assert is_mapped(dataset.extras[name]) and np.array_equal(dataset.extras[name], array)
+            assert dataset.extras[name].dtype == array.dtype
+        assert dataset.provenance == plain.provenance == {"source": "file", "file": "dataset.hdf5", "label": "x"}
+        assert dataset.digest() == plain.digest() == digest_of(dataset) == digest_of(plain)
+        assert dataset.describe() == plain.describe()
+        assert is_mapped(dataset.table()) and np.array_equal(dataset.table(), plain.table())
     assert len(entries(folder)) == 1
 
 
 def test_windows_are_views_of_the_map(source, folder, monkeypatch):
     monkeypatch.setitem(sys.modules["mopo_bench.tasks.data.dataset"].WINDOWS, "last_1m", slice(-20, None))
-    batch = mapped(source, folder)
-    last, plain = batch.window("last_1m"), read_hdf5(source).window("last_1m")
-    assert is_mapped(last.table()) and np.array_equal(last.table(), batch.table()[-20:])
-    assert last.digest() == plain.digest() == digest_of(last) != batch.digest()
+    dataset = mapped(source, folder)
+    last, plain = dataset.window("last_1m"), read_hdf5(source).window("last_1m")
+    assert is_mapped(last.table()) and np.array_equal(last.table(), dataset.table()[-20:])
+    assert last.digest() == plain.digest() == digest_of(last) != dataset.digest()
     assert last.provenance["rows"] == [40, 60]
-    assert batch.window("all").digest() == batch.digest() and is_mapped(batch.head(7).table())
+    assert dataset.window("all").digest() == dataset.digest() and is_mapped(dataset.head(7).table())
 
 
 def test_written_and_unpacked(source, folder, tmp_path):
@@ -165,9 +165,9 @@ def test_a_changed_file_is_unpacked_anew(source, folder):
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(source, folder, monkeypatch):
     def read_and_touch(path, **options):
-        batch = read_hdf5(path, **options)
+        dataset = read_hdf5(path, **options)
         path.write_bytes(path.read_bytes() + b"more")
-        return batch
+        return dataset
 
     monkeypatch.setattr(arrays, "read_hdf5", read_and_touch)
     with pytest.raises(UserError, match="changed while it was read"):
@@ -191,10 +191,10 @@ def test_a_damaged_folder_is_made_anew(source, folder, name, damage):
 
 
 def test_deleted_while_it_is_used(source, folder):
-    batch = mapped(source, folder)
+    dataset = mapped(source, folder)
     for path in entries(folder)[0].iterdir():
         path.unlink()
-    assert digest_of(batch) == batch.digest() == mapped(source, folder).digest()
+    assert digest_of(dataset) == dataset.digest() == mapped(source, folder).digest()
 
 
 KILLED = """
@@ -221,8 +221,8 @@ def test_a_killed_unpacking_leaves_nothing_that_is_read(source, folder, where, t
     assert (leftover / "table.npy").stat().st_size > ROWS * 4
     other = write_v0(tmp_path / "other.hdf5", 20)  # whoever comes next tidies up
     assert len(mapped(other, folder)) == 20 and not leftover.exists()
-    batch = mapped(source, folder)
-    assert batch.digest() == digest_of(batch) == read_hdf5(source).digest()
+    dataset = mapped(source, folder)
+    assert dataset.digest() == digest_of(dataset) == read_hdf5(source).digest()
     assert len(entries(folder)) == 2
 
 
@@ -244,13 +244,13 @@ arrays.read_hdf5 = noted
 until = time.monotonic() + 100
 while len(list(signs.glob("ready-*"))) < 2 and time.monotonic() < until:
     time.sleep(0.001)
-batch = arrays.mapped(source, folder)
-table = batch.table()
+dataset = arrays.mapped(source, folder)
+table = dataset.table()
 address = table.ctypes.data
 for line in Path("/proc/self/maps").read_text().splitlines():
     first, last = (int(end, 16) for end in line.split()[0].split("-"))
     if first <= address < last:
-        print(batch.digest(), *line.split()[1:])
+        print(dataset.digest(), *line.split()[1:])
 """
 
 
@@ -314,21 +314,21 @@ def test_what_is_unpacked_is_served_from_a_folder_that_may_not_be_written(source
 
 @pytest.mark.parametrize("storage", [{}, {"compression": "lzf", "shuffle": True}], ids=["contiguous", "chunks"])
 def test_peak_of_numpys_memory(storage, tmp_path, folder):
-    """All that is allocated is the arrays and a few slices; of a mapped batch not even those."""
+    """All that is allocated is the arrays and a few slices; of a mapped dataset not even those."""
     path = write_v0(tmp_path / "a.hdf5", 300_000, **storage)
     mapped(write_v0(tmp_path / "small.hdf5", 10), folder)  # what is imported and cached at the first call
     tracemalloc.start()
     try:
-        batch = read_hdf5(path)
-        peak, size = tracemalloc.get_traced_memory()[1], array_size(batch)
+        dataset = read_hdf5(path)
+        peak, size = tracemalloc.get_traced_memory()[1], array_size(dataset)
         assert size < peak < 1.5 * size
-        del batch
+        del dataset
         tracemalloc.reset_peak()
-        batch = mapped(path, folder)
+        dataset = mapped(path, folder)
         assert tracemalloc.get_traced_memory()[1] < 0.6 * size  # slices, whose size does not depend on the file's, and flags
         tracemalloc.reset_peak()
         mapped(path, folder).window("all").digest()
-        Experience(problem_of(batch), None, [0])
+        Experience(problem_of(dataset), None, [0])
         assert tracemalloc.get_traced_memory()[1] < 0.1 * size
     finally:
         tracemalloc.stop()
@@ -339,7 +339,7 @@ def test_an_experience_draws_from_the_map(source, folder, recwarn):
     torch.set_warn_always(True)  # or only the first test of a process would see a warning
     try:
         experience, plain = (
-            Experience(problem_of(batch), None, [0, 1]) for batch in (mapped(source, folder), read_hdf5(source))
+            Experience(problem_of(dataset), None, [0, 1]) for dataset in (mapped(source, folder), read_hdf5(source))
         )
     finally:
         torch.set_warn_always(False)
@@ -367,11 +367,11 @@ def memory(what):  # bytes
 how, source, folder = sys.argv[1:]
 torch.zeros(1000, 1000) @ torch.zeros(1000, 1000)  # the libraries' own memory
 before = {what: memory(what) for what in ("VmRSS", "RssAnon")}
-batch = read_hdf5(source) if how == "read" else mapped(source, Path(folder))
+dataset = read_hdf5(source) if how == "read" else mapped(source, Path(folder))
 used = {"peak": memory("VmHWM") - before["VmRSS"], "loaded": memory("RssAnon") - before["RssAnon"]}
-experience = Experience(OfflineProblem(17, 6, never, 0.99, 1000, batch), None, [0])
+experience = Experience(OfflineProblem(17, 6, never, 0.99, 1000, dataset), None, [0])
 experience.draw_real(torch.rand(1, 100_000, dtype=torch.float64))
-print(json.dumps({**used, "drawn": memory("RssAnon") - before["RssAnon"], "digest": batch.digest()}))
+print(json.dumps({**used, "drawn": memory("RssAnon") - before["RssAnon"], "digest": dataset.digest()}))
 """
 
 
@@ -386,11 +386,11 @@ def test_two_million_rows_in_bounded_memory(tmp_path, folder):
         return json.loads(subprocess.run(command, check=True, timeout=300, stdout=subprocess.PIPE, text=True).stdout)
 
     read, unpacked, found = measure("read"), measure("mapped"), measure("mapped")
-    batch = mapped(path, folder)
-    size = array_size(batch)
+    dataset = mapped(path, folder)
+    size = array_size(dataset)
     assert size == 2_000_000 * (42 * 4 + 3)
     assert size < read["peak"] < 1.5 * size
     for each in (unpacked, found):
         assert each["loaded"] < 0.2 * size and each["drawn"] < 0.3 * size
         assert each["digest"] == read["digest"]
-    assert read["digest"] == digest_of(batch)
+    assert read["digest"] == digest_of(dataset)

@@ -1,4 +1,4 @@
-"""Where a batch comes from: D4RL's file if it is here, else made once and kept."""
+"""Where a dataset comes from: D4RL's file if it is here, else regenerated once and kept."""
 
 import hashlib
 import json
@@ -75,18 +75,18 @@ def test_cache_folder_is_the_one_named(cache, monkeypatch):
     assert cache_folder().name == "mopo-bench" and cache_folder() != cache
 
 
-def test_batch_is_made_once(cache):
-    batch = load_dataset(HOPPER, SMALL)
+def test_dataset_is_made_once(cache):
+    dataset = load_dataset(HOPPER, SMALL)
     (path,) = kept(cache)
     before = path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()
     again = load_dataset(HOPPER, SMALL)
-    assert again.digest() == batch.digest()
+    assert again.digest() == dataset.digest()
     assert (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()) == before
-    assert batch.digest() == roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 300, 0).digest()
+    assert dataset.digest() == roll_out(HOPPER, BehaviourPolicy.random(HOPPER, 0), 300, 0).digest()
     assert kept(cache) == [path]
 
 
-def test_batches_are_mapped_from_the_cache(cache, tmp_path):
+def test_datasets_are_mapped_from_the_cache(cache, tmp_path):
     """Whatever file they come from; what is unpacked may be deleted."""
     own, regenerated = DatasetRequest(file=v0_file(tmp_path / "mine.hdf5")), SMALL
     for count, request in enumerate((own, regenerated), 1):
@@ -148,10 +148,10 @@ def test_two_processes_at_once_make_one_file(cache, tmp_path):
 
 def test_action_box_other_than_unit(cache):
     """Kept in the environment's own actions, mapped for learners."""
-    batch = load_dataset(PENDULUM, DatasetRequest())
-    assert len(batch) == 100 and 1.0 < np.abs(batch.actions).max() <= 2.0
-    seen = PENDULUM.offline_problem(batch).dataset.actions
-    assert seen == pytest.approx(batch.actions / 2, abs=1e-6) and np.abs(seen).max() <= 1
+    dataset = load_dataset(PENDULUM, DatasetRequest())
+    assert len(dataset) == 100 and 1.0 < np.abs(dataset.actions).max() <= 2.0
+    seen = PENDULUM.offline_problem(dataset).dataset.actions
+    assert seen == pytest.approx(dataset.actions / 2, abs=1e-6) and np.abs(seen).max() <= 1
 
 
 def test_labels(cache, tmp_path):
@@ -170,9 +170,9 @@ def test_d4rl_file_is_preferred(folder, cache, tmp_path):
     path = v0_file(tmp_path / folder / "hopper_random.hdf5")
     assert d4rl_path(HOPPER.recipe.files[0]) == path
     for source in ("auto", "d4rl"):
-        batch = load_dataset(knowing(HOPPER, path), DatasetRequest(source))
-        assert len(batch) == 50 and (batch.rewards == 7.0).all()
-        assert batch.valid_next.sum() == 45 and batch.terminals.sum() == 5
+        dataset = load_dataset(knowing(HOPPER, path), DatasetRequest(source))
+        assert len(dataset) == 50 and (dataset.rewards == 7.0).all()
+        assert dataset.valid_next.sum() == 45 and dataset.terminals.sum() == 5
     assert (load_dataset(HOPPER, DatasetRequest("regenerated", rows=300)).rewards != 7.0).any()
 
 
@@ -207,11 +207,11 @@ def test_ends_that_a_file_does_not_tell(flags, cache):
         file["terminals"] = np.zeros(300, np.uint8)
         if flags:
             file["timeouts"] = np.zeros(300, np.uint8)
-    batch = load_dataset(knowing(HOPPER, path), DatasetRequest())
+    dataset = load_dataset(knowing(HOPPER, path), DatasetRequest())
     ends = np.flatnonzero(log.terminals[:-1])
-    assert len(ends) > 5 and np.flatnonzero(batch.timeouts[:-1]).tolist() == ends.tolist()
-    assert np.flatnonzero(~batch.valid_next).tolist() == [*ends, 299]
-    facts = batch.describe()
+    assert len(ends) > 5 and np.flatnonzero(dataset.timeouts[:-1]).tolist() == ends.tolist()
+    assert np.flatnonzero(~dataset.valid_next).tolist() == [*ends, 299]
+    facts = dataset.describe()
     assert (facts["repaired"], facts["repaired_by_data"], facts["repaired_by_count"]) == (len(ends), len(ends), 0)
 
 
@@ -234,9 +234,9 @@ def test_v2_file_is_taken_when_asked_for(cache):
     content = path.read_bytes()
     v2 = replace(HOPPER.recipe.files[1], bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
     task = made_by(HOPPER, files=(HOPPER.recipe.files[0], v2))
-    batch = load_dataset(task, DatasetRequest("d4rl-v2"))
-    assert batch.provenance["label"] == "hopper-random@v2" and batch.valid_next.all() and "infos/qpos" in batch.extras
-    np.testing.assert_array_equal(batch.next_observations, batch.observations + 1)
+    dataset = load_dataset(task, DatasetRequest("d4rl-v2"))
+    assert dataset.provenance["label"] == "hopper-random@v2" and dataset.valid_next.all() and "infos/qpos" in dataset.extras
+    np.testing.assert_array_equal(dataset.next_observations, dataset.observations + 1)
     with pytest.raises(UserError, match="--rows"):
         load_dataset(task, DatasetRequest("d4rl-v2", rows=10))
 
@@ -258,7 +258,7 @@ def test_window(cache, tmp_path):
 @pytest.mark.parametrize(
     "name, request_, problem",
     [
-        ("hopper-random", DatasetRequest("internet"), "choose one of auto, d4rl, d4rl-v2, regenerated"),
+        ("hopper-random", DatasetRequest("internet"), "expected auto, d4rl, d4rl-v2 or regenerated"),
         ("hopper-random", DatasetRequest(rows=0), "at least 1"),
         ("hopper-random", DatasetRequest(rows=-3), "at least 1"),
         (
@@ -267,20 +267,20 @@ def test_window(cache, tmp_path):
             r"hopper_mixed\.hdf5 is not in .*d4rl; .*data fetch hopper-mixed --version v0",
         ),
         ("hopper-mixed", DatasetRequest("d4rl-v2"), r"hopper_medium_replay-v2\.hdf5 is not in .*--version v2"),
-        ("ant-angle", DatasetRequest("d4rl"), "not a task of D4RL.*--batch FILE"),
+        ("ant-angle", DatasetRequest("d4rl"), "not a task of D4RL.*--dataset FILE"),
         ("point-angle", DatasetRequest("d4rl"), "not a task of D4RL"),
     ],
 )
-def test_no_batch(name, request_, problem, cache):
+def test_no_dataset(name, request_, problem, cache):
     with pytest.raises(UserError, match=problem) as refused:
         load_dataset(get_task(name), request_)
     assert "\n" not in str(refused.value)
     assert kept(cache) == []
 
 
-def test_task_with_nothing_to_make_a_batch_of(cache):
+def test_task_with_nothing_to_make_a_dataset_of(cache):
     task = made_by(get_task("hopper-mixed"), regenerate=None)
-    with pytest.raises(UserError, match=r"no policy of it is bundled, and hopper_mixed\.hdf5 is not in .*d4rl; --batch FILE"):
+    with pytest.raises(UserError, match=r"no policy of it is bundled, and hopper_mixed\.hdf5 is not in .*d4rl; --dataset FILE"):
         load_dataset(task, DatasetRequest())
 
 
@@ -308,15 +308,15 @@ def test_label_tells_seeds_apart(cache):
     assert labels == ["hopper-random@regenerated", "hopper-random@regenerated-seed3"]
 
 
-def test_every_recipe_makes_a_batch(cache):
+def test_every_recipe_makes_a_dataset(cache):
     made = {}
     for name, task in all_tasks().items():
         if task.recipe.regenerate is not None:
-            batch = load_dataset(task, DatasetRequest("regenerated", rows=40))
-            assert batch.observations.shape == (40, task.problem.observation_size)
-            assert batch.actions.shape == (40, task.problem.action_size)
-            assert task.recipe.made_from and json.dumps(batch.provenance)
-            made[name] = batch.digest()
+            dataset = load_dataset(task, DatasetRequest("regenerated", rows=40))
+            assert dataset.observations.shape == (40, task.problem.observation_size)
+            assert dataset.actions.shape == (40, task.problem.action_size)
+            assert task.recipe.made_from and json.dumps(dataset.provenance)
+            made[name] = dataset.digest()
     assert len(made) == len(all_tasks())
     for domain in ("halfcheetah", "walker2d"):  # whose first rows are the medium log's
         assert made.pop(f"{domain}-medium-expert") == made[f"{domain}-medium"]
