@@ -1,6 +1,6 @@
 """BC, behaviour cloning, as D4RL ran it (the BC of BRAC's code): maximum likelihood with an entropy term.
 
-policy = mean -log pi(a | s) + alpha * log pi(a~ | s),  (s, a) from the batch, a~ ~ pi(. | s)
+policy = mean -log pi(a | s) + alpha * log pi(a~ | s),  (s, a) from the dataset, a~ ~ pi(. | s)
 alpha  = mean -log alpha * (log pi(a~ | s) + target entropy)
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..common.settings import Count, Interval, Part, Positive
+from ..common.settings import Count, Interval, Positive, ProperFraction
 from .learning.learner import Batch, Learner, Noise, per_seed
 from .learning.networks import GaussianActor, Scalar
 from .learning.registry import register_algorithm
@@ -28,7 +28,7 @@ class BC(Learner):
         target_entropy: float | None = None  # None: minus the number of action dimensions
         initial_temperature: Positive = 1.0
         log_std_range: Interval = (-5.0, 0.0)
-        action_margin: Part = 1e-3  # actions of the batch are moved inside the box by this much
+        action_margin: ProperFraction = 1e-3  # actions of the dataset are moved inside the box by this much
 
     version = 2
 

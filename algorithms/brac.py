@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..common.settings import Count, Fraction, Interval, NonNegative, Part, Positive, StepCount
+from ..common.settings import Count, Fraction, Interval, NonNegative, Positive, ProperFraction, StepCount
 from .bc import BC
 from .learning.divergences import dual_kl, gradient_penalty, sampled_kl, squared_mmd
 from .learning.experience import Experience
@@ -56,7 +56,7 @@ class BRAC(Learner):
         divergence: str = "kl"
         divergence_coefficient: NonNegative = 1.0  # alpha; D4RL's own script has 0.3 for BRAC-v on walker2d
         divergence_samples: Count = 4
-        action_margin: Part = 1e-3  # b is asked about actions this far inside the box
+        action_margin: ProperFraction = 1e-3  # b is asked about actions this far inside the box
         kernel_width: Positive = 10.0  # of the MMD's Laplacian kernel, exp(-|d|_1 / (2 width))
         entropy_coefficient: NonNegative = 0.0
         warmup_steps: StepCount = 20_000  # 4 % of D4RL's 500 000
@@ -155,7 +155,7 @@ class BRAC(Learner):
             own = torch.tanh(actor.several(observations, noise[f"{state} policy"]))
             matched = torch.tanh(behaviour.several(observations, noise[f"{state} behaviour"]))
             return squared_mmd(own, matched, "laplacian", config.kernel_width)
-        # the batch's own action; what it did next is not kept in a batch of single rows, and drawn from the fitted policy
+        # the dataset's own action; that of the next state is not part of a transition, and drawn from the fitted policy
         other = batch.actions if state == "now" else behaviour(observations, noise["next behaviour"])[0]
         return dual_kl(*(self.discriminator(observations, each)[:, 0] for each in (action, other)))
 
@@ -179,7 +179,7 @@ class BRAC(Learner):
 
 
 class D4RLLoader(Experience):
-    """The batch, or as an option the rows as D4RL's copy of BRAC's code read them: terminal rows left out, the row before
+    """The dataset, or as an option the rows as D4RL's copy of BRAC's code read them: terminal rows left out, the row before
     each of them ending the episode instead, and successors taken from the next row even where an episode was cut."""
 
     @dataclass(frozen=True)

@@ -57,7 +57,7 @@ StepCount = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]
-Part = Annotated[float, Range(0, 1, above=True, below=True)]
+ProperFraction = Annotated[float, Range(0, 1, above=True, below=True)]  # neither none nor all
 Interval = Annotated[tuple[float, float], Increasing()]
 
 

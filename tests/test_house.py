@@ -151,6 +151,14 @@ def test_nothing_else_knows_the_words_of_an_algorithm(folder):
         assert place in MAY_KNOW or not known, f"{place} knows {sorted(known)}"
 
 
+@pytest.mark.parametrize("path", sources("algorithms"), ids=lambda path: path.name)
+def test_nothing_wants_the_fast_forms(path):
+    """What is in `fast` may be deleted without changing a number; only its tests, which come with the contract's, know it."""
+    fast = ROOT / "algorithms" / "learning" / "fast"
+    if path.parent != fast and path.name != "testing.py":
+        assert not [name for name in imports(path) if name.startswith("mopo_bench.algorithms.learning.fast")]
+
+
 def test_the_reader_of_strings_sees_them():
     assert {"dynamics", "rollout_length"} <= strings(ROOT / "algorithms" / "learning" / "rollouts.py")
     assert {"bc", "mopo"} <= strings(ROOT / "harness" / "report" / "paper.py")

@@ -1,4 +1,4 @@
-"""The probabilistic ensemble T_i(r, s' | s, a) = N(mu_i, Sigma_i): fitted on the batch, sampled in rollouts.
+"""The probabilistic ensemble T_i(r, s' | s, a) = N(mu_i, Sigma_i): fitted on the dataset, sampled in rollouts.
 
 Settings are those of the authors' code (MOPO, arXiv 2005.13239, which takes them from MBPO, arXiv 1906.08253): inputs are
 z-scored, targets are (reward, s' - s) in raw units, each network has its own bootstrap sample and its own best weights.
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ...common.settings import Count, Fraction, NonNegative, Part, Positive
+from ...common.settings import Count, Fraction, NonNegative, Positive, ProperFraction
 from ...common.streams import torch_stream
 from ...tasks.task import OfflineProblem
 from .networks import Initialiser, Network, linear
@@ -105,7 +105,7 @@ class Dynamics(Stage):
         batch_size: Count = 256
         weight_decays: tuple[NonNegative, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # by layer, the mean head last
         variance_weight_decay: NonNegative = 1e-4
-        holdout_fraction: Part = 0.2
+        holdout_fraction: ProperFraction = 0.2
         holdout_rows: Count = 1000  # at most
         improvement: Fraction = 0.01  # a network's holdout error must fall by this fraction to count
         patience: Count = 5  # epochs without any network improving
@@ -121,17 +121,6 @@ class Dynamics(Stage):
     version = 1
     title = "dynamics ensemble"
     models_environment = True
-    assumes = f"a dynamics model took {USUAL_EPOCHS} epochs"
-
-    @classmethod
-    def fit_units(cls, config: Config, data: Mapping[str, Any]) -> float:
-        """Epochs times rows."""
-        rows = data["dynamics_rows"]
-        return min(USUAL_EPOCHS, config.max_epochs or USUAL_EPOCHS) * (rows - holdout_size(rows, config))
-
-    @classmethod
-    def short_fit(cls, config: Config) -> Config:
-        return replace(config, max_epochs=2)
 
     def __init__(self, problem: OfflineProblem, config: Config, states: Sequence[Mapping[str, Any]]):
         self.problem, self.config = problem, config
@@ -153,7 +142,7 @@ class Dynamics(Stage):
         report: Callable[[dict[str, Any]], None] = lambda row: None,
         keeper: FitKeeper = FitKeeper(),  # noqa: B008 - it holds nothing
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Maximum likelihood on the batch's valid rows; gives the state of one seed and what is to be recorded of the fit.
+        """Maximum likelihood on the dataset's valid rows; gives the state of one seed and what is to be recorded of the fit.
 
         Holdout: min(holdout_fraction, holdout_rows) rows. Training stops when for more than `patience` epochs no network
         improved its own best holdout error (mean squared error of the mean) by more than `improvement`; each network returns
@@ -195,6 +184,18 @@ class Dynamics(Stage):
         }
         weights = [weight[0] for weight in network.weights]
         return {"weights": weights, "input_mean": mean, "input_std": std, "elites": elites}, record
+
+    assumes = f"a dynamics model took {USUAL_EPOCHS} epochs"
+
+    @classmethod
+    def fit_units(cls, config: Config, data: Mapping[str, Any]) -> float:
+        """Epochs times rows."""
+        rows = data["dynamics_rows"]
+        return min(USUAL_EPOCHS, config.max_epochs or USUAL_EPOCHS) * (rows - holdout_size(rows, config))
+
+    @classmethod
+    def short_fit(cls, config: Config) -> Config:
+        return replace(config, max_epochs=2)
 
     def predict(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of (reward, s') under every network: (S, E, n, 1 + obs) each, raw units."""
@@ -349,10 +350,10 @@ def predicted_targets(network: EnsembleNetwork, rows: Tensor, size_in: int) -> T
 
 def regression_rows(problem: OfflineProblem, dtype: torch.dtype, device: torch.device | str) -> Tensor:
     """Inputs (s, a) and targets (r, s' - s) side by side, of the rows whose next observation is the true successor."""
-    batch, keep = problem.dataset, problem.dataset.dynamics_rows
+    dataset, keep = problem.dataset, problem.dataset.dynamics_rows
     observations, actions = problem.observation_size, problem.action_size
     rows = torch.empty(int(keep.sum()), 2 * observations + actions + 1, dtype=dtype, device=device)
-    columns = (batch.observations, batch.actions, batch.rewards[:, None], batch.next_observations)
+    columns = (dataset.observations, dataset.actions, dataset.rewards[:, None], dataset.next_observations)
     for column, part in zip(columns, rows.split((observations, actions, 1, observations), -1), strict=True):
         part.copy_(torch.as_tensor(column[keep]))
     rows[:, -observations:] -= rows[:, :observations]

@@ -20,9 +20,10 @@ from .stage import Stage
 
 
 class Experience:
-    """Where a learner's batches come from; by default the batch of data itself.
+    """Where a learner's batches come from; by default the dataset itself.
 
-    `table` is the batch and `usable` which of its rows may be drawn, see `pack_dataset`; `draw_real` draws from them.
+    `table` is the dataset, a transition a row, and `usable` says which rows may be drawn, see `pack_dataset`; `draw_real` draws
+    from them.
     """
 
     @dataclass(frozen=True)
@@ -54,19 +55,6 @@ class Experience:
     def build(self) -> None:
         """For subclasses: whatever else they keep."""
 
-    # For estimates of time. A refresh in small is measured, and multiplied.
-    assumes: ClassVar[str] = ""  # what that takes for granted, as in "no rollout ended early"
-
-    @classmethod
-    def refresh_every(cls, config: Any) -> int | None:
-        """Steps from one refresh to the next; None: there are none, or every step has one and its time is that of the step."""
-        return None
-
-    @classmethod
-    def short_refresh(cls, config: Any, device: str) -> tuple[Any, float]:
-        """A config whose refresh is a small one, at step 0 alone; and how many times longer a real refresh takes."""
-        return config, 1.0
-
     def refresh(self, step: int, learner: Learner) -> None:
         """Called before step `step` (from 0), outside anything compiled: the place for model rollouts."""
 
@@ -88,15 +76,28 @@ class Experience:
     def load_states(self, states: Sequence[Mapping[str, Any]], learner: Learner) -> None:
         """Takes one state per seed, in order. `learner` is loaded already and may be used to replay rollouts."""
 
+    # For estimates of time. A refresh in small is measured, and multiplied.
+    assumes: ClassVar[str] = ""  # what that takes for granted, as in "no rollout ended early"
 
-def pack_dataset(batch: OfflineDataset, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
+    @classmethod
+    def refresh_every(cls, config: Any) -> int | None:
+        """Steps from one refresh to the next; None: there are none, or every step has one and its time is that of the step."""
+        return None
+
+    @classmethod
+    def short_refresh(cls, config: Any, device: str) -> tuple[Any, float]:
+        """A config whose refresh is a small one, at step 0 alone; and how many times longer a real refresh takes."""
+        return config, 1.0
+
+
+def pack_dataset(dataset: OfflineDataset, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
     """All rows packed, (N, width), and the indices of those that critics may use, or None where that is all of them.
 
     A critic may use rows whose next observation is valid, and terminal ones, where it does not count. float32 on the CPU is
-    the batch's own memory, or the file it is mapped from: writing to it is an error, and may end the process.
+    the dataset's own memory, or the file it is mapped from: writing to it is an error, and may end the process.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        table = torch.from_numpy(batch.table()).to(device, dtype)
-    usable = batch.critic_rows
+        table = torch.from_numpy(dataset.table()).to(device, dtype)
+    usable = dataset.critic_rows
     return table, None if usable.all() else torch.from_numpy(np.flatnonzero(usable)).to(device)

@@ -196,7 +196,7 @@ def log_tanh_slope(before: Tensor) -> Tensor:
 
 
 class VariationalAutoencoder(Network):
-    """q(z | s, a) and a(s, z), a model of the batch's actions (Sohn et al. 2015); both halves are MLPs of the same depth.
+    """q(z | s, a) and a(s, z), a model of the dataset's actions (Sohn et al. 2015); both halves are MLPs of the same depth.
 
     log_std_range: to which the encoder's log standard deviation is clipped.
     """

@@ -29,14 +29,6 @@ class PretrainedPolicy(Stage):
     learner: ClassVar[type[Learner]]
     stream: ClassVar[str]  # a name by which its seeds are derived, or they were those of a run
 
-    @classmethod
-    def fit_units(cls, config: Any, data: Mapping[str, Any]) -> float:
-        return config.steps
-
-    @classmethod
-    def short_fit(cls, config: Any) -> Any:
-        return replace(config, steps=10)
-
     def __init__(self, problem: OfflineProblem, config: Any, states: Sequence[Mapping[str, Any]]):
         weights = [torch.stack(tensors) for tensors in zip(*(state["weights"] for state in states), strict=True)]
         untrained = self.learner(problem, config, range(len(states)), dtype=weights[0].dtype, device=weights[0].device)
@@ -82,3 +74,11 @@ class PretrainedPolicy(Stage):
         record = {"steps": config.steps, **row, "seconds": round(time.monotonic() - started, 1)}
         weights: list[Tensor] = [weight[0] for name in learner.acting for weight in getattr(learner, name).weights]
         return {"weights": weights}, record
+
+    @classmethod
+    def fit_units(cls, config: Any, data: Mapping[str, Any]) -> float:
+        return config.steps
+
+    @classmethod
+    def short_fit(cls, config: Any) -> Any:
+        return replace(config, steps=10)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ class ModelRollouts(Experience):
     @dataclass(frozen=True)
     class Config:
         rollout_length: Count = 5
-        rollout_states: Count = 50_000  # batch states from which rollouts start, each time
+        rollout_states: Count = 50_000  # states of the dataset from which rollouts start, each time
         rollout_every: Count = 1_000  # gradient steps
         retained_rollouts: Count = 5  # the ring holds this many full refreshes: more where rollouts end early
         real_fraction: Fraction = 0.05  # int(0.05 * 256) = 12 of 256 rows
@@ -47,19 +47,6 @@ class ModelRollouts(Experience):
         """Rewards and terminals, each (S, n), with which a model step enters the ring."""
         return prediction.rewards, prediction.terminals
 
-    assumes = "no rollout ended early"
-
-    @classmethod
-    def refresh_every(cls, config: Config) -> int:
-        return config.rollout_every
-
-    @classmethod
-    def short_refresh(cls, config: Config, device: str) -> tuple[Config, float]:
-        """One chunk of states, for one step."""
-        states = CHUNK[device]
-        short = replace(config, rollout_length=1, rollout_states=states, rollout_every=2**31, retained_rollouts=1)
-        return short, config.rollout_length * config.rollout_states / states
-
     def refresh(self, step: int, learner: Learner) -> None:
         if step % self.config.rollout_every:
             return
@@ -76,19 +63,12 @@ class ModelRollouts(Experience):
 
         Random numbers come from (seed, step), so a rollout can be made again.
         """
-        config, count = self.config, len(self.seeds)
-        written, label_sum = [0] * count, torch.zeros(count, dtype=self.dtype, device=self.device)
-        chunk = CHUNK[self.device.type]
-        for first in range(0, config.rollout_states, chunk):
-            states = min(chunk, config.rollout_states - first)
-            # a stream per chunk: where one seed's rollouts all end early, its next chunk is as it would be alone
-            streams = [torch_stream(seed, "rollouts", step, first, device=self.device) for seed in self.seeds]
-            starts = self._stack(streams, partial(torch.rand, states, dtype=torch.float64))
-            rollouts = LiveRollouts(self.draw_real(starts)[..., : self.layout.observation_size])
-            for _ in range(config.rollout_length):
-                rows, rewards, terminals, successors = self._model_step(learner, rollouts, streams, states)
-                for seed in range(count):
-                    if write[seed]:
+        written, label_sum = [0] * len(self.seeds), torch.zeros(len(self.seeds), dtype=self.dtype, device=self.device)
+        for streams, rollouts in self._chunks(step):
+            for _ in range(self.config.rollout_length):
+                rows, rewards, terminals, successors = self._model_step(learner, rollouts, streams)
+                for seed, wanted in enumerate(write):
+                    if wanted:
                         live = rollouts.live(rows, seed)
                         self.ring.write(seed, live)
                         written[seed] += len(live)
@@ -98,33 +78,41 @@ class ModelRollouts(Experience):
                     break
         rows_made = torch.tensor(written, dtype=self.dtype, device=self.device)
         self.vitals = {
-            "rollout_length": rows_made / config.rollout_states,
+            "rollout_length": rows_made / self.config.rollout_states,
             "model_reward": label_sum / rows_made.clamp(min=1),
         }
         return written
 
+    def _chunks(self, step: int) -> Iterator[tuple[list[torch.Generator], LiveRollouts]]:
+        """The rollouts of this step at their starts, so many at once as is fastest, and the streams of their numbers."""
+        total, chunk = self.config.rollout_states, CHUNK[self.device.type]
+        for first in range(0, total, chunk):
+            # streams of its own: where one seed's rollouts all end early, its next chunk is as it would be alone
+            streams = [torch_stream(seed, "rollouts", step, first, device=self.device) for seed in self.seeds]
+            starts = self._stack(streams, partial(torch.rand, min(chunk, total - first), dtype=torch.float64))
+            yield streams, LiveRollouts(self.draw_real(starts)[..., : self.layout.observation_size])
+
     def _model_step(
-        self, learner: Learner, rollouts: LiveRollouts, streams: list[torch.Generator], states: int
+        self, learner: Learner, rollouts: LiveRollouts, streams: list[torch.Generator]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The policy acts, the model answers: rows as the ring keeps them, rewards, terminals and next observations."""
-        observations = rollouts.observations
-        uniform, noise = (rollouts.of_their_starts(drawn) for drawn in self._draw_noise(streams, states))
-        actions = learner.act(observations, noise[..., : self.layout.action_size])
+        observations, actions_end = rollouts.observations, self.layout.action_size
+        uniform, noise = (rollouts.of_their_starts(drawn) for drawn in self._draw_noise(streams, rollouts.starts))
+        actions = learner.act(observations, noise[..., :actions_end])
         # where launching costs more than arithmetic, asking each elite for its own states is the slower way
         everyone = self.all_networks or self.device.type != "cpu"
-        noise = noise[..., self.layout.action_size :]
-        prediction = self.dynamics.sample(observations, actions, uniform, noise, everyone)
+        prediction = self.dynamics.sample(observations, actions, uniform, noise[..., actions_end:], everyone)
         rewards, terminals = self.label(prediction)
         # What follows a terminal step never counts, but 0 times infinity is not 0: the state stands in for it.
         successors = torch.where(terminals[..., None], observations, prediction.next_observations)
         rows = self.layout.pack(observations, actions, rewards, (~terminals).to(self.dtype), successors)
         return rows, rewards, terminals, prediction.next_observations
 
-    def _draw_noise(self, streams: list[torch.Generator], states: int) -> tuple[Tensor, Tensor]:
-        """For every state, alive or not, so that what one draws does not depend on the others' ends."""
+    def _draw_noise(self, streams: list[torch.Generator], starts: int) -> tuple[Tensor, Tensor]:
+        """For every start, its rollout over or not, so that what one draws does not depend on the others' ends."""
         width = self.layout.action_size + 1 + self.layout.observation_size
-        uniform = self._stack(streams, partial(torch.rand, states, dtype=torch.float64))
-        return uniform, self._stack(streams, partial(torch.randn, states, width)).to(self.dtype)
+        uniform = self._stack(streams, partial(torch.rand, starts, dtype=torch.float64))
+        return uniform, self._stack(streams, partial(torch.randn, starts, width)).to(self.dtype)
 
     def _stack(self, streams: list[torch.Generator], draw: Callable[..., Tensor]) -> Tensor:
         return torch.stack([draw(generator=stream, device=self.device) for stream in streams])
@@ -165,6 +153,19 @@ class ModelRollouts(Experience):
             self.history.append({"step": step, "position": before, "rows": written, "policy": policies})
         learner.load_acting_states(present)
 
+    assumes = "no rollout ended early"
+
+    @classmethod
+    def refresh_every(cls, config: Config) -> int:
+        return config.rollout_every
+
+    @classmethod
+    def short_refresh(cls, config: Config, device: str) -> tuple[Config, float]:
+        """One chunk of states, for one step."""
+        states = CHUNK[device]
+        short = replace(config, rollout_length=1, rollout_states=states, rollout_every=2**31, retained_rollouts=1)
+        return short, config.rollout_length * config.rollout_states / states
+
 
 class LiveRollouts:
     """Which rollouts of each seed go on, and where: `observations` (S, n, obs), of which those that are `alive` (S, n) count.
@@ -174,10 +175,10 @@ class LiveRollouts:
     """
 
     def __init__(self, starts: Tensor):
-        count, states = starts.shape[:2]
+        seeds, self.starts = starts.shape[:2]
         self.observations = starts
-        self.alive = torch.ones(count, states, dtype=torch.bool, device=starts.device)
-        self.order = torch.arange(states, device=starts.device).expand(count, -1)
+        self.alive = torch.ones(seeds, self.starts, dtype=torch.bool, device=starts.device)
+        self.order = torch.arange(self.starts, device=starts.device).expand(seeds, -1)
 
     @property
     def over(self) -> bool:

@@ -37,22 +37,6 @@ class Stage:
     title: ClassVar[str] = ""  # its printed name; by default that under which it is found
     models_environment: ClassVar[bool] = False  # an algorithm with such a stage is not model-free
 
-    # For estimates of time. A short fit is measured, and multiplied.
-    assumes: ClassVar[str] = ""  # what `fit_units` takes for granted, as in "it took 70 epochs"
-
-    @classmethod
-    def fit_units(cls, config: Any, data: Mapping[str, Any]) -> float | None:
-        """How long a fit is, in steps, rows times epochs or any other unit; None: nobody knows, and no estimate is made.
-
-        data: the facts of the dataset that a run record holds, such as "rows" and "dynamics_rows".
-        """
-        return None
-
-    @classmethod
-    def short_fit(cls, config: Any) -> Any:
-        """The same config but for the length of its fit: a second or so on a few thousand rows."""
-        return config
-
     def __init__(self, problem: OfflineProblem, config: Any, states: Sequence[Mapping[str, Any]]):
         raise NotImplementedError
 
@@ -73,3 +57,19 @@ class Stage:
         report: gets a row of numbers now and then. keeper: of a fit that may be stopped, which ends as it would have ended.
         """
         raise NotImplementedError
+
+    # For estimates of time. A short fit is measured, and multiplied.
+    assumes: ClassVar[str] = ""  # what `fit_units` takes for granted, as in "it took 70 epochs"
+
+    @classmethod
+    def fit_units(cls, config: Any, data: Mapping[str, Any]) -> float | None:
+        """How long a fit is, in steps, rows times epochs or any other unit; None: nobody knows, and no estimate is made.
+
+        data: the facts of the dataset that a run record holds, such as "rows" and "dynamics_rows".
+        """
+        return None
+
+    @classmethod
+    def short_fit(cls, config: Any) -> Any:
+        """The same config but for the length of its fit: a second or so on a few thousand rows."""
+        return config
