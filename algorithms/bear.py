@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, cat
 
-from ..common.settings import Count, Fraction, Interval, NonNegative, Positive, Steps
+from ..common.settings import Count, Fraction, Interval, NonNegative, Positive, StepCount
 from ..common.streams import torch_stream
 from .learning.divergences import KERNELS, squared_mmd
 from .learning.learner import Batch, Learner, Noise, per_seed
 from .learning.networks import Critics, GaussianActor, Scalar, VariationalAutoencoder, each_with
+from .learning.registry import register_algorithm
 
 
 class BEAR(Learner):
@@ -44,7 +45,7 @@ class BEAR(Learner):
         log_multiplier_range: Interval = (-5.0, 10.0)
         target_samples: Count = 10
         minimum_weight: Fraction = 0.75
-        warmup_steps: Steps = 40_000  # 8 % of D4RL's 500 000
+        warmup_steps: StepCount = 40_000  # 8 % of D4RL's 500 000
         acting_samples: Count = 100
 
         def __post_init__(self) -> None:
@@ -52,6 +53,7 @@ class BEAR(Learner):
                 raise ValueError(f"kernel={self.kernel!r} is none of {', '.join(KERNELS)}")
 
     version = 1
+    warmup_fraction = 0.08
     acting = ("actor", "critic")
 
     def build(self) -> None:
@@ -77,6 +79,10 @@ class BEAR(Learner):
             "decoded": (config.matched_samples, rows, self.latent_size),
             "now": (config.matched_samples, rows, actions),
         }
+
+    @classmethod
+    def warmup_steps(cls, config: Config) -> int:
+        return config.warmup_steps
 
     def phase(self, step: int) -> Hashable:
         return "warm-up" if step < self.config.warmup_steps else None
@@ -137,3 +143,15 @@ class BEAR(Learner):
     def _values(self, critic: Critics, observations: Tensor, actions: Tensor) -> Tensor:
         """Q_e(s, a_k), (S, E, N, B), of N actions (S, N, B, act) at each state."""
         return critic(cat(each_with(observations, actions), -1)).unflatten(-1, actions.shape[1:3])
+
+
+register_algorithm("bear", BEAR, title="BEAR", about="actor-critic whose policy keeps within an MMD threshold of the behaviour")
+# as D4RL's paper words it: Lagrange threshold 10 (the upper end of log_multiplier_range, as in BEAR's own code), 5 samples
+register_algorithm(
+    "bear-2020",
+    BEAR,
+    variant_of="bear",
+    matched_samples=5,
+    title="BEAR (2020)",
+    about="BEAR with five matched samples, as D4RL's paper words it",
+)

@@ -18,13 +18,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, cat
 
-from ..common.settings import Count, Fraction, Interval, NonNegative, Part, Positive, Steps
-from .bc import BehaviourClone
+from ..common.settings import Count, Fraction, Interval, NonNegative, Part, Positive, StepCount
+from .bc import BC
 from .learning.divergences import dual_kl, gradient_penalty, sampled_kl, squared_mmd
-from .learning.learner import Batch, Experience, Learner, Noise, per_seed
+from .learning.experience import Experience
+from .learning.learner import Batch, Learner, Noise, per_seed
 from .learning.networks import Critics, GaussianActor
+from .learning.pretraining import PretrainedPolicy
+from .learning.registry import register_algorithm
 
 DIVERGENCES = ("kl", "mmd", "kl_dual")
+
+
+class BehaviourPolicy(PretrainedPolicy):
+    """The policy that made the dataset, fitted by BC: what BRAC stays close to."""
+
+    @dataclass(frozen=True)
+    class Config(BC.Config):
+        steps: Count = 1_000_000  # D4RL's script; BRAC's authors took 300 000
+
+    learner, version = BC, BC.version
+    title, stream = "behaviour policy", "behaviour"
+    actor: GaussianActor
 
 
 class BRAC(Learner):
@@ -44,7 +59,7 @@ class BRAC(Learner):
         action_margin: Part = 1e-3  # b is asked about actions this far inside the box
         kernel_width: Positive = 10.0  # of the MMD's Laplacian kernel, exp(-|d|_1 / (2 width))
         entropy_coefficient: NonNegative = 0.0
-        warmup_steps: Steps = 20_000  # 4 % of D4RL's 500 000
+        warmup_steps: StepCount = 20_000  # 4 % of D4RL's 500 000
         discriminator_learning_rate: Positive = 1e-3
         discriminator_steps: Count = 3
         slope_coefficient: NonNegative = 5.0
@@ -54,7 +69,8 @@ class BRAC(Learner):
                 raise ValueError(f"divergence={self.divergence!r} is none of {', '.join(DIVERGENCES)}")
 
     version = 1
-    stages = {"behaviour": BehaviourClone}  # noqa: RUF012 - a class-level declaration
+    warmup_fraction = 0.04
+    stages = {"behaviour": BehaviourPolicy}  # noqa: RUF012 - a class-level declaration
 
     def build(self) -> None:
         config, sizes = self.config, (self.problem.observation_size, self.problem.action_size)
@@ -63,7 +79,7 @@ class BRAC(Learner):
         critic = Critics.create(self.initialise, *sizes, config.critic_hidden)
         self.critic = self.trainable(critic, config.critic_learning_rate)
         self.target = self.slow_copy(self.critic)
-        self.behaviour: BehaviourClone = self.fitted["behaviour"]
+        self.behaviour: BehaviourPolicy = self.fitted["behaviour"]
         if config.divergence == "kl_dual":
             discriminator = Critics.create(self.initialise, *sizes, config.critic_hidden, count=1)
             self.discriminator = self.trainable(discriminator, config.discriminator_learning_rate)
@@ -84,6 +100,10 @@ class BRAC(Learner):
             shapes["discriminator"] = (config.discriminator_steps, *one)
             shapes["between"] = (config.discriminator_steps, config.batch_size, 1)
         return shapes
+
+    @classmethod
+    def warmup_steps(cls, config: Config) -> int:
+        return config.warmup_steps
 
     def phase(self, step: int) -> Hashable:
         return "warm-up" if step < self.config.warmup_steps else None
@@ -176,3 +196,16 @@ class D4RLLoader(Experience):
         rows[:, self.layout.alive] = following[:, self.layout.alive]
         rows[:, self.layout.next_observations] = following[:, self.layout.observations]
         self.table = rows
+
+
+register_algorithm(
+    "brac-p",
+    BRAC,
+    D4RLLoader,
+    value_penalty=False,
+    title="BRAC-p",
+    about="actor-critic whose policy's loss has a penalty on its divergence from the behaviour policy",
+)
+register_algorithm(
+    "brac-v", BRAC, D4RLLoader, title="BRAC-v", about="BRAC-p with the same penalty in the value of the next state, too"
+)

@@ -1,6 +1,7 @@
-"""MOPO: MBPO whose model rewards are penalised by the model's uncertainty (Yu et al. 2020, arXiv 2005.13239, eq. 8 ff.).
+"""MOPO: SAC at target entropy -3 on penalised model rollouts (Yu et al. 2020, arXiv 2005.13239, eq. 8 ff.).
 
-r~(s, a) = r(s, a) - lambda * u(s, a)
+The rollouts are MBPO's, but for the reward with which a model step is kept:
+r~(s, a) = r(s, a) - lambda * u(s, a),  u the model's uncertainty
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from torch import Tensor
 from ..common.settings import NonNegative
 from .learning.dynamics import Prediction
 from .learning.penalties import PENALTIES
-from .mbpo import ModelRollouts
+from .learning.registry import register_algorithm
+from .learning.rollouts import ModelRollouts
+from .sac import SAC
 
 
-class Penalised(ModelRollouts):
+class PenalisedRollouts(ModelRollouts):
     @dataclass(frozen=True)
     class Config(ModelRollouts.Config):
         penalty: str = "max_std"  # see `penalties.py`; the code's standard deviation, not the formula's covariance
@@ -35,3 +38,13 @@ class Penalised(ModelRollouts):
         rewards = prediction.rewards if self.config.penalised_reward == "sampled" else prediction.mean_rewards
         penalty = PENALTIES[self.config.penalty](prediction)
         return rewards - self.config.penalty_coefficient * penalty, prediction.terminals
+
+
+register_algorithm(
+    "mopo",
+    SAC,
+    PenalisedRollouts,
+    target_entropy=-3.0,  # as MBPO's
+    title="MOPO",
+    about="SAC at target entropy -3 on model rollouts whose rewards are penalised by the model's uncertainty",
+)

@@ -1,4 +1,4 @@
-"""Soft actor-critic: Haarnoja et al. 2018, arXiv 1801.01290 and 1812.05905, with twin critics and automatic temperature.
+"""SAC, soft actor-critic: Haarnoja et al. 2018, arXiv 1801.01290 and 1812.05905, with twin critics and automatic temperature.
 
 y      = r + gamma * alive * (min_e Qbar_e(s', a') - alpha * log pi(a' | s')),  a' ~ pi(. | s')
 critic = mean 1/2 (Q_e(s, a) - y)^2
@@ -17,6 +17,7 @@ from torch import Tensor, cat
 from ..common.settings import Count, Fraction, Interval, Positive
 from .learning.learner import Batch, Learner, Noise, per_seed
 from .learning.networks import Critics, GaussianActor, Scalar
+from .learning.registry import register_algorithm
 
 
 class SAC(Learner):
@@ -78,3 +79,8 @@ class SAC(Learner):
 
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         return self.actor.mode(observations) if noise is None else self.actor(observations, noise)[0]
+
+
+register_algorithm(
+    "sac", SAC, title="SAC", about="soft actor-critic with twin critics and automatic temperature, on the dataset"
+)

@@ -8,7 +8,7 @@ import parts
 import pytest
 import textbook
 import torch
-from mopo_bench.algorithms.learning.fast.stepping import BLOCK
+from mopo_bench.algorithms.learning.steps import BLOCK
 from parts import PeerTraining, Training, sized
 
 FORMS = {"compiled": True, "not compiled": False}

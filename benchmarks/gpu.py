@@ -71,7 +71,7 @@ def by_group(device: str) -> list[dict[str, Any]]:
     for group in GROUPS:
         for compiled in (False, True):
             forget(device)
-            training = Training("sac", seeds=range(group), device=device, compiled=compiled)
+            training = Training("sac", seeds=range(group), device=device, compiled=compiled, capture=True)
             taken = seconds(lambda training=training: training.steps(STEPS), device)
             facts = {"form": "compiled" if compiled else "eager", "captured": str(training.taken.captured)}
             rows.append({"what": "SAC steps", "group": group, "number": group * STEPS / taken, "unit": "a second", **facts})
@@ -131,16 +131,17 @@ def cell(device: str, steps: int) -> list[dict[str, Any]]:
             results=folder,
             settings=settings,
             device=device,
-            compiled="on" if device == "cuda" else "off",
+            compile="on" if device == "cuda" else "off",
+            capture=device == "cuda",
             evaluate_every=sized(1_000, 20),
-            evaluation_episodes=sized(10, 1),
+            episodes=sized(10, 1),
         )
         trial = Timed(plan.cells[0])
         trial.run()
-    fits = sum(record["stage_records"]["dynamics"]["seconds"] for record in trial.records)
+    fits = sum(record["stage_records"]["dynamics"]["seconds"] for record in trial.records.each)
     (first, begun), (last, ended) = ends[len(ends) // 2], ends[-1]
     training = (ended - begun) / (last - first) * LENGTH
-    segment = trial.records[0]["segments"][-1]
+    segment = trial.records.each[0]["segments"][-1]
     facts = {"captured": str(segment["captured"]), "form": "compiled" if segment["compiled"] else "eager"}
     facts |= {"memory": memory(device), "group": SEEDS, "unit": "min"}
     return [

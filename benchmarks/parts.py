@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from mopo_bench.algorithms.learning.dynamics import Dynamics, EnsembleNetwork
-from mopo_bench.algorithms.learning.fast.stepping import Steps
+from mopo_bench.algorithms.learning.fast.stepping import training_steps
 from mopo_bench.algorithms.learning.networks import Initialiser
 from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
 from mopo_bench.common.streams import torch_stream
@@ -72,6 +72,7 @@ class Training:
         name: str,
         *,
         compiled: bool = False,
+        capture: bool = False,
         seeds: Sequence[int] = (0,),
         problem: OfflineProblem | None = None,
         device: str = "cpu",
@@ -83,7 +84,7 @@ class Training:
             common["stages"] = {"dynamics": untrained_dynamics(problem, self.configs["dynamics"], seeds, device)}
         self.learner = algorithm.learner(problem, self.configs["learner"], seeds, **common)
         self.experience = algorithm.experience(problem, self.configs["experience"], seeds, **common)
-        self.taken = Steps(self.learner, self.experience, compiled)
+        self.taken = training_steps(self.learner, self.experience, compiled, capture)
         self.step = 0
 
     def steps(self, count: int) -> None:

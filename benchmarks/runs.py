@@ -17,7 +17,7 @@ import torch
 from mopo_bench.algorithms.learning.dynamics import Dynamics
 from mopo_bench.algorithms.learning.fast.stepping import updater
 from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
-from mopo_bench.harness.runs.cell import Cell
+from mopo_bench.harness.runs.cell import Cell, describe_dataset
 from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
 from mopo_bench.harness.runs.machine import prepare_process
 from mopo_bench.harness.runs.trial import Trial
@@ -41,12 +41,12 @@ def epochs(seed: int, results: Path, compiled: bool) -> None:
         algorithm.configure(task_settings(algorithm, task.name), overrides),
         overrides,
         parts.request(),
-        load_dataset(task, parts.request()).digest(),
+        describe_dataset(load_dataset(task, parts.request())),
         steps=1,
         seeds=(seed,),
         results=results,
         evaluate_every=10**9,  # at the end of each call of `run` only
-        evaluation_episodes=sized(10, 2),
+        episodes=sized(10, 2),
     )
     trial = Trial(cell)
     trial.steps.update = updater(trial.learner, compiled)  # whatever a run would choose by itself

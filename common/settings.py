@@ -39,21 +39,21 @@ class Increasing:
 
 
 class Choice:
-    """One of a few words."""
+    """One of a few words: `Annotated[str, Choice("auto", "cpu", "cuda")]`."""
 
-    def __init__(self, *words: str):
-        self.words = words
+    def __init__(self, *choices: str):
+        self.choices = choices
 
     def holds(self, value: str) -> bool:
-        return value in self.words
+        return value in self.choices
 
     def __str__(self) -> str:
-        *others, last = self.words
+        *others, last = self.choices
         return f"{', '.join(others)} or {last}" if others else last
 
 
 Count = Annotated[int, Range(1)]
-Steps = Annotated[int, Range(0)]
+StepCount = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]
 NonNegative = Annotated[float, Range(0)]
 Fraction = Annotated[float, Range(0, 1)]

@@ -2,77 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..algorithms.learning.registry import Algorithm
-from ..common.errors import UserError
-from ..tasks.data.sources import DatasetRequest
-from ..tasks.task import Task
+from .runs.ledger import load_runs
 from .runs.records import Run
-from .runs.runner import Plan, default_jobs, execute, load_runs, make_plan
-from .runs.suites import get_suite
+from .runs.request import RunRequest
 
 
-def plan_run(
-    *,
-    suite: str | None = None,
-    tasks: Sequence[Task | str] = (),
-    algorithms: Sequence[Algorithm | str] = (),
-    seeds: Sequence[int] | None = None,
-    steps: int | None = None,
-    data: str = "auto",
-    window: str = "all",
-    rows: int | None = None,
-    batch: Path | None = None,
-    data_seed: int = 0,
-    clip_actions: bool = False,
-    results: Path | str = "runs",
-    settings: Mapping[str, Any] | None = None,
-    **options: Any,
-) -> Plan:
-    """The checked plan of a run; `tasks`, `algorithms` and `seeds` replace the suite's own. Raises UserError."""
-    chosen = get_suite(suite) if suite is not None else None
-    tasks = tasks or (chosen.tasks if chosen else ())
-    algorithms = algorithms or (chosen.algorithms if chosen else ())
-    if not tasks or not algorithms:
-        missing = "tasks" if not tasks else "algorithms"
-        raise UserError(f"no {missing}: name them with --{missing}, or take a --suite (`mopo-bench list suites`)")
-    return make_plan(
-        tasks=tasks,
-        algorithms=algorithms,
-        seeds=list(range(chosen.seeds if chosen else 3)) if seeds is None else list(seeds),
-        results=Path(results),
-        suite=chosen,
-        steps=steps,
-        batch=DatasetRequest(data, rows, window, batch, data_seed, clip_actions),
-        settings=settings,
-        **options,
-    )
+def plan_run(*, results: Path | str = "runs", suite: str | None = None, grid: Path | str | None = None, **what: Any) -> Any:
+    """The checked plan of a run, a `Plan`; arguments are those of `run`. Raises UserError for what cannot be run."""
+    from .runs.plan import make_plan
+
+    return make_plan(RunRequest.of(suite=suite, grid=grid, **what), results)
 
 
 def run(*, jobs: int | None = None, group: int = 1, **what: Any) -> list[Run]:
     """Runs what is missing of a grid, as `mopo-bench run` does, and gives the records of the grid's runs.
 
-    Arguments are those of `plan_run`, and `jobs` (worker processes; all cores by default, one on a GPU) and `group`.
+    Arguments are `results` (a folder, "runs" by default), `suite` or `grid` (a file), the fields of `RunRequest`, which are the
+    options of the command line, `jobs` (worker processes; all cores by default, one on a GPU) and `group` (seeds trained
+    together). Raises UserError, one line, for what cannot be run.
 
         from mopo_bench import run
         records = run(tasks=["point-angle"], algorithms=["mopo", "sac"], seeds=[0, 1], results="runs")
     """
+    from .runs.runner import execute
+
     plan = plan_run(**what)
-    execute(plan, default_jobs(plan) if jobs is None else jobs, group)
+    execute(plan, plan.usual_jobs if jobs is None else jobs, group)
     wanted = {(cell.identity, seed) for cell, seed in plan.seeds()}
     return [each for each in load_runs(plan.results) if (each.identity, each.seed) in wanted]
 
 
-def make_table(name: str, results: Path | str, format: str = "text", metric: str = "last") -> Any:
+def make_table(name: str, results: Path | str, format: str = "text", metric: str = "last", **options: Any) -> Any:
     """`table1`, `table2` or `scores` from the records in `results`, as text of that format ("text": for rich to print)."""
     from .report import tables
 
-    return tables.render(name, load_runs(Path(results)), Path(results), format, metric)
+    return tables.render(name, load_runs(results), Path(results), format, metric, **options)
 
 
-def table(name: str, results: Path | str = "runs", format: str = "markdown", metric: str = "last") -> str:
+def table(name: str, results: Path | str = "runs", format: str = "markdown", metric: str = "last", **options: Any) -> str:
     """The text of a table, as `mopo-bench table` prints it."""
-    return make_table(name, results, format, metric)
+    return make_table(name, results, format, metric, **options)

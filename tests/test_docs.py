@@ -1,33 +1,28 @@
-"""The tables in the documentation are those of the committed files that the commands wrote."""
+"""The documentation says what the code and the committed files say."""
 
-import csv
+import html
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 from mopo_bench.algorithms.learning.registry import get_algorithm
-from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT / "docs" / "data.md"
-SOURCES = {"batches": ("batches-seed0.csv", "batches-seed1.csv"), "actors": ("actors.csv",)}
+FILL = runpy.run_path(str(ROOT / "docs" / "fill.py"))
 
 
-def shown(name):
-    return re.search(rf"<!-- {name} -->\n(.*?)<!-- end of {name} -->", DATA.read_text(), re.DOTALL)[1].strip()
+@pytest.mark.parametrize("page", FILL["PAGES"], ids=lambda page: page.stem)
+def test_tables_are_those_of_the_committed_files(page):
+    text = page.read_text(encoding="utf-8")
+    assert FILL["filled"](page) == text, "fill them with `python docs/fill.py`"
+    begun = [line for line in text.splitlines() if line.startswith("<!--") and "end of" not in line]
+    assert [block[0].strip() for block in FILL["BLOCK"].findall(text)] == begun  # none without its end
 
 
-def made(name):
-    rows = []
-    for file in SOURCES[name]:
-        with (ROOT / "results" / "collection" / file).open() as lines:
-            rows += csv.DictReader(lines)
-    return markdown(rows)
-
-
-@pytest.mark.parametrize("name", SOURCES)
-def test_tables_of_the_data_page(name):
-    assert shown(name) == made(name)
+def test_every_kind_of_table_is_shown():
+    blocks = [block[1] for page in FILL["PAGES"] for block in FILL["BLOCK"].findall(page.read_text(encoding="utf-8"))]
+    assert set(blocks) == {"table", *FILL["FILES"]}
 
 
 # whose settings a page lists, and where those are that it leaves out
@@ -67,19 +62,28 @@ def spelled(value):
     return str(value).lower()
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
+def pages():
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
 def test_links(page):
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text()):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), target
 
 
-if __name__ == "__main__":  # fills them in
-    text = DATA.read_text()
-    for name in SOURCES:
-        text = re.sub(
-            rf"(<!-- {name} -->\n).*?(<!-- end of {name} -->)",
-            lambda m, name=name: m[1] + made(name) + "\n" + m[2],
-            text,
-            flags=re.DOTALL,
-        )
-    DATA.write_text(text)
+def test_every_room_has_its_line():
+    """On the page of the architecture; a room is a folder of the package with an `__init__.py`."""
+    page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rooms = [init.parent for top in ("common", "tasks", "algorithms", "harness") for init in (ROOT / top).rglob("__init__.py")]
+    assert len(rooms) > 4
+    for room in rooms:
+        assert f"\n| `{room.relative_to(ROOT)}/` | " in page, room
+
+
+def test_the_picture_is_that_of_its_source():
+    """Every label of the graph stands in the image; graphviz is not needed to see that one was changed without the other."""
+    source, image = ((ROOT / "docs" / f"architecture.{kind}").read_text(encoding="utf-8") for kind in ("dot", "svg"))
+    labels = [line.strip() for label in re.findall(r'label="([^"]*)"', source) for line in label.split("\\n")]
+    shown = [html.unescape(text).strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", image)]
+    assert labels and sorted(labels) == sorted(shown)

@@ -1,4 +1,4 @@
-"""The contract of an algorithm: a Learner says how networks change, an Experience says where its batches come from.
+"""The contract of an algorithm: a Learner says how networks change; an Experience says where its batches come from.
 
 A learner is written once and runs for one seed or a group of them, eager or compiled, in float32 or float64, because each
 loss is a function of the network it trains: everything else in it is constant, so nothing is detached, frozen or zeroed.
@@ -9,23 +9,22 @@ Axes, in this order: seed S, ensemble E, samples, batch B, features. Scalars of 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...common.settings import Count
 from ...common.streams import torch_stream
-from ...tasks.data.dataset import OfflineDataset
-from ...tasks.task import OfflineProblem, Rules
+from ...tasks.task import Rules
+from . import private_torch
 from .networks import Initialiser, Network
 from .optimisation import Adam, AnyNetwork, gradient
-from .replay import Batch, Layout
+from .replay import Batch
+from .stage import Stage
 
 Noise = Mapping[str, Tensor]
 
@@ -48,6 +47,7 @@ class Learner:
 
     version: ClassVar[int] = 1  # raised by hand when the numbers change: it is part of a run's identity
     stages: ClassVar[Mapping[str, type[Stage]]] = MappingProxyType({})  # models fitted first, found in `self.fitted`
+    warmup_fraction: ClassVar[float] = 0.0  # of the steps of a run, which the warm-up takes as its authors ran it
 
     def __init__(
         self,
@@ -94,6 +94,11 @@ class Learner:
         """Actions (S, n, act) in [-1, 1] for (S, n, obs); with standard normal `noise` (S, n, act) sampled, else the mode."""
         raise NotImplementedError
 
+    @classmethod
+    def warmup_steps(cls, config: Any) -> int:
+        """How many of its first steps are a warm-up: what a run is worth before their end says little of the algorithm."""
+        return 0
+
     # what the base gives
 
     def trainable(self, network: AnyNetwork, learning_rate: float) -> AnyNetwork:
@@ -123,11 +128,11 @@ class Learner:
 
     def follow(self, slow: Network, network: Network, tau: float) -> None:
         """slow <- (1 - tau) slow + tau network."""
-        if torch.compiler.is_compiling():
+        if private_torch.foreach_lerp is None or torch.compiler.is_compiling():
             for old, new in zip(slow.weights, network.weights, strict=True):
                 old.lerp_(new, tau)
         else:
-            torch._foreach_lerp_(slow.weights, network.weights, tau)
+            private_torch.foreach_lerp(slow.weights, network.weights, tau)
 
     def networks(self) -> dict[str, Network]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Network)}
@@ -171,119 +176,3 @@ class Learner:
                         for moment, saved in zip(moments, state[name][key], strict=True):
                             moment[index] = saved
                     optimiser.count.copy_(state[name]["count"])
-
-
-class FitKeeper:
-    """Where a fit that takes hours keeps how far it is, so that one that was stopped goes on; this one keeps nothing."""
-
-    def load(self) -> dict[str, Any] | None:
-        """The state that was kept, tensors and numbers; None where the fit begins."""
-        return None
-
-    def offer(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Said wherever the fit could go on from `state()`, which is asked for now and then."""
-
-
-class Stage:
-    """A model fitted once on the data and shared by every algorithm that names it with the same settings.
-
-    A learner or an experience names it in `stages`, `stages = {"dynamics": Dynamics}`, and finds it in `fitted`. A subclass
-    gives `fit`, for one seed, and is built from the states of a group's seeds: `Dynamics(problem, config, states)`.
-    """
-
-    @dataclass(frozen=True)
-    class Config:
-        pass
-
-    version: ClassVar[int] = 1
-
-    def __init__(self, problem: OfflineProblem, config: Any, states: Sequence[Mapping[str, Any]]):
-        raise NotImplementedError
-
-    @classmethod
-    def fit(
-        cls,
-        problem: OfflineProblem,
-        config: Any,
-        seed: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        report: Callable[[dict[str, Any]], None] = lambda row: None,
-        keeper: FitKeeper = FitKeeper(),  # noqa: B008 - it holds nothing
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The fitted state of one seed (tensors and numbers, saved as they are) and a JSON-able record of the fit.
-
-        report: gets a row of numbers now and then. keeper: of a fit that may be stopped, which ends as it would have ended.
-        """
-        raise NotImplementedError
-
-
-class Experience:
-    """Where a learner's batches come from; by default the batch of data itself.
-
-    `table` is the batch and `usable` which of its rows may be drawn, see `pack_dataset`; `draw_real` draws from them.
-    """
-
-    @dataclass(frozen=True)
-    class Config:
-        pass
-
-    version: ClassVar[int] = 1
-    stages: ClassVar[Mapping[str, type[Stage]]] = MappingProxyType({})
-
-    def __init__(
-        self,
-        problem: OfflineProblem,
-        config: Any,
-        seeds: Sequence[int],
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        stages: Mapping[str, Any] | None = None,
-    ):
-        self.problem, self.config, self.seeds = problem, config, list(seeds)
-        self.dtype, self.device = dtype, torch.device(device)
-        self.layout = Layout(problem.observation_size, problem.action_size)
-        self.fitted = dict(stages or {})
-        self.table, self.usable = pack_dataset(problem.dataset, dtype, device)
-        self.build()
-
-    vitals: Mapping[str, Tensor] = MappingProxyType({})  # (S,) each, stored with every evaluation
-
-    def build(self) -> None:
-        """For subclasses: whatever else they keep."""
-
-    def refresh(self, step: int, learner: Learner) -> None:
-        """Called before step `step` (from 0), outside anything compiled: the place for model rollouts."""
-
-    def draw(self, uniform: Tensor) -> Batch:
-        """B transitions per seed at `uniform` in [0, 1), (S, B), from tensors that keep their place: see `update`."""
-        return self.layout.batch(self.draw_real(uniform))
-
-    def draw_real(self, uniform: Tensor) -> Tensor:
-        count = len(self.table if self.usable is None else self.usable)
-        index = (uniform * count).long().flatten()
-        if self.usable is not None:
-            index = self.usable.index_select(0, index)
-        return self.table.index_select(0, index).view(*uniform.shape, -1)
-
-    def state(self, index: int) -> dict[str, Any]:
-        """What a checkpoint must hold of seed number `index` beside what can be derived again."""
-        return {}
-
-    def load_states(self, states: Sequence[Mapping[str, Any]], learner: Learner) -> None:
-        """Takes one state per seed, in order. `learner` is loaded already and may be used to replay rollouts."""
-
-
-def pack_dataset(batch: OfflineDataset, dtype: torch.dtype, device: torch.device | str) -> tuple[Tensor, Tensor | None]:
-    """All rows packed, (N, width), and the indices of those that critics may use, or None where that is all of them.
-
-    A critic may use rows whose next observation is valid, and terminal ones, where it does not count. float32 on the CPU is
-    the batch's own memory, or the file it is mapped from: writing to it is an error, and may end the process.
-    """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        table = torch.from_numpy(batch.table()).to(device, dtype)
-    usable = batch.critic_rows
-    return table, None if usable.all() else torch.from_numpy(np.flatnonzero(usable)).to(device)

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
+from ...common.trees import tree_map
+from . import private_torch
 from .networks import Network
 
 AnyNetwork = TypeVar("AnyNetwork", bound=Network)
@@ -29,25 +30,29 @@ class Adam:
     def step(self, weights: list[Tensor], gradients: Sequence[Tensor], beta1: float = 0.9, beta2: float = 0.999) -> None:
         """One step; `decays` holds a factor per weight, added to its gradient as factor times weight (L2, not decoupled)."""
         self.count += 1
-        if not torch.compiler.is_compiling():
-            for decay in sorted(set(self.decays)):  # one fused call per decay; nearly always one
-                chosen = [index for index, other in enumerate(self.decays) if other == decay]
-                torch._fused_adam_(
-                    [weights[i] for i in chosen],
-                    [gradients[i] for i in chosen],
-                    [self.first[i] for i in chosen],
-                    [self.second[i] for i in chosen],
-                    [],
-                    [self.count[0]] * len(chosen),
-                    lr=self.learning_rate,
-                    beta1=beta1,
-                    beta2=beta2,
-                    weight_decay=decay,
-                    eps=1e-8,
-                    amsgrad=False,
-                    maximize=False,
-                )
+        if private_torch.fused_adam is None or torch.compiler.is_compiling():
+            self._step_plainly(weights, gradients, beta1, beta2)
             return
+        for decay in sorted(set(self.decays)):  # one fused call per decay; nearly always one
+            chosen = [index for index, other in enumerate(self.decays) if other == decay]
+            private_torch.fused_adam(
+                [weights[i] for i in chosen],
+                [gradients[i] for i in chosen],
+                [self.first[i] for i in chosen],
+                [self.second[i] for i in chosen],
+                [],
+                [self.count[0]] * len(chosen),
+                lr=self.learning_rate,
+                beta1=beta1,
+                beta2=beta2,
+                weight_decay=decay,
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+            )
+
+    def _step_plainly(self, weights: list[Tensor], gradients: Sequence[Tensor], beta1: float, beta2: float) -> None:
+        """The same in public operations, which a compiler can read."""
         count = self.count.to(weights[0].dtype)
         bias1, bias2 = 1 - beta1**count, (1 - beta2**count).sqrt()
         for weight, gradient, first, second, decay in zip(

@@ -14,7 +14,9 @@ from typing import Any, get_type_hints
 from ...common.errors import UserError, unknown
 from ...common.plugins import load_plugins
 from ...common.settings import converted
-from .learner import Experience, Learner, Stage
+from .experience import Experience
+from .learner import Learner
+from .stage import Stage
 
 Settings = Mapping[str, Any]
 
@@ -24,6 +26,7 @@ class Algorithm:
     """A learner and where its batches come from; `settings` are those in which it differs from their defaults.
 
     Its configuration is flat: the fields of the learner and of the experience by name, those of a stage as "stage.field".
+    title: its printed name, by default the name. about: what it is, in one sentence.
     """
 
     name: str
@@ -32,11 +35,31 @@ class Algorithm:
     settings: Settings = field(default_factory=dict)
     origin: str = ""
     variant_of: str = ""  # the algorithm whose settings by task it takes, too
+    title: str = ""
+    about: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.name)
 
     @property
     def stages(self) -> dict[str, type[Stage]]:
         """Those of the learner and of the experience."""
         return {**self.learner.stages, **self.experience.stages}
+
+    @property
+    def model_free(self) -> bool:
+        """No stage of it is a model of the environment."""
+        return not any(stage.models_environment for stage in self.stages.values())
+
+    def describe(self, config: Settings) -> dict[str, Any]:
+        """What there is to say of it under a full configuration, JSON-able; `warmup_steps` belong to the learner."""
+        return {
+            "title": self.title,
+            "about": self.about,
+            "model_free": self.model_free,
+            "stages": {name: stage.title or name for name, stage in self.stages.items()},
+            "warmup_steps": self.learner.warmup_steps(self.build_configs(config)["learner"]),
+        }
 
     @property
     def parts(self) -> dict[str, type]:
@@ -102,14 +125,22 @@ _ALGORITHMS: dict[str, Algorithm] = {}
 
 
 def register_algorithm(
-    name: str, learner: type[Learner], experience: type[Experience] = Experience, *, variant_of: str = "", **settings: Any
+    name: str,
+    learner: type[Learner],
+    experience: type[Experience] = Experience,
+    *,
+    variant_of: str = "",
+    title: str = "",
+    about: str = "",
+    **settings: Any,
 ) -> Algorithm:
     """Adds an algorithm under `name`; from then on every command knows it. `settings` differ from the Config defaults.
 
     variant_of: the algorithm whose settings by task, in `hyperparameters.toml`, are meant for this one, too.
+    title: its printed name, by default `name`. about: what it is, in one sentence.
     """
     origin = sys._getframe(1).f_globals.get("__name__", "")
-    algorithm = Algorithm(name, learner, experience, settings, origin, variant_of)
+    algorithm = Algorithm(name, learner, experience, settings, origin, variant_of, title, about)
     algorithm.configure()
     _ALGORITHMS[name] = algorithm
     return algorithm

@@ -20,9 +20,9 @@ import d3rlpy
 import torch
 from d3rlpy.torch_utility import TorchMiniBatch
 from d3rlpy_peer import DIFFERENCES, OTHERS, SHARED, make
-from mopo_bench.algorithms.learning.fast.stepping import StepStreams
 from mopo_bench.algorithms.learning.learner import Batch, Learner
 from mopo_bench.algorithms.learning.registry import get_algorithm
+from mopo_bench.algorithms.learning.steps import StepStreams
 from mopo_bench.harness.runs.machine import describe_machine, prepare_process
 from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task

@@ -29,8 +29,8 @@ import d3rlpy
 import numpy as np
 import torch
 from d3rlpy_peer import DIFFERENCES, make
-from mopo_bench.algorithms.learning.fast.stepping import StepStreams
 from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
+from mopo_bench.algorithms.learning.steps import StepStreams
 from mopo_bench.harness.report.statistics import difference_interval, mean, mean_interval, standard_deviation
 from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
 from mopo_bench.harness.runs.machine import describe_machine, prepare_process

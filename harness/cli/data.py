@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from ...algorithms.learning.fast.compiling import Compile
 from ...common.errors import UserError
 from ...tasks.data.request import VERSIONS
 from .options import (
@@ -46,7 +45,7 @@ def data_list(as_json: Json = False) -> None:
 
     Example: mopo-bench data list
     """
-    from .listing import data_listing
+    from ..collection.listing import data_listing
 
     _show(data_listing(), as_json)
 
@@ -178,9 +177,9 @@ def data_summary(
     """
     from ...tasks.data.sources import DatasetRequest
     from ..collection.inspection import summary
-    from ..report.paper import COLUMNS, tasks_of
+    from ..report.paper import LAYOUTS, tasks_of
 
-    chosen = _named(tasks or [name for table in COLUMNS for name in tasks_of(table)])
+    chosen = _named(tasks or [name for table in LAYOUTS for name in tasks_of(table)])
     _print_table([summary(task, DatasetRequest(data, rows, seed=data_seed)) for task in chosen], format_)
 
 
@@ -193,7 +192,7 @@ def data_collect(
     rows: Annotated[int, typer.Option(help="Rows rolled out from a policy.")] = 1_000_000,
     seed: Annotated[int, typer.Option(help="Seed of training and rollout.")] = 0,
     evaluate_every: Annotated[int, typer.Option(help="Environment steps between evaluations.")] = 1_000,
-    compile_: Compiled = Compile.auto,
+    compile_: Compiled = "auto",
 ) -> None:
     """Makes a task's dataset by D4RL's protocol: trains SAC online, then logs it; resumes where it was stopped.
 

@@ -1,95 +1,80 @@
-"""What `list` and `data` show, as lists of plain objects."""
+"""`mopo-bench list`: what is registered."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from enum import StrEnum
 from typing import Any
 
-import h5py
-
-from ...algorithms.learning.registry import all_algorithms
-from ...tasks.data.d4rl import FileState, verify
-from ...tasks.data.sources import DatasetRequest, regenerated_path
-from ...tasks.registry import all_tasks
-from ..report.paper import COLUMNS, tasks_of
-from ..runs.suites import suites
+from ..runs.request import suites
+from .options import Json, print_rows
 
 
-def listing(kind: str) -> list[dict[str, Any]]:
-    """Rows of `list algorithms`, `list tasks` or `list suites`."""
-    if kind == "algorithms":
-        return [
-            {
-                "name": each.name,
-                "learner": each.learner.__name__,
-                "experience": each.experience.__name__,
-                "stages": list(each.stages),
-                "versions": " ".join(each.versions.values()),
-                "from": each.origin,
-                "settings": each.configure(),
-            }
-            for each in all_algorithms().values()
-        ]
-    if kind == "tasks":
-        return [
-            {
-                "name": task.name,
-                "environment": task.environment,
-                "sizes": f"{task.problem.observation_size}/{task.problem.action_size}",
-                "steps": task.evaluation.steps,
-                "references": list(task.references or []),
-                "termination": task.identity()["termination"],
-                "paper": next((table for table in COLUMNS if task.name in tasks_of(table)), ""),
-                "from": task.origin,
-            }
-            for task in all_tasks().values()
-        ]
+class Kind(StrEnum):
+    algorithms = "algorithms"
+    tasks = "tasks"
+    suites = "suites"
+
+
+def list_command(kind: Kind, as_json: Json = False) -> None:
+    """What is registered, plug-ins included, with where it came from.
+
+    Example: mopo-bench list tasks --json
+    """
+    rows = {Kind.algorithms: algorithm_rows, Kind.tasks: task_rows, Kind.suites: suite_rows}[kind]()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    print_rows([{column: value for column, value in row.items() if column != "settings"} for row in rows])
+
+
+def algorithm_rows() -> list[dict[str, Any]]:
+    """One object per registered algorithm; its settings are the defaults of its configuration."""
+    from ...algorithms.learning.registry import all_algorithms
+
     return [
         {
-            "name": suite.name,
-            "tasks": list(suite.tasks),
-            "algorithms": list(suite.algorithms),
-            "seeds": suite.seeds,
-            "description": suite.description,
+            "name": each.name,
+            "learner": each.learner.__name__,
+            "experience": each.experience.__name__,
+            "stages": list(each.stages),
+            "versions": " ".join(each.versions.values()),
+            "from": each.origin,
+            "settings": each.configure(),
         }
-        for suite in suites().values()
+        for each in all_algorithms().values()
     ]
 
 
-def data_listing() -> list[dict[str, Any]]:
-    """One row per task: the dataset that `--data auto` takes, by the label of runs on it, its rows, and whether it is here;
-    the states of D4RL's files, by size alone; and what a regenerated dataset is made from."""
-    rows = []
-    for task in all_tasks().values():
-        states = {file.version: verify(file, hashing=False) for file in task.recipe.files}
-        v0 = states.get("v0", FileState("absent"))
-        label, count = task.recipe.label, task.recipe.rows if task.recipe.regenerate else None
-        if v0.status in ("right size", "accepted"):
-            label, count, here = "v0" if v0.status == "right size" else "v0-changed", rows_of(v0.path), "yes"
-        elif v0.status != "absent":  # a run refuses it; nothing is made in its place
-            label, count, here = "v0", None, f"no: {v0.status}"
-        elif task.recipe.regenerate is None:
-            label, here = "v0", "no"
-        else:
-            here = "yes" if regenerated_path(task, DatasetRequest()).exists() else "made when asked for"
-        rows.append(
-            {
-                "name": task.name,
-                "dataset": f"{task.name}@{label}",
-                "rows": count,
-                "here": here,
-                "d4rl_file": task.recipe.files[0].name if task.recipe.files else None,
-                **{version: states[version].status if version in states else None for version in ("v0", "v2")},
-                "made_from": task.recipe.made_from or None,
-            }
-        )
-    return rows
+def task_rows() -> list[dict[str, Any]]:
+    """One object per registered task."""
+    from ...tasks.registry import all_tasks
+    from ..report.paper import LAYOUTS, tasks_of
+
+    return [
+        {
+            "name": task.name,
+            "environment": task.environment,
+            "sizes": f"{task.problem.observation_size}/{task.problem.action_size}",
+            "steps": task.evaluation.steps,
+            "references": list(task.references or []),
+            "termination": task.identity()["termination"],
+            "paper": next((name for name in LAYOUTS if task.name in tasks_of(name)), ""),
+            "from": task.origin,
+        }
+        for task in all_tasks().values()
+    ]
 
 
-def rows_of(path: Path | None) -> int | None:
-    """Of an HDF5 file in D4RL's layout; None where that cannot be read."""
-    try:
-        with h5py.File(path, "r") as file:
-            return len(file["rewards"])
-    except (OSError, KeyError, TypeError):
-        return None
+def suite_rows() -> list[dict[str, Any]]:
+    """One object per grid that comes with the package."""
+    return [
+        {
+            "name": name,
+            "tasks": grid["tasks"],
+            "algorithms": grid["algorithms"],
+            "seeds": grid["seeds"],
+            "description": grid["description"],
+        }
+        for name, grid in suites().items()
+    ]

@@ -1,18 +1,22 @@
-"""What the commands share: the console, listings, options of several commands, and those that are counts or lists."""
+"""What the commands share: the console, listings, and options, those of a `RunRequest` made from its fields."""
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from ...algorithms.learning.fast.compiling import Compile
 from ...common.errors import UserError
 from ...common.settings import Choice
 from ...tasks.data.request import SOURCES, WINDOWS
+from ..runs.request import RunRequest, option_of
 
 console = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width of its own
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -21,7 +25,43 @@ Window = Annotated[str, typer.Option(help=f"{Choice(*WINDOWS)} rows of the datas
 Rows = Annotated[int | None, typer.Option(help="Rows of a regenerated dataset.")]
 DataSeed = Annotated[int, typer.Option(help="Seed of a regenerated dataset; jump and angle: odd is the second collection.")]
 Clip = Annotated[bool, typer.Option(help="Accept actions outside the box, clipped.")]
-Compiled = Annotated[Compile, typer.Option("--compile", help="auto: long runs, where a C++ compiler works; or on, off.")]
+Compiled = Annotated[str, typer.Option("--compile", help="auto: long runs, where a C++ compiler works; or on, off.")]
+
+
+Results = Annotated[Path, typer.Option(help="Folder of run records.")]
+DEFAULT_RESULTS = Path("runs")
+FORMER = {"dataset": ("--batch",)}  # names of options that are still accepted
+
+
+def request_options(command: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes `**asked` gets one option for each field of `RunRequest`, with its name and help text.
+
+    An option that is not given is None, so that a suite's or a grid file's value holds; the request checks the rest.
+    """
+    own = [each for each in inspect.signature(command, eval_str=True).parameters.values() if each.kind is not each.VAR_KEYWORD]
+    asked = []
+    for each in fields(RunRequest):
+        if "help" not in each.metadata:
+            continue
+        kind: Any = str | None
+        metavar: str | None = each.name.upper()
+        if isinstance(each.default, bool):
+            kind, metavar = bool | None, None
+        elif each.name == "settings":
+            kind = list[str] | None
+        names = (option_of(each.name), *FORMER.get(each.name, ()))
+        option = Annotated[kind, typer.Option(*names, help=each.metadata["help"], metavar=metavar, show_default=False)]
+        asked.append(inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option))
+    command.__signature__ = inspect.Signature([*asked, *(each.replace(kind=each.KEYWORD_ONLY) for each in own)])  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in command.__signature__.parameters.values()}  # type: ignore[attr-defined]
+    return command
+
+
+def existing_folder(results: Path) -> Path:
+    """The folder of run records that a command reads; UserError where there is none."""
+    if not results.is_dir():
+        raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
+    return results
 
 
 def names(text: str | None) -> list[str]:

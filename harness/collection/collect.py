@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from ...algorithms.learning.fast.compiling import Compile, checked, compiler_trouble, decide
-from ...algorithms.learning.fast.stepping import StepStreams, updater
+from ...algorithms.learning.fast.stepping import updater
 from ...algorithms.learning.registry import version_of
 from ...algorithms.learning.replay import Layout, Ring
+from ...algorithms.learning.steps import StepStreams
 from ...algorithms.sac import SAC
 from ...common.errors import UserError
 from ...common.streams import derived_seed, numpy_stream
@@ -31,9 +32,10 @@ from ...tasks.data.hdf5 import write_hdf5
 from ...tasks.data.relabelling import with_own_rewards
 from ...tasks.environments import make_environment, recorded_step
 from ...tasks.task import Task
+from ..runs.checkpoints import load_tensors, save_tensors
 from ..runs.evaluation import Evaluator, reset_seeds
 from ..runs.machine import describe_machine, prepare_process
-from ..runs.records import csv_text, identity_hash, load_tensors, save_tensors, write_text
+from ..runs.records import csv_text, identity_hash, write_text
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ...tasks.data.hdf5 import read_hdf5
 from ...tasks.data.sources import DatasetRequest, load_dataset
 from ...tasks.registry import all_tasks, get_task
 from ...tasks.task import Task
-from ..report.paper import BATCH, paper_table
+from ..report.paper import DATASET_COLUMNS, HEADINGS, paper_table
 
 SLICE = 100_000  # rows examined together, so that a dataset of millions is inspected in bounded memory
 
@@ -62,8 +62,8 @@ def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any
         for of in ("mean", "max"):
             facts[f"score_{of}"] = task.references.score(facts[f"return_{of}"]) if task.references else None
         printed = paper_table("table2")
-        for column, of in BATCH.items():
-            if found := printed.get((task.name, column.title())):
+        for column, of in DATASET_COLUMNS.items():
+            if found := printed.get((task.name, HEADINGS[column])):
                 facts[f"paper_{of}"] = found.mean
     for name in ("observations", "actions"):
         array, singular = getattr(dataset, name), name.removesuffix("s")

@@ -1,1 +1,1 @@
-"""What is shown of run records: statistics, tables and their formats, plots."""
+"""What is shown of run records: groups of seeds, statistics over them, tables and their formats, comparisons, plots."""

@@ -1,4 +1,4 @@
-"""A table and its formats: markdown, LaTeX, CSV, HTML, JSON and the terminal."""
+"""A table of entries, and its formats: the terminal, markdown, LaTeX, CSV, HTML and JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import html
 import itertools
 import json
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ LATEX = str.maketrans(
 
 
 @dataclass(frozen=True)
-class Cell:
+class Entry:
     """A label (`text`), or what one column says of one task: our number, and the paper's where there is one.
 
     mean, std, low and high (the 95 % interval of the mean), difference (ours minus the paper's) and the paper's numbers are
@@ -29,9 +30,9 @@ class Cell:
 
     text: str = ""
     task: str = ""
-    algorithm: str = ""  # the column's label; empty in a cell that is only text
+    algorithm: str = ""  # the column's label; empty in an entry that is only text
     unit: str = ""
-    data: str = ""
+    data: str = ""  # the dataset's name
     steps: str = ""
     mean: float | None = None
     std: float | None = None
@@ -61,43 +62,53 @@ class Cell:
 
 
 def _spread(centre: float | None, std: float | None) -> str:
+    """A mean and, where there is one, its standard deviation, with one digit each; a dash for nothing."""
     return DASH if centre is None else f"{centre:z.1f}" + ("" if std is None else f" ± {std:.1f}")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under `columns`, and the notes without which the numbers mean little; one method for each format."""
+    """Rows of entries under `columns`, and the notes without which the numbers mean little; `FORMATS` names its formats."""
 
     title: str
     metric: str
     columns: list[str]
-    rows: list[list[Cell]]
+    rows: list[list[Entry]]
     notes: list[str] = field(default_factory=list)
-    intervals: bool = False  # whether cells show them; `to_csv` and `to_json` always hold them
+    intervals: bool = False  # whether entries show them; `to_csv` and `to_json` always hold them
 
     def to_csv(self) -> str:
-        """Tidy: one line for each task, data and algorithm; a number that does not exist is left empty."""
+        """Tidy: one line for each task, dataset and algorithm; a number that does not exist is left empty."""
         names = ("mean", "std", "seeds", "low", "high", "paper_mean", "paper_std", "difference", "diverged", "unfinished")
         return csv_text(
             [
-                {"task": cell.task, "data": cell.data, "algorithm": cell.algorithm, "metric": self.metric, "unit": cell.unit}
-                | {name: getattr(cell, name) for name in names}
-                | {"steps": cell.steps}
-                for cell in itertools.chain.from_iterable(self.rows)
-                if cell.algorithm
+                {
+                    "task": entry.task,
+                    "data": entry.data,
+                    "algorithm": entry.algorithm,
+                    "metric": self.metric,
+                    "unit": entry.unit,
+                }
+                | {name: getattr(entry, name) for name in names}
+                | {"steps": entry.steps}
+                for entry in itertools.chain.from_iterable(self.rows)
+                if entry.algorithm
             ]
         ).rstrip("\n")
 
     def to_json(self) -> str:
+        """Every field of the table and of its entries."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False)
 
     def to_markdown(self) -> str:
+        """A table of GitHub's markdown, the notes listed below it."""
+
         def safe(text: str) -> str:
             return re.sub(r"([\\|*_`<>])", r"\\\1", text)
 
-        def shown(cell: Cell) -> str:
-            first, *more = map(safe, cell.lines(self.intervals))
-            return "<br>".join([f"**{first}**" if cell.bold else first, *more])
+        def shown(entry: Entry) -> str:
+            first, *more = map(safe, entry.lines(self.intervals))
+            return "<br>".join([f"**{first}**" if entry.bold else first, *more])
 
         lines = [list(map(safe, self.columns)), ["---"] * len(self.columns)]
         lines += [list(map(shown, row)) for row in self.rows]
@@ -105,14 +116,14 @@ class Table:
         return "\n".join([f"**{safe(self.title)}**", "", *body, "", *(f"- {safe(note)}" for note in self.notes)])
 
     def to_html(self) -> str:
-        """One <table>, notes in its foot."""
+        """One <table> with the notes in its foot."""
 
-        def shown(cell: Cell) -> str:
-            first, *more = map(html.escape, cell.lines(self.intervals))
-            return "<br>".join([f"<strong>{first}</strong>" if cell.bold else first, *more])
+        def shown(entry: Entry) -> str:
+            first, *more = map(html.escape, entry.lines(self.intervals))
+            return "<br>".join([f"<strong>{first}</strong>" if entry.bold else first, *more])
 
         head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
-        body = "\n".join(f"<tr>{''.join(f'<td>{shown(cell)}</td>' for cell in row)}</tr>" for row in self.rows)
+        body = "\n".join(f"<tr>{''.join(f'<td>{shown(entry)}</td>' for entry in row)}</tr>" for row in self.rows)
         notes = "<br>".join(map(html.escape, self.notes))
         return (
             f"<table>\n<caption>{html.escape(self.title)}</caption>\n<thead>\n<tr>{head}</tr>\n</thead>\n"
@@ -121,18 +132,18 @@ class Table:
         )
 
     def to_latex(self) -> str:
-        """A `table` for booktabs; each line of a cell is a line of the tabular."""
+        """A `table` for booktabs; each line of an entry is a line of the tabular."""
 
         def safe(text: str) -> str:
             return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.translate(LATEX))
 
-        def shown(row: list[Cell]) -> str:
-            cells = [list(map(safe, cell.lines(self.intervals))) for cell in row]
-            for cell, lines in zip(row, cells, strict=True):
-                lines[0] = rf"\textbf{{{lines[0]}}}" if cell.bold else lines[0]
+        def shown(row: list[Entry]) -> str:
+            cells = [list(map(safe, entry.lines(self.intervals))) for entry in row]
+            for entry, lines in zip(row, cells, strict=True):
+                lines[0] = rf"\textbf{{{lines[0]}}}" if entry.bold else lines[0]
             return "\n".join(rf"{' & '.join(line)} \\" for line in itertools.zip_longest(*cells, fillvalue=""))
 
-        layout = "".join("c" if cell.algorithm else "l" for cell in self.rows[0])
+        layout = "".join("c" if entry.algorithm else "l" for entry in self.rows[0])
         body = "\n\\addlinespace\n".join(map(shown, self.rows))
         notes = "\n\n".join(map(safe, self.notes))
         return (
@@ -146,9 +157,9 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        def shown(cell: Cell) -> Text:
-            first, *more = cell.lines(self.intervals)
-            return Text("\n").join([Text(first, "bold" if cell.bold else ""), *map(Text, more)])
+        def shown(entry: Entry) -> Text:
+            first, *more = entry.lines(self.intervals)
+            return Text("\n").join([Text(first, "bold" if entry.bold else ""), *map(Text, more)])
 
         table = RichTable(title=Text(self.title), caption=Text("\n".join(self.notes)), caption_justify="left", show_lines=True)
         for column in self.columns:
@@ -156,3 +167,19 @@ class Table:
         for row in self.rows:
             table.add_row(*map(shown, row))
         return table
+
+
+FORMATS: dict[str, Callable[[Table], Any]] = {
+    "text": Table.to_rich,
+    "markdown": Table.to_markdown,
+    "latex": Table.to_latex,
+    "csv": Table.to_csv,
+    "html": Table.to_html,
+    "json": Table.to_json,
+}
+
+
+def span(numbers: Iterable[int]) -> str:
+    """The range of some numbers, "6000 to 8000", or the one that all of them are."""
+    numbers = sorted(set(numbers))
+    return f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"

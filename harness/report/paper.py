@@ -1,9 +1,13 @@
-"""The paper's numbers, from `results/paper/`, and the columns of its tables."""
+"""The paper's own tables: how they are laid out, and their numbers, from `results/paper/`.
+
+The only file of the harness that knows algorithms by name: the columns that the paper prints.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import NamedTuple
@@ -11,11 +15,52 @@ from typing import NamedTuple
 from ... import results
 from ...common.errors import unknown
 
-PRINTED = {"bc": "BC", "mopo": "MOPO", "mbpo": "MBPO", "sac": "SAC", "bear": "BEAR", "brac-v": "BRAC-v", "brac-p": "BRAC-p"}
-BATCH = {"batch mean": "return_mean", "batch max": "return_max"}  # columns that come from the batch, not from runs
-COLUMNS = {
-    "table1": ("bc", "mopo", "mbpo", "sac", "bear", "brac-v"),
-    "table2": ("batch mean", "batch max", "mopo", "mbpo", "sac", "bear", "brac-p", "brac-v"),
+REFERENCE = "mopo"  # the paper's own algorithm, with which the others are compared
+DATASET_COLUMNS = {"batch mean": "return_mean", "batch max": "return_max"}  # read from a cell's data, not from its runs
+HEADINGS = {  # as printed, in the order of columns
+    "bc": "BC",
+    "mopo": "MOPO",
+    "mbpo": "MBPO",
+    "sac": "SAC",
+    "bear": "BEAR",
+    "brac-v": "BRAC-v",
+    "brac-p": "BRAC-p",
+    "batch mean": "Batch Mean",
+    "batch max": "Batch Max",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table of the paper is laid out: `heads` stand over the cells that `leading` makes of a task, then `columns`."""
+
+    title: str
+    unit: str
+    heads: tuple[str, ...]
+    leading: Callable[[str], tuple[str, ...]]
+    columns: tuple[str, ...]
+
+
+def _quality_and_domain(task: str) -> tuple[str, ...]:
+    domain, _, quality = task.partition("-")
+    return quality, domain
+
+
+LAYOUTS = {
+    "table1": Layout(
+        "Table 1: normalised scores on D4RL's MuJoCo tasks",
+        "score",
+        ("Dataset type", "Environment"),
+        _quality_and_domain,
+        ("bc", "mopo", "mbpo", "sac", "bear", "brac-v"),
+    ),
+    "table2": Layout(
+        "Table 2: average returns on the out-of-distribution tasks",
+        "return",
+        ("Environment",),
+        lambda task: (task,),
+        ("batch mean", "batch max", "mopo", "mbpo", "sac", "bear", "brac-p", "brac-v"),
+    ),
 }
 
 
@@ -34,8 +79,8 @@ def _paper_rows(name: str) -> list[dict[str, str]]:
 @cache
 def paper_table(name: str) -> Mapping[tuple[str, str], PaperNumber]:
     """Table 1 (scores) or 2 (returns) as printed, by (task, algorithm as printed); `name` is "table1" or "table2"."""
-    if name not in COLUMNS:
-        raise unknown("table of the paper", name, COLUMNS, "mopo-bench table --help")
+    if name not in LAYOUTS:
+        raise unknown("table of the paper", name, LAYOUTS, "mopo-bench table --help")
     return {
         (row["task"], row["algorithm"]): PaperNumber(
             float(row["mean"]), float(row["std"]) if row["std"] else None, int(row["seeds"]) if row["seeds"] else None

@@ -1,34 +1,30 @@
-"""What is run: a task, a batch, an algorithm and its seeds; and the models its seeds share, fitted once."""
+"""What is run: a task, a dataset, an algorithm and its seeds, and the identity under which it is kept."""
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import filelock
-
+from ...algorithms.learning.experience import Experience
 from ...algorithms.learning.fast.compiling import Compilation
-from ...algorithms.learning.learner import Experience, FitKeeper, Learner
+from ...algorithms.learning.learner import Learner
 from ...algorithms.learning.registry import Algorithm, version_of
 from ...tasks.data.dataset import OfflineDataset
 from ...tasks.data.sources import DatasetRequest, load_dataset
 from ...tasks.task import OfflineProblem, Task
-from .machine import describe_machine, prepare_process
-from .records import Store, identity_hash, load_tensors, plain, save_tensors
-
-KEEP_SECONDS = 60  # between two states of a fit that is still at work
+from .machine import describe_machine
+from .records import Store, identity_hash, plain
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is run: everything a worker needs, and the identity under which it is kept.
+    """Everything a worker needs to train one algorithm on one task's dataset, for one seed or several.
 
-    config: the full configuration. overrides: the settings among it that the user or a suite chose. digest: of the batch.
+    config: the full configuration. overrides: the settings in it that the user or a suite chose. data: what `describe_dataset`
+    said of the dataset, its digest included. evaluate_every: gradient steps between evaluations, of `episodes` each.
+    evaluation_processes: beside training; 0: training waits; None: one for each seed of a group on a GPU, else none.
     """
 
     task: Task
@@ -36,20 +32,25 @@ class Cell:
     config: dict[str, Any]
     overrides: dict[str, Any]
     dataset: DatasetRequest
-    digest: str
+    data: dict[str, Any]
     steps: int
     seeds: tuple[int, ...]
     results: Path
+    evaluate_every: int
+    episodes: int
     device: str = "cpu"
     compilation: Compilation = field(default_factory=Compilation)
-    evaluate_every: int | None = None
-    evaluation_episodes: int | None = None
-    evaluation_processes: int | None = None  # beside training; None: one for each seed of a group on a GPU, else none
-    data: dict[str, Any] = field(default_factory=dict)
+    capture: bool = False
+    evaluation_processes: int | None = None
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the dataset's arrays."""
+        return self.data["digest"]
 
     @property
     def identity(self) -> str:
-        """Of everything that decides the numbers but the seed and how far it is run."""
+        """The hash of everything that decides the numbers but the seed and the number of steps."""
         return identity_hash(
             {
                 **self.task.identity(),
@@ -61,7 +62,7 @@ class Cell:
         )
 
     def stage_identity(self, stage: str) -> str:
-        """Of a stage's fit: the data and its own settings, whichever algorithm asks for it."""
+        """The hash of what decides a stage's fit: the data and its own settings, whichever algorithm asks for it."""
         kind = self.algorithm.stages[stage]
         settings = {k: v for k, v in self.algorithm.changed(self.config).items() if k.startswith(f"{stage}.")}
         return identity_hash({"stage": stage, "version": version_of(kind), "settings": plain(settings), "digest": self.digest})
@@ -74,18 +75,19 @@ class Cell:
         return self.folder / f"seed-{seed}"
 
     @property
-    def episodes(self) -> int:
-        """Of an evaluation."""
-        return self.evaluation_episodes or self.task.evaluation.episodes
+    def warmup_steps(self) -> int:
+        """The steps from the start in which the policy sees no critic."""
+        return self.algorithm.learner.warmup_steps(self.algorithm.build_configs(self.config)["learner"])
 
     def with_seeds(self, *seeds: int) -> Cell:
         return replace(self, seeds=seeds)
 
     def describe(self) -> dict[str, Any]:
-        """`cell.json`."""
+        """What `cell.json` says: what is run, on what, by which versions, and what the algorithm says of itself."""
         return {
             "task": self.task.name,
             "algorithm": self.algorithm.name,
+            "about": self.algorithm.describe(self.config),
             "identity": self.identity,
             "config": self.config,
             "overrides": self.overrides,
@@ -116,58 +118,14 @@ def describe_dataset(batch: OfflineDataset) -> dict[str, Any]:
     }
 
 
-def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
-    """The fitted stage of one seed, from disk or fitted now; two processes that want the same one at once fit it once."""
-    path = Store(cell.results).stage_path(stage, cell.stage_identity(stage), seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            prepare_process(cell.device)
-            config, parent = cell.algorithm.build_configs(cell.config)[stage], os.getppid()
-            keeper = PartFile(path.with_suffix(".part.pt"), cell.device)
-            state, record = cell.algorithm.stages[stage].fit(
-                load_problem(cell),
-                config,
-                seed,
-                device=cell.device,
-                report=lambda row: leave_if_orphaned(parent),
-                keeper=keeper,
-            )
-            save_tensors(path, {"state": state, "record": {**record, "machine": describe_machine()}})
-            keeper.path.unlink(missing_ok=True)
-    return load_tensors(path, "delete it to have it fitted again", cell.device)
-
-
-class PartFile(FitKeeper):
-    """Keeps a fit beside where it will stand, once in `KEEP_SECONDS`."""
-
-    def __init__(self, path: Path, device: str):
-        self.path, self.device = path, device
-        self.kept_at = time.monotonic()
-
-    def load(self) -> dict[str, Any] | None:
-        return load_tensors(self.path, "delete it to begin the fit anew", self.device) if self.path.exists() else None
-
-    def offer(self, state: Callable[[], dict[str, Any]]) -> None:
-        if time.monotonic() - self.kept_at >= KEEP_SECONDS:
-            save_tensors(self.path, state())
-            self.kept_at = time.monotonic()
-
-
-def leave_if_orphaned(parent: int) -> None:
-    """Ends a worker whose parent is gone: what it holds locked is for the next run to take over."""
-    if os.getppid() != parent:
-        sys.exit(1)
-
-
 def load_problem(cell: Cell) -> OfflineProblem:
-    batch = load_dataset(cell.task, cell.dataset)
-    if batch.digest() != cell.digest:
-        raise RuntimeError(f"the batch of {cell.task.name} changed while it was being used: run again")
-    return cell.task.offline_problem(batch)
+    dataset = load_dataset(cell.task, cell.dataset)
+    if dataset.digest() != cell.digest:
+        raise RuntimeError(f"the dataset of {cell.task.name} changed while it was being used: run again")
+    return cell.task.offline_problem(dataset)
 
 
-def built(cell: Cell, fits: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Learner, Experience]:
+def build(cell: Cell, fits: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Learner, Experience]:
     """The learner of the cell's seeds and its experience, untrained, from each stage's states, one per seed."""
     problem, configs = load_problem(cell), cell.algorithm.build_configs(cell.config)
     stages = {name: kind(problem, configs[name], fits[name]) for name, kind in cell.algorithm.stages.items()}

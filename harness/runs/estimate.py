@@ -1,7 +1,7 @@
 """How long a grid will take: a little of every kind of work is timed here and now, and multiplied by what is missing.
 
-A run is its steps, each with its batch; its refreshes, which are model rollouts; and its evaluations. A fit is its epochs or
-its steps, and is made once for all the runs that share it. Rollouts and episodes count as if none ended early.
+A run is its steps, each with its batch; the refreshes of its experience; and its evaluations. A fit is made once for all the
+runs that share it. How a refresh or a fit is made in small, and how much longer the real one is, experience and stage say.
 """
 
 from __future__ import annotations
@@ -17,23 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...algorithms.learning.fast.capture import Captured
-from ...algorithms.learning.fast.stepping import BLOCK, Steps
-from ...algorithms.mbpo import CHUNK
+from ...algorithms.learning.fast.stepping import training_steps
+from ...algorithms.learning.steps import BLOCK
 from ...tasks.environments import make_environment
 from ...tasks.task import OfflineProblem, Task
-from .cell import Cell, built, load_problem
+from .cell import Cell, build, describe_dataset, load_problem
 from .evaluation import acting, evaluation_processes
+from .fits import missing_fits
+from .ledger import Ledger
 from .machine import prepare_process
-from .records import Store
-from .runner import Plan, missing_fits, pending, state_of, turn
+from .plan import Plan
+from .runner import run_order
 
 COMPILED = 0.85  # of an eager step's time: from 0.7 (BC) to 0.9 (BEAR) at the paper's sizes, half in small networks
-# Of a dynamics fit, which stops by itself: 45 to 114 on point-angle, 72 in the median; more on 100 000 rows of MuJoCo's.
-EPOCHS = 70
-SHORT_FIT = {"max_epochs": 2, "steps": 10}  # how long a fit is timed, by the setting of its stage that says how long it takes
-SHORT_ROWS = 3_000  # of the batch, for such a fit
-ROLLOUTS = {"rollout_length": 1, "rollout_every": 2**31, "retained_rollouts": 1}  # that are timed, a chunk of states
+SHORT_ROWS = 3_000  # of the dataset, for a short fit
+FIRST_STEPS = 3  # that are not timed
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,13 @@ class Estimate:
     wall_seconds: float
     processes: int
     device: str = "cpu"
+    assumptions: tuple[str, ...] = ()  # of what takes as long as it likes
 
 
 def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> Estimate:
     """How long what is missing of the plan takes, by the costs of its cells: a `Calibration` measures them."""
-    todo = pending(plan)
+    ledger = Ledger(plan.results)
+    todo = ledger.pending(plan)
     costs: dict[int, Costs] = {}
     notes: dict[int, str] = {}
     for cell in {id(cell): cell for cell, _, _ in todo}.values():
@@ -87,14 +87,13 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
             notes[id(cell)] = " ".join(f"{type(error).__name__}: {error}".split())
     # in the order in which `execute` begins them; what has no known costs is left out
     fits = missing_fits(plan.results, todo)
-    runs = sorted(todo, key=lambda each: turn(each[0], each[2]))
+    runs = sorted(todo, key=lambda each: run_order(each[0], each[2]))
     durations = [costs[id(cell)].fits[stage] for cell, stage, _ in fits if id(cell) in costs]
     durations += [run_seconds(cell, costs[id(cell)], done) for cell, _, done in runs if id(cell) in costs]
 
     rows = []
-    store = Store(plan.results)
     for cell in plan.cells:
-        states: Mapping[str, int] = Counter(state_of(cell, store.read_record(cell.seed_folder(seed))) for seed in cell.seeds)
+        states: Mapping[str, int] = Counter(ledger.state(cell, seed) for seed in cell.seeds)
         steps_done = [done for each, _, done in todo if each is cell]
         seconds: float | None = None
         if id(cell) not in notes:
@@ -110,15 +109,17 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
         about = (cell.task.name, cell.data["label"], stage, 0)
         rows.append(Row(*about, {"missing": count}, count, seconds, notes.get(id(cell), "")))
     device = plan.cells[0].device if plan.cells else "cpu"
-    return Estimate(rows, sum(durations), finished_at(durations, processes), processes, device)
+    parts: list[Any] = [part for cell in plan.cells for part in (cell.algorithm.experience, *cell.algorithm.stages.values())]
+    assumptions = tuple(dict.fromkeys(part.assumes for part in parts if part.assumes))
+    return Estimate(rows, sum(durations), finished_at(durations, processes), processes, device, assumptions)
 
 
 def run_seconds(cell: Cell, costs: Costs, done: int) -> float:
     """Of what a run has still to do after `done` steps."""
-    every = cell.evaluate_every or cell.task.evaluation.evaluate_every
+    every = cell.evaluate_every
     evaluations = cell.steps // every - done // every + bool(cell.steps % every)
-    between = cell.config.get("rollout_every", 1)
-    refreshes = -(-cell.steps // between) - -(-done // between)
+    between = cell.algorithm.experience.refresh_every(cell.algorithm.build_configs(cell.config)["experience"])
+    refreshes = -(-cell.steps // between) - -(-done // between) if between else 0
     step = costs.step * (COMPILED if cell.compilation.compiled else 1)
     training, evaluating = (cell.steps - done) * step + refreshes * costs.refresh, evaluations * costs.evaluation
     return max(training, evaluating / costs.evaluated_beside) if costs.evaluated_beside else training + evaluating
@@ -135,13 +136,13 @@ def finished_at(durations: Iterable[float], processes: int) -> float:
 class Calibration:
     """Measures the costs of cells in this process; cells of equal sizes share a measurement.
 
-    The work is that of a run, but less of it: one chunk of rollouts of one step, fits of a few steps on a few rows. On a CPU it
-    is processor time that counts, so that other work on the machine does not; `share` is what this process got of a core.
+    The work is that of a run, but less of it: a short refresh, short fits on a few rows. On a CPU it is processor time that
+    counts, so that other work on the machine does not; `share` is what this process got of a core.
     """
 
     def __init__(self, group: int = 1) -> None:
         self.group = group
-        self.units: dict[Any, Costs] = {}  # of one policy call, one model step of one state, one step or row of a fit
+        self.units: dict[Any, Costs] = {}  # of one policy call, one short refresh, one unit of a fit
         self.fits: dict[Any, tuple[dict[str, Any], float]] = {}
         self.environment_steps: dict[Any, float] = {}
         self.seconds = self.processor_seconds = 0.0
@@ -153,16 +154,20 @@ class Calibration:
     def __call__(self, cell: Cell) -> Costs:
         wall, processor = time.perf_counter(), time.process_time()
         try:
-            sizes, config = sizes_of(cell), cell.config
+            sizes, algorithm = sizes_of(cell), cell.algorithm
             if sizes not in self.units:
                 self.units[sizes] = self._measure(cell)
-            units = self.units[sizes]
+            units, configs = self.units[sizes], algorithm.build_configs(cell.config)
             for_environments = cell.episodes * self._environment_step(cell.task)
+            _, times_longer = algorithm.experience.short_refresh(configs["experience"], cell.device)
             return Costs(
                 step=units.step,
                 evaluation=cell.task.problem.max_episode_steps * (units.evaluation + for_environments),
-                refresh=units.refresh * config.get("rollout_states", 0) * config.get("rollout_length", 0),
-                fits={stage: unit * units_of_fit(cell, stage) for stage, unit in units.fits.items()},
+                refresh=units.refresh * times_longer,
+                fits={
+                    name: units.fits[name] * (kind.fit_units(configs[name], cell.data) or 0.0)
+                    for name, kind in algorithm.stages.items()
+                },
                 evaluated_beside=min(self.group, evaluation_processes(cell, self.group)),
             )
         finally:
@@ -171,14 +176,13 @@ class Calibration:
 
     def _measure(self, cell: Cell) -> Costs:
         prepare_process(cell.device)
-        problem, group = load_problem(cell), self.group
-        chunk = ROLLOUTS | {"rollout_states": CHUNK[cell.device]}
-        short = replace(cell, config=cell.config | {k: v for k, v in chunk.items() if k in cell.config})
-        fits = {stage: self._fit(cell, stage, problem) for stage in cell.algorithm.stages}
-        learner, experience = built(
+        problem, group, algorithm = load_problem(cell), self.group, cell.algorithm
+        short = replace(cell, config=cell.config | vars(short_configs(cell)["experience"]))
+        fits = {stage: self._fit(cell, stage, problem) for stage in algorithm.stages}
+        learner, experience = build(
             short.with_seeds(*range(group)), {name: [state] * group for name, (state, _) in fits.items()}
         )
-        steps = Steps(learner, experience)
+        steps = training_steps(learner, experience)
         numbers, blocks = itertools.count(), itertools.count(cell.steps // BLOCK)
         policy, seen = acting(learner), np.zeros((group, cell.episodes, problem.observation_size), np.float32)
 
@@ -190,34 +194,38 @@ class Calibration:
         def seconds(work: Callable[[], object]) -> float:
             return seconds_each(work, cell.device)
 
-        refresh = seconds(lambda: experience.refresh(0, learner))
-        for _ in range(Captured.EAGER_CALLS):
+        refreshes = algorithm.experience.refresh_every(algorithm.build_configs(cell.config)["experience"])
+        refresh = seconds(lambda: experience.refresh(0, learner)) if refreshes else 0.0
+        for _ in range(FIRST_STEPS):
             step()
         step_itself = seconds(step)
         numbers_drawn = seconds(lambda: steps.streams.prepare(next(blocks) * BLOCK)) / BLOCK
         return Costs(
             step=(step_itself + numbers_drawn) / group,
             evaluation=seconds(lambda: policy(seen)) / group,
-            refresh=refresh / group / chunk["rollout_states"] if "rollout_states" in cell.config else 0.0,
+            refresh=refresh / group,
             fits={name: unit for name, (_, unit) in fits.items()},
         )
 
     def _fit(self, cell: Cell, stage: str, problem: OfflineProblem) -> tuple[dict[str, Any], float]:
         """A short fit: its state, and the seconds of one of its units, between its reports: what it does once is left out."""
-        kind, prefix = cell.algorithm.stages[stage], f"{stage}."
-        short_fit = SHORT_FIT | ({"steps": 500} if cell.device != "cpu" else {})  # of which a hundredth pays for the recording
-        less = {prefix + name: value for name, value in short_fit.items() if prefix + name in cell.config}
-        if len(less) != 1:
-            raise NotImplementedError(f"how long a fit of {stage} takes: it has no setting {' or '.join(SHORT_FIT)}")
-        sizes = (kind, *sizes_of(cell, prefix)[2:])
+        kind, config = cell.algorithm.stages[stage], short_configs(cell)[stage]
+        sizes = (kind, *sizes_of(cell, stage)[2:])
         if sizes not in self.fits:
-            config = cell.algorithm.build_configs(cell.config | less)[stage]
-            short, reports = cell.task.offline_problem(problem.dataset.head(SHORT_ROWS)), list[float]()
-            state, record = kind.fit(
-                short, config, 0, device=cell.device, report=lambda row: reports.append(clock(cell.device))
+            short = cell.task.offline_problem(problem.dataset.head(SHORT_ROWS))
+            units = kind.fit_units(config, describe_dataset(short.dataset))
+            if units is None:
+                raise NotImplementedError(f"how long a fit of {stage} takes: {kind.__name__}.fit_units does not say")
+            times = [clock(cell.device)]
+            state, _ = kind.fit(short, config, 0, device=cell.device, report=lambda row: times.append(clock(cell.device)))
+            times.append(clock(cell.device))
+            reported = times[1:-1]
+            whole = (
+                (reported[-1] - reported[0]) * len(reported) / (len(reported) - 1)
+                if len(reported) > 1
+                else times[-1] - times[0]
             )
-            rows = record["rows"] if prefix + "max_epochs" in less else 1
-            self.fits[sizes] = state, (reports[-1] - reports[0]) / (len(reports) - 1) / rows
+            self.fits[sizes] = state, whole / units
         return self.fits[sizes]
 
     def _environment_step(self, task: Task) -> float:
@@ -236,24 +244,20 @@ class Calibration:
         return self.environment_steps[key]
 
 
-def sizes_of(cell: Cell, prefix: str = "") -> tuple[Any, ...]:
-    """What decides how long the parts of a cell take: neither real numbers (coefficients) nor what times are multiplied by."""
-    multiplied = {"rollout_states", *ROLLOUTS, *(f"{stage}.{name}" for stage in cell.algorithm.stages for name in SHORT_FIT)}
-    counts = {
-        name: value
-        for name, value in cell.config.items()
-        if name.startswith(prefix) and name not in multiplied and not isinstance(value, float)
-    }
+def short_configs(cell: Cell) -> dict[str, Any]:
+    """The Config objects of the work that is timed, by part."""
+    configs, algorithm = cell.algorithm.build_configs(cell.config), cell.algorithm
+    configs["experience"], _ = algorithm.experience.short_refresh(configs["experience"], cell.device)
+    return configs | {name: kind.short_fit(configs[name]) for name, kind in algorithm.stages.items()}
+
+
+def sizes_of(cell: Cell, stage: str = "") -> tuple[Any, ...]:
+    """What decides how long the parts of a cell take, or one stage: neither real numbers nor what times are multiplied by."""
+    configs = {name: vars(config) for name, config in short_configs(cell).items() if stage in ("", name)}
+    counts = [(name, key, value) for name, of in configs.items() for key, value in of.items() if not isinstance(value, float)]
     task, algorithm = cell.task, cell.algorithm
     sizes = (task.problem.observation_size, task.problem.action_size, cell.episodes, cell.device)
     return (algorithm.learner, algorithm.experience, repr(counts), *sizes)
-
-
-def units_of_fit(cell: Cell, stage: str) -> int:
-    """Steps, or epochs times rows."""
-    if f"{stage}.steps" in cell.config:
-        return cell.config[f"{stage}.steps"]
-    return min(EPOCHS, cell.config[f"{stage}.max_epochs"] or EPOCHS) * cell.data["dynamics_rows"]
 
 
 def seconds_each(work: Callable[[], object], device: str, at_least: int = 3, enough: float = 0.2) -> float:
@@ -298,7 +302,7 @@ def sentences(found: Estimate, calibration: Calibration, name: str = "") -> list
     text.append(
         f"Computed from {len(calibration.units)} measurements in {calibration.seconds:.0f} s, one for each algorithm and size: "
         f"steps (compiled ones at {COMPILED} of the eager time), refreshes, evaluations and fits, multiplied by their numbers; "
-        f"as if no rollout or episode ended early, and with {EPOCHS} epochs for a dynamics model."
+        f"as if {', '.join(['no episode ended early', *found.assumptions])}."
     )
     return text
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from joblib.externals.loky import ProcessPoolExecutor
-from torch.utils._pytree import tree_map
 
 from ...algorithms.learning.learner import Learner
 from ...common.streams import derived_seed
+from ...common.trees import tree_map
 from ...tasks.environments import make_environment
 from ...tasks.task import Task
-from .cell import Cell, built, fit_stage
+from .cell import Cell, build
+from .fits import fit_stage
 from .interrupts import ignore_interrupts, interrupts_held
 from .machine import prepare_process, usable_cores
 
@@ -139,6 +140,6 @@ def evaluate(cell: Cell, state: dict[str, Any], resets: Sequence[int]) -> np.nda
     learners = _at_hand["learners"]
     if cell.seeds not in learners:
         fits = {name: [fit_stage(cell, name, seed)["state"] for seed in cell.seeds] for name in cell.algorithm.stages}
-        learners[cell.seeds] = built(cell, fits)[0]
+        learners[cell.seeds] = build(cell, fits)[0]
     learners[cell.seeds].load_states([as_tensors(state)])
     return _at_hand["evaluator"].returns(acting(learners[cell.seeds]), [resets])

@@ -1,4 +1,4 @@
-"""Run records on disk.
+"""Run records on disk: what was run, how far it is and what came of it, as JSON. Reading them needs no torch.
 
     <results>/<task>/<algorithm>/<identity>/cell.json                 what is run: task, data, configuration
     <results>/<task>/<algorithm>/<identity>/seed-<n>/record.json      how far it is, its evaluations, where it ran
@@ -23,12 +23,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...common.errors import UserError
 from ...common.files import replace_file
 
 STATES = ("missing", "running", "failed", "diverged", "done")
+
+
+def state_at(state: str, steps: int, wanted: int) -> str:
+    """The state of a run when `wanted` steps are asked for: done once it was evaluated there or later; diverged for good."""
+    if state == "diverged":
+        return state
+    if steps >= wanted:
+        return "done"
+    return "running" if state == "done" else state
 
 
 def identity_hash(identity: dict[str, Any]) -> str:
@@ -50,24 +57,6 @@ def read_json(path: Path, advice: str) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); {advice}") from None
-
-
-def save_tensors(path: Path, value: dict[str, Any]) -> None:
-    """What `load_tensors` reads, whole or not at all; WriteError if it cannot be written."""
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:  # torch would not say why a file that it opens itself cannot be written
-            torch.save(value, file)
-
-    replace_file(path, write)
-
-
-def load_tensors(path: Path, advice: str, device: str = "cpu") -> dict[str, Any]:
-    """What `save_tensors` wrote; UserError, with what to do, if it cannot be read."""
-    try:
-        return torch.load(path, weights_only=True, map_location=device)
-    except Exception as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}); {advice}") from None
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:
@@ -146,16 +135,6 @@ class Store:
         write_json(folder / "record.json", record)
         rows = [{**row, "returns": " ".join(f"{value:.6g}" for value in row["returns"])} for row in record["evaluations"]]
         write_text(folder / "evaluations.csv", csv_text(rows))
-
-    def save_checkpoint(self, folder: Path, checkpoint: dict[str, Any]) -> None:
-        save_tensors(folder / "checkpoint.pt", checkpoint)
-
-    def load_checkpoint(self, folder: Path) -> dict[str, Any] | None:
-        path = folder / "checkpoint.pt"
-        return load_tensors(path, "delete it to run this seed again") if path.exists() else None
-
-    def stage_path(self, stage: str, identity: str, seed: int) -> Path:
-        return self.root / "stages" / stage / identity / f"seed-{seed}.pt"
 
     def runs(self) -> Iterator[Run]:
         """Every recorded run, by task, algorithm, identity and seed."""

@@ -1,45 +1,74 @@
-"""One cell in training: a task, a batch, an algorithm and one seed or a group of them, with evaluations and checkpoints."""
+"""A group of seeds of one cell in training, from their checkpoints to the cell's number of steps."""
 
 from __future__ import annotations
 
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from typing import Any, NamedTuple
 
 import filelock
+import numpy as np
 from torch import Tensor
 
 from ...algorithms.learning.fast.compiling import Compile
-from ...algorithms.learning.fast.stepping import CannotCompile, Steps
+from ...algorithms.learning.fast.stepping import CannotCompile, training_steps
 from ...common.errors import WriteError
-from .cell import Cell, built, fit_stage, leave_if_orphaned
+from .cell import Cell, build
+from .checkpoints import load_checkpoint, save_checkpoint
 from .evaluation import EvaluationBeside, EvaluationHere, Returns, evaluation_processes, reset_seeds
+from .fits import fit_stage, leave_if_orphaned
 from .machine import describe_machine, matmul_precision, prepare_process
 from .records import Store
 
 LOCK_SECONDS = 10  # a worker whose parent was killed lets go within a step
 
+Checkpoint = dict[str, Any]
+
 
 def run_cell(cell: Cell) -> None:
-    """Trains the cell's seeds to `cell.steps`, going on from their checkpoints; what came of it is in their records.
+    """Trains the cell's seeds to `cell.steps`, resuming from their checkpoints; what came of it is in their records.
 
-    An exception in training is a failure: recorded with its traceback, to be tried again by the next run. WriteError is raised
-    besides, since no other cell could keep what it learns.
+    Seeds whose checkpoints stand at different steps are trained one group after another. Seeds that another process holds are
+    left to it, since its numbers are the same. An exception in training is a failure: recorded with its traceback, to be tried
+    again by the next run. WriteError is raised besides, since no other cell could keep what it learns.
     """
-    store = Store(cell.results)
-    try:
-        with ExitStack() as locks:
+    with ExitStack() as locks:
+        try:
             for seed in cell.seeds:
                 folder = cell.seed_folder(seed)
                 folder.mkdir(parents=True, exist_ok=True)
                 locks.enter_context(filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS))
-            Trial(cell).run()
-    except filelock.Timeout:
-        return  # another process is at it, and its numbers would be the same
+        except filelock.Timeout:
+            return
+        for group in by_step(cell):
+            train(group)
+
+
+def by_step(cell: Cell) -> list[Cell]:
+    """The cell split into groups of seeds that stand at one step; a record may be a moment behind its checkpoint.
+
+    A checkpoint that cannot be read is left to the group's own training, which fails and says why.
+    """
+    groups: dict[Any, list[int]] = {}
+    for seed in cell.seeds:
+        try:
+            checkpoint = load_checkpoint(cell.seed_folder(seed)) if len(cell.seeds) > 1 else None
+            step = checkpoint["step"] if checkpoint else 0
+        except Exception:
+            step = f"seed {seed}"
+        groups.setdefault(step, []).append(seed)
+    return [cell.with_seeds(*seeds) for seeds in groups.values()]
+
+
+def train(cell: Cell) -> None:
+    """One group's training, whose failure is recorded with its traceback. Raises WriteError only."""
+    try:
+        Trial(cell).run()
     except Exception as error:
+        store = Store(cell.results)
         for seed in cell.seeds:
             record = store.read_record(cell.seed_folder(seed)) or empty_record(seed)
             if record["state"] == "running":  # others of its group may have ended before
@@ -50,6 +79,7 @@ def run_cell(cell: Cell) -> None:
 
 
 def empty_record(seed: int) -> dict[str, Any]:
+    """The record of a run that has not begun."""
     return {"seed": seed, "state": "running", "steps": 0, "evaluations": [], "segments": [], "stages": {}}
 
 
@@ -64,72 +94,136 @@ class Pending(NamedTuple):
     states: list[tuple[dict[str, Any], dict[str, Any]]]  # learner's and experience's
     returns: Returns
 
+    def row(self, index: int, returns: np.ndarray) -> dict[str, Any]:
+        """What the record of seed number `index` keeps of it; `returns` (n,) are its episodes'."""
+        return {
+            "step": self.step,
+            "return_mean": float(returns.mean()),
+            "return_std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
+            "returns": [float(value) for value in returns],
+            **{name: values[index] for name, values in self.means.items()},
+            **{name: float(values[index]) for name, values in self.vitals.items()},
+        }
 
-class Trial:
-    """A group of seeds in training. All of a group stand at the same step."""
 
-    def __init__(self, cell: Cell):
-        prepare_process(cell.device)
+class Records:
+    """The records of a group's seeds, in order, as they are written while it trains."""
+
+    def __init__(self, cell: Cell, checkpoints: Sequence[Checkpoint | None]):
         self.cell, self.store = cell, Store(cell.results)
-        self.store.write_cell(cell.folder, cell.describe())
-        checkpoints = [self.store.load_checkpoint(cell.seed_folder(seed)) for seed in cell.seeds]
-        steps = {checkpoint["step"] if checkpoint else 0 for checkpoint in checkpoints}
-        if len(steps) > 1:
-            raise ValueError(f"seeds of one group stand at different steps {sorted(steps)}")
-        self.step = steps.pop()
-        self.records = [
+        self.each = [
             {**empty_record(seed), **(checkpoint["record"] if checkpoint else {})}
             for seed, checkpoint in zip(cell.seeds, checkpoints, strict=True)
         ]
-        self.learner, self.experience = built(cell, self._fits())
-        if self.step:
-            self.learner.load_states([checkpoint["learner"] for checkpoint in checkpoints if checkpoint])
-            self.experience.load_states([c["experience"] for c in checkpoints if c], self.learner)
-        self.steps = Steps(self.learner, self.experience, cell.compilation.compiled)
+        self.seconds_before = [record.get("seconds", 0.0) for record in self.each]
+
+    @property
+    def running(self) -> bool:
+        return any(record["state"] == "running" for record in self.each)
+
+    def write(self, index: int) -> None:
+        self.store.write_record(self.cell.seed_folder(self.cell.seeds[index]), self.each[index])
+
+    def stood_on(self, stage: str, fits: Sequence[Mapping[str, Any]]) -> None:
+        """Notes which fit of a stage each seed stands on, and what was recorded of it."""
+        for record, fit in zip(self.each, fits, strict=True):
+            record["stages"] = {**record["stages"], stage: self.cell.stage_identity(stage)}
+            record["stage_records"] = {**record.get("stage_records", {}), stage: fit["record"]}
+
+    def begin_segment(self, facts: Mapping[str, Any]) -> None:
+        """A stretch of training on one machine begins."""
+        for index, record in enumerate(self.each):
+            record["segments"] = [*record["segments"], dict(facts)]
+            record |= {"state": "running", "traceback": None}
+            self.write(index)
+
+    def note(self, facts: Mapping[str, Any]) -> None:
+        """Facts of the present segment that turned out otherwise."""
+        for index, record in enumerate(self.each):
+            if record["segments"][-1] | facts != record["segments"][-1]:
+                record["segments"][-1] |= facts
+                self.write(index)
+
+    def settle(self, done: Pending) -> None:
+        """Writes an evaluation that is whole: checkpoint, then record, of every seed that is still running."""
+        returns = done.returns()
+        for index, record in enumerate(self.each):
+            if record["state"] != "running":
+                continue
+            record["steps"] = done.step
+            record["seconds"] = round(self.seconds_before[index] + done.seconds, 1)
+            if done.first_bad[index] >= 0:
+                record |= {"state": "diverged", "diverged_at": done.first_bad[index]}
+            else:
+                record["evaluations"] = [*record["evaluations"], done.row(index, returns[index])]
+                if done.step >= self.cell.steps:
+                    record["state"] = "done"
+            learner, experience = done.states[index]
+            checkpoint = {"step": done.step, "learner": learner, "experience": experience, "record": record}
+            save_checkpoint(self.cell.seed_folder(self.cell.seeds[index]), checkpoint)
+            self.write(index)
+
+    def finish(self, step: int) -> None:
+        """A checkpoint that stood at the wanted step already makes its run done."""
+        for index, record in enumerate(self.each):
+            if record["state"] == "running" and step >= self.cell.steps:
+                record["state"] = "done"
+                self.write(index)
+
+
+class Trial:
+    """The training itself: steps, refreshes and evaluations of a group of seeds, all at the same step."""
+
+    def __init__(self, cell: Cell):
+        prepare_process(cell.device)
+        self.cell = cell
+        Store(cell.results).write_cell(cell.folder, cell.describe())
+        checkpoints = [load_checkpoint(cell.seed_folder(seed)) for seed in cell.seeds]
+        self.records = Records(cell, checkpoints)
+        self.step = self._build(checkpoints)
+        self.steps = training_steps(self.learner, self.experience, cell.compilation.compiled, cell.capture)
         processes = evaluation_processes(cell, len(cell.seeds))
         self.evaluation = EvaluationBeside(cell, processes) if processes else EvaluationHere(cell)
         self.pending: Pending | None = None
         self.started = time.monotonic()
-        self.seconds_before = [record.get("seconds", 0.0) for record in self.records]
 
-    def _fits(self) -> dict[str, list[Any]]:
-        """Of each stage the states of the seeds; their records say where they are from."""
-        states: dict[str, list[Any]] = {}
-        for name in self.cell.algorithm.stages:
-            saved = [fit_stage(self.cell, name, seed) for seed in self.cell.seeds]
-            states[name] = [each["state"] for each in saved]
-            for record, each in zip(self.records, saved, strict=True):
-                record["stages"] = {**record["stages"], name: self.cell.stage_identity(name)}
-                record["stage_records"] = {**record.get("stage_records", {}), name: each["record"]}
-        return states
+    def _build(self, checkpoints: Sequence[Checkpoint | None]) -> int:
+        """Builds learner and experience on their fits and brings them to the checkpoints; gives the step reached."""
+        cell, fits = self.cell, {}
+        for stage in cell.algorithm.stages:
+            found = [fit_stage(cell, stage, seed) for seed in cell.seeds]
+            self.records.stood_on(stage, found)
+            fits[stage] = [each["state"] for each in found]
+        self.learner, self.experience = build(cell, fits)
+        there = [checkpoint for checkpoint in checkpoints if checkpoint]
+        if there:
+            self.learner.load_states([checkpoint["learner"] for checkpoint in there])
+            self.experience.load_states([checkpoint["experience"] for checkpoint in there], self.learner)
+        return there[0]["step"] if there else 0
 
     def run(self) -> None:
-        cell = self.cell
-        every = cell.evaluate_every or cell.task.evaluation.evaluate_every
-        self._begin_segment()
-        parent = os.getppid()
+        """Trains to the cell's number of steps, or until every seed has diverged."""
+        cell, parent = self.cell, os.getppid()
+        self.records.begin_segment(self._segment())
         with closing(self.evaluation):
             try:
-                while self.step < cell.steps and any(record["state"] == "running" for record in self.records):
+                while self.step < cell.steps and self.records.running:
                     leave_if_orphaned(parent)
                     self.experience.refresh(self.step, self.learner)
                     self._take_step()
                     self.step += 1
-                    if self.step % every == 0 or self.step == cell.steps:
+                    if self.step % cell.evaluate_every == 0 or self.step == cell.steps:
                         self._evaluate()
             except Exception:
                 self._settle()  # what was whole before it failed
                 raise
             self._settle()
         self.steps.forget_graphs()
-        for record in self.records:  # of a checkpoint that stood there already
-            if record["state"] == "running" and self.step >= cell.steps:
-                record["state"] = "done"
-                self.store.write_record(cell.seed_folder(record["seed"]), record)
+        self.records.finish(self.step)
 
-    def _begin_segment(self) -> None:
+    def _segment(self) -> dict[str, Any]:
         cell = self.cell
-        segment = {
+        return {
             **describe_machine(),
             "from_step": self.step,
             "device": cell.device,
@@ -140,10 +234,6 @@ class Trial:
             "matmul": matmul_precision(cell.device),
             "evaluation_processes": self.evaluation.processes,
         }
-        for record in self.records:
-            record["segments"] = [*record["segments"], dict(segment)]
-            record |= {"state": "running", "traceback": None}
-            self.store.write_record(cell.seed_folder(record["seed"]), record)
 
     def _take_step(self) -> None:
         """One step; of a learner that turns out not to compile an eager one, unless it was to be compiled in any case."""
@@ -153,22 +243,15 @@ class Trial:
             if self.cell.compilation.wanted is not Compile.auto:
                 raise
             self.steps.not_compiled()
-            self._note({"compiled": False, "compile": f"auto: {error}"})
+            self.records.note({"compiled": False, "compile": f"auto: {error}"})
             self.steps.take(self.step)
 
-    def _note(self, facts: Mapping[str, Any]) -> None:
-        """Facts of this segment that turned out otherwise."""
-        for record in self.records:
-            if record["segments"][-1] | facts != record["segments"][-1]:
-                record["segments"][-1] |= facts
-                self.store.write_record(self.cell.seed_folder(record["seed"]), record)
-
     def _evaluate(self) -> None:
-        """Begins an evaluation. Where it is made beside training, it is written at the end of the next interval."""
+        """Begins an evaluation. Where it is asynchronous, it is written at the end of the next interval."""
         self._settle()
-        if not any(record["state"] == "running" for record in self.records):
+        if not self.records.running:
             return
-        self._note({"captured": self.steps.captured})
+        self.records.note({"captured": self.steps.captured})
         cell = self.cell
         starts = [reset_seeds(seed, self.step, cell.episodes) for seed in cell.seeds]
         means, first_bad = self.steps.collect()
@@ -180,31 +263,7 @@ class Trial:
             self._settle()
 
     def _settle(self) -> None:
-        """Writes the evaluation that was begun: checkpoint and then record of every seed that is still running."""
-        if self.pending is None:
-            return
-        done, self.pending = self.pending, None
-        returns = done.returns()
-        for index, record in enumerate(self.records):
-            if record["state"] != "running":
-                continue
-            record["steps"] = done.step
-            record["seconds"] = round(self.seconds_before[index] + done.seconds, 1)
-            if done.first_bad[index] >= 0:
-                record |= {"state": "diverged", "diverged_at": done.first_bad[index]}
-            else:
-                row = {
-                    "step": done.step,
-                    "return_mean": float(returns[index].mean()),
-                    "return_std": float(returns[index].std(ddof=1)) if returns.shape[1] > 1 else None,
-                    "returns": [float(value) for value in returns[index]],
-                    **{name: values[index] for name, values in done.means.items()},
-                    **{name: float(values[index]) for name, values in done.vitals.items()},
-                }
-                record["evaluations"] = [*record["evaluations"], row]
-                if done.step >= self.cell.steps:
-                    record["state"] = "done"
-            folder, (learner, experience) = self.cell.seed_folder(record["seed"]), done.states[index]
-            checkpoint = {"step": done.step, "learner": learner, "experience": experience, "record": record}
-            self.store.save_checkpoint(folder, checkpoint)
-            self.store.write_record(folder, record)
+        """Writes the evaluation that was begun, if one was."""
+        if self.pending is not None:
+            done, self.pending = self.pending, None
+            self.records.settle(done)

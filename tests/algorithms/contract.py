@@ -6,8 +6,8 @@ An algorithm's test calls `check_contract(algorithm, problem)`, and `check_compi
 import io
 
 import torch
-from mopo_bench.algorithms.learning.fast.capture import CannotCapture, Captured
-from mopo_bench.algorithms.learning.fast.stepping import BLOCK, Steps
+from mopo_bench.algorithms.learning.fast.capture import CannotCapture, Captured, CapturedSteps
+from mopo_bench.algorithms.learning.steps import BLOCK, TrainingSteps
 from support import Group
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -123,7 +123,10 @@ def check_recorded(algorithm, problem, changes, steps=BLOCK + 10):
     """(f) A step that is recorded once and replayed, as a GPU does it, into a second block of random numbers."""
     recorded, plain = Group(algorithm, problem, SEEDS, **changes), Group(algorithm, problem, SEEDS, **changes)
     runs, replays = (
-        [Steps(recorded.learner, recorded.experience, capture=Recorded), Steps(plain.learner, plain.experience)],
+        [
+            CapturedSteps(recorded.learner, recorded.experience, capture=Recorded),
+            TrainingSteps(plain.learner, plain.experience),
+        ],
         Recorded.replays,
     )
     for step in range(steps):

@@ -6,9 +6,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from mopo_bench.algorithms.learning.fast.stepping import StepStreams, updater
-from mopo_bench.algorithms.learning.learner import FitKeeper
+from mopo_bench.algorithms.learning.fast.stepping import updater
 from mopo_bench.algorithms.learning.registry import Algorithm
+from mopo_bench.algorithms.learning.stage import FitKeeper
+from mopo_bench.algorithms.learning.steps import StepStreams
 from mopo_bench.tasks.data.dataset import OfflineDataset
 from mopo_bench.tasks.task import OfflineProblem
 from torch import nn

@@ -8,7 +8,7 @@ import pytest
 import torch
 from contract import check_compiles
 from mopo_bench.algorithms.learning.networks import Initialiser, VariationalAutoencoder
-from mopo_bench.algorithms.learning.registry import get_algorithm
+from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
 from mopo_bench.common.errors import UserError
 from support import Group, assert_weights, module
 from torch import nn
@@ -152,6 +152,16 @@ def test_warm_up_lasts_as_long_as_it_says(problem):
 def test_a_kernel_that_is_none_is_refused():
     with pytest.raises(UserError, match="kernel='linear' is none of laplacian, gaussian"):
         get_algorithm("bear").configure({"kernel": "linear"})
+
+
+def test_bear_2020_is_bear_with_five_samples(problem):
+    """And with BEAR's settings by task."""
+    bear, variant = get_algorithm("bear"), get_algorithm("bear-2020")
+    assert (variant.learner, variant.experience) == (bear.learner, bear.experience)
+    assert variant.changed(variant.configure()) == {"matched_samples": 5}
+    for task in ("halfcheetah-medium", "point-angle"):
+        assert task_settings(variant, task) == task_settings(bear, task) != {}
+    assert {name: shape[0] for name, shape in Group(variant, problem, (0,)).learner.noise().items()}["now"] == 5
 
 
 # the dual variable

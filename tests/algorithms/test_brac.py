@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 from contract import check_compiles, check_contract
-from mopo_bench.algorithms.bc import BC, BehaviourClone
-from mopo_bench.algorithms.brac import D4RLLoader
-from mopo_bench.algorithms.learning.learner import Experience
+from mopo_bench.algorithms.bc import BC
+from mopo_bench.algorithms.brac import BehaviourPolicy, D4RLLoader
+from mopo_bench.algorithms.learning.experience import Experience
 from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.common.errors import UserError
 from mopo_bench.common.streams import derived_seed
@@ -338,13 +338,13 @@ def test_d4rl_loader_is_off_by_default_and_leaves_the_batch_alone(dtype):
 
 
 def clone_config(**changes):
-    return BehaviourClone.Config(**{"batch_size": 40, "hidden": (16, 16), "steps": 205, **changes})
+    return BehaviourPolicy.Config(**{"batch_size": 40, "hidden": (16, 16), "steps": 205, **changes})
 
 
 def test_fit_is_bc_on_streams_of_its_own(problem):
     """Bit for bit the BC of a seed derived from the run's; 205 steps reported at every second and the last."""
     rows = []
-    state, record = BehaviourClone.fit(problem, clone_config(), 3, dtype=torch.float64, report=rows.append)
+    state, record = BehaviourPolicy.fit(problem, clone_config(), 3, dtype=torch.float64, report=rows.append)
     group = Group(get_algorithm("bc"), problem, [derived_seed(3, "behaviour")])
     metrics = [group.advance(1) for _ in range(205)]
     assert all(map(torch.equal, state["weights"], (weight[0] for weight in group.learner.actor.weights)))
@@ -361,14 +361,14 @@ def test_fit_is_bc_on_streams_of_its_own(problem):
 
 def test_a_fit_that_diverges_is_an_error(problem):
     with pytest.raises(FloatingPointError, match="the behaviour policy diverged"):
-        BehaviourClone.fit(problem, clone_config(learning_rate=1e300, steps=20), 0, dtype=torch.float64)
+        BehaviourPolicy.fit(problem, clone_config(learning_rate=1e300, steps=20), 0, dtype=torch.float64)
 
 
 def test_the_stage_is_the_policy_that_was_fitted(problem, generator):
     """Its own settings decide about the range of its log standard deviation."""
     config = clone_config(steps=40, log_std_range=(-2.0, -1.0))
-    states = [fitted(BehaviourClone, problem, config, seed) for seed in SEEDS]
-    stage, rows = BehaviourClone(problem, config, states), torch.randn(2, 10, 3, generator=generator, dtype=torch.float64)
+    states = [fitted(BehaviourPolicy, problem, config, seed) for seed in SEEDS]
+    stage, rows = BehaviourPolicy(problem, config, states), torch.randn(2, 10, 3, generator=generator, dtype=torch.float64)
     mean, log_std = stage.actor.gaussian(rows)
     for index, state in enumerate(states):
         expected, raw = module(state["weights"])(rows[index]).chunk(2, -1)
@@ -377,7 +377,7 @@ def test_the_stage_is_the_policy_that_was_fitted(problem, generator):
 
 
 def test_settings_of_the_fit_are_bc_s_and_a_number_of_steps():
-    bc, clone = (dataclasses.asdict(each.Config()) for each in (BC, BehaviourClone))
+    bc, clone = (dataclasses.asdict(each.Config()) for each in (BC, BehaviourPolicy))
     assert clone == {**bc, "steps": 1_000_000}
 
 
@@ -449,4 +449,4 @@ def test_compiles_into_one_graph_per_phase(changes, problem):
 
 
 def test_a_stopped_fit_goes_on(problem):
-    check_goes_on(BehaviourClone, problem, clone_config(steps=120), at=40)
+    check_goes_on(BehaviourPolicy, problem, clone_config(steps=120), at=40)

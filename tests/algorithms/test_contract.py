@@ -8,7 +8,7 @@ from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.sac import SAC
 from support import Group
 
-NAMES = ("bc", "sac", "mbpo", "mopo", "bear", "brac-p", "brac-v")
+NAMES = ("bc", "sac", "mbpo", "mopo", "bear", "bear-2020", "brac-p", "brac-v")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -34,4 +34,4 @@ def test_a_changed_number_is_noticed_and_not_written(tmp_path, monkeypatch):
 
 def test_the_message_names_the_class():
     assert "the numbers changed: raise SAC.version or revert" in message("sac", golden.stored("sac"))
-    assert "raise SAC.version or Penalised.version or Dynamics.version" in message("mopo", golden.stored("mopo"))
+    assert "raise SAC.version or PenalisedRollouts.version or Dynamics.version" in message("mopo", golden.stored("mopo"))

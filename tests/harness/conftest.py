@@ -12,7 +12,7 @@ import pytest
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.harness.api import plan_run
 from mopo_bench.harness.cli.main import main
-from mopo_bench.harness.runs.runner import load_runs
+from mopo_bench.harness.runs.ledger import load_runs
 
 SMALL = {
     "batch_size": 32,
@@ -36,7 +36,7 @@ def plan():
     """A plan of point-angle with small settings; options replace its own."""
 
     def make(*algorithms, results, seeds=(0,), settings=(), **options):
-        usual = {"tasks": ["point-angle"], "steps": 100, "evaluate_every": 25, "evaluation_episodes": 3}
+        usual = {"tasks": ["point-angle"], "steps": 100, "evaluate_every": 25, "episodes": 3}
         chosen = small_settings(algorithms) | dict(settings)
         return plan_run(algorithms=algorithms, seeds=list(seeds), results=results, settings=chosen, **{**usual, **options})
 

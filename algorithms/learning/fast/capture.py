@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
+
+from ....common.trees import tree_leaves
+from ..experience import Experience
+from ..learner import Learner
+from ..steps import TrainingSteps, Update
 
 
 class CannotCapture(Exception):
@@ -84,22 +91,76 @@ def can_capture(device: torch.device) -> bool:
     return device.type == "cuda" and not Captured.broken
 
 
-def repeatable(work: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    """`work` itself; on a GPU a graph of it, as long as that works."""
-    if not can_capture(device):
-        return work
-    captured: Captured | None = Captured(work, device)
+Capture = Callable[[Callable[[], object], torch.device], Callable[[], object]]
 
-    def repeat() -> None:
-        nonlocal captured
-        if captured is None:
-            work()
-            return
+
+class CapturedSteps(TrainingSteps):
+    """Training steps of which each is one piece of work, from drawing the batch to the sums, recorded once for each phase.
+
+    capture: makes the recording, by default a CUDA graph. Where a step cannot be repeated so it is taken as it is, and
+    `captured` says why.
+    """
+
+    def __init__(
+        self, learner: Learner, experience: Experience, update: Update | None = None, capture: Capture = Captured
+    ) -> None:
+        super().__init__(learner, experience, update)
+        self.capture = capture
+        self.captured = True
+        self._pieces: dict[Hashable, Callable[[], object]] = {}
+        self._places: dict[str, Any] = {}
+
+    def forget_graphs(self) -> None:
+        """They hold their memory, and this object, until they are recorded anew."""
+        self._pieces, self._places = {}, {}
+
+    def _take(self, step: int, phase: Hashable) -> None:
+        """By a recorded piece of work, which is good for as long as every tensor keeps its place and every number its value."""
+        if self.captured is not True:
+            return super()._take(step, phase)
+        if (places := self._where()) != self._places:
+            self.forget_graphs()
+            self._places = places
+        first = phase not in self._pieces
+        if first:
+            self._pieces[phase] = self.capture(partial(self._work_captured, phase), self.learner.device)
         try:
-            captured()
+            self._pieces[phase]()
         except CannotCapture as error:
-            captured = None
+            self._give_up(str(error))
             if not error.done:
-                work()
+                self._work_captured(phase)
+        except BaseException:
+            del self._pieces[phase]
+            raise
+        if first and (moved := sorted(k for k, v in self._where().items() if places.get(k) != v)):
+            self._give_up(f"its step gives a new {', '.join(moved)}")
 
-    return repeat
+    def _give_up(self, why: str) -> None:
+        self.captured = f"{type(self.learner).__name__} cannot be captured: {why}"
+        self.forget_graphs()
+
+    def _work_captured(self, phase: Hashable) -> None:
+        self._work(phase, *self.streams.at_prepared(self._now))
+
+    def _where(self) -> dict[str, Any]:
+        """The places of the tensors, and the numbers, that a recorded step has for good.
+
+        A tensor on another device has its contents as its place: a recording reads it once.
+        """
+        learner, found = self.learner, dict[str, Any]()
+        for owner, each in (("learner", learner), ("experience", self.experience)):
+            for name, value in vars(each).items():
+                if isinstance(value, Tensor):
+                    found[f"{owner}.{name}"] = value.data_ptr() if value.device == self._now.device else value.tolist()
+                elif isinstance(value, (bool, int, float)):
+                    found[f"{owner}.{name}"] = value
+                elif owner == "learner" and isinstance(value, (list, dict)):
+                    found[f"{owner}.{name}"] = [leaf.data_ptr() for leaf in tree_leaves(value) if isinstance(leaf, Tensor)]
+        for name, network in learner.networks().items():
+            adam, own = network.optimiser, list(network.weights)
+            if adam is not None:
+                own += [*adam.first, *adam.second, adam.count]
+                found[f"learner.{name}.optimiser"] = (adam.learning_rate, *adam.decays)
+            found[f"learner.{name}"] = [tensor.data_ptr() for tensor in own]
+        return found

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from contract import assert_seed_same, saved_and_loaded
-from mopo_bench.algorithms import mbpo
+from mopo_bench.algorithms.learning import rollouts
 from mopo_bench.algorithms.learning.dynamics import Prediction
 from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.algorithms.learning.replay import Layout, Ring
-from mopo_bench.algorithms.mbpo import ModelRollouts
+from mopo_bench.algorithms.learning.rollouts import ModelRollouts
 from support import ACTION_SIZE, OBSERVATION_SIZE, Group
 
 WIDTH = 2 * OBSERVATION_SIZE + ACTION_SIZE + 2
@@ -101,7 +101,7 @@ def rolled_out_slowly(experience, seed, scale, limit):
 @pytest.fixture
 def plain_streams(monkeypatch):
     """Streams by seed alone, so that the loop needs no names."""
-    monkeypatch.setattr(mbpo, "torch_stream", lambda seed, *name, device: torch.Generator().manual_seed(seed))
+    monkeypatch.setattr(rollouts, "torch_stream", lambda seed, *name, device: torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("limit", [0.2, 0.9, 1e9])
@@ -148,7 +148,7 @@ def test_refreshes_when_due(problem):
 
 def test_a_seed_alone_and_in_a_group_across_chunks(problem, monkeypatch):
     """What a seed draws for its second chunk must not depend on how long others lived in the first."""
-    monkeypatch.setitem(mbpo.CHUNK, "cpu", 2)
+    monkeypatch.setitem(rollouts.CHUNK, "cpu", 2)
     policies = {0: 50.0, 1: 0.0}  # seed 0 is pushed out at once, most of the time
     group = make_rollouts(problem, (0, 1), HandMade(0.4))
     group.refresh(0, Leaning(*policies.values()))

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from mopo_bench.harness.collection import actors
-from mopo_bench.harness.runs.runner import load_runs
+from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.tasks import registry
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, bundled_policies, roll_out
 from mopo_bench.tasks.data.hdf5 import read_hdf5, write_hdf5

@@ -14,9 +14,12 @@ import pytest
 import torch
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness import api
-from mopo_bench.harness.cli.main import app, main, parse_seeds
+from mopo_bench.harness.cli.app import app
+from mopo_bench.harness.cli.main import main
 from mopo_bench.harness.runs import runner
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.request import RunRequest
+from mopo_bench.harness.runs.runner import execute
 from typer.main import get_command
 
 RUN = ("run", "--tasks", "point-angle", "--algorithms")
@@ -91,13 +94,13 @@ REFUSED = [
     ((*SAC, "--compile", "maybe"), "auto"),
     ((*SAC, "--compile"), "--compile"),
     ((*SAC, "--no-compile"), "--no-compile"),
-    ((*SAC, "--rows", "0"), "0 rows"),
+    ((*SAC, "--rows", "0"), "--rows"),
     # data and devices
     ((*SAC, "--data", "web"), "regenerated"),
     (("run", "--tasks", "hopper-medium", "--algorithms", "sac", "--data", "d4rl"), "hopper_medium.hdf5"),
-    ((*SAC, "--data", "d4rl"), "--batch"),
+    ((*SAC, "--data", "d4rl"), "--dataset"),
     (("run", "--tasks", "hopper-mixed", "--algorithms", "sac", "--data", "d4rl-v2"), "hopper_medium_replay-v2.hdf5"),
-    (("run", "--tasks", "ant-angle", "--algorithms", "sac", "--data", "d4rl"), "--batch"),
+    (("run", "--tasks", "ant-angle", "--algorithms", "sac", "--data", "d4rl"), "--dataset"),
     ((*SAC, "--data-seed", "-1"), "--data-seed"),
     ((*SAC, "--window", "last"), "last_1m"),
     ((*SAC, "--device", "tpu"), "cuda"),
@@ -107,7 +110,11 @@ REFUSED = [
     (setting("moppo.tau=0.1"), "'mopo'"),
     (setting("sac.tau=0.1"), "mopo"),
     (setting("all.penalty_coeficient=5"), "'penalty_coefficient'"),
-    (setting("tau=0.1"), "algorithm.key=value"),
+    (setting("tua=0.1"), "'tau'"),
+    (setting("hopper-medium:mopo.tau=0.1"), "hopper-medium"),
+    (setting("hoper-medium:mopo.tau=0.1"), "'hopper-medium'"),
+    (("run", "--grid", "no-such-file.toml"), "no-such-file.toml"),
+    (("run", "--suite", "ci", "--grid", "mine.toml"), "--suite"),
     (setting("mopo.tau"), "algorithm.key=value"),
     (setting("mopo.=1"), "mopo"),
     (setting("mopo.tau="), "mopo.tau"),
@@ -288,13 +295,13 @@ def test_help_has_an_example(words, command):
     ],
 )
 def test_parse_seeds(text, seeds):
-    assert parse_seeds(text) == seeds
+    assert list(RunRequest(tasks="t", algorithms="a", seeds=text).seeds) == seeds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-3", "x", "1-x", "3-1", ",", "1.5"])
 def test_parse_seeds_refuses(text):
     with pytest.raises(UserError, match="--seeds"):
-        parse_seeds(text)
+        RunRequest(tasks="t", algorithms="a", seeds=text)
 
 
 def parsed(finished):

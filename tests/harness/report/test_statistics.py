@@ -1,5 +1,4 @@
 import math
-from itertools import count
 
 import numpy as np
 import pytest
@@ -8,28 +7,15 @@ from mopo_bench.harness.report.statistics import (
     METRICS,
     aggregate,
     difference_interval,
-    grouped,
-    labelled,
     mean,
     mean_interval,
     standard_deviation,
 )
-from mopo_bench.harness.runs.records import Run
 from scipy import stats
 
 
 def history(*returns):
     return [{"step": 10 * index, "returns": [value], "return_mean": value} for index, value in enumerate(returns, 1)]
-
-
-def a_run(algorithm="mopo", identity="a", seed=0, task="hopper-medium", state="done", versions=None, source="v0", **overrides):
-    data = {"label": f"{task}@{source}", "source": source, "rows": 100, "window": "all", "digest": "d" + source}
-    cell = {"overrides": overrides, "data": data, "versions": versions or {"learner": 1}}
-    return Run(task, algorithm, identity, seed, state, 10, history(1.0), cell)
-
-
-def labels(*runs):
-    return {(group.batch[2], group.identity): group.label for group in labelled(grouped(runs))}
 
 
 def test_standard_deviation_is_the_samples_not_the_populations():
@@ -84,45 +70,3 @@ def test_a_wrong_metric_names_the_right_ones():
         aggregate(history(1.0), "median")
     with pytest.raises(ValueError, match="without evaluations"):
         aggregate([])
-
-
-def test_seeds_of_one_identity_are_grouped_and_nothing_else():
-    fresh = count()
-    runs = [a_run(seed=next(fresh)), a_run(seed=next(fresh))]
-    others = [
-        a_run(seed=next(fresh), identity="b", penalty_coefficient=5),
-        a_run(seed=next(fresh), algorithm="mbpo"),
-        a_run(seed=next(fresh), task="walker2d-medium"),
-        a_run(seed=next(fresh), source="v2"),
-    ]
-    for key in ("rows", "digest", "window"):
-        other = a_run(seed=next(fresh))
-        other.cell["data"][key] = "another"
-        others.append(other)
-    groups = [sorted(run.seed for run in group.runs) for group in grouped([*runs, *others])]
-    assert sorted(groups) == [[0, 1], *([number] for number in range(2, next(fresh)))]
-
-
-def test_groups_stand_in_the_order_of_tasks_and_of_data():
-    runs = [
-        a_run(task=task, source=source) for task in ("ant-angle", "hopper-medium") for source in ("file", "regenerated", "v0")
-    ]
-    order = [(group.task, group.cell["data"]["source"]) for group in grouped(runs)]
-    assert order == [(task, source) for task in ("hopper-medium", "ant-angle") for source in ("v0", "regenerated", "file")]
-
-
-def test_only_overrides_that_tell_apart_are_named():
-    data = "hopper-medium@v0"
-    assert labels(a_run(epochs=15)) == {(data, "a"): "mopo"}
-    assert labels(a_run(), a_run(identity="b", penalty_coefficient=5)) == {
-        (data, "a"): "mopo",
-        (data, "b"): "mopo [penalty_coefficient=5]",
-    }
-    assert labels(a_run(x=1, y=1), a_run(identity="b", x=2, y=1)) == {(data, "a"): "mopo [x=1]", (data, "b"): "mopo [x=2]"}
-
-
-def test_the_newest_version_keeps_the_plain_name():
-    old, new = a_run(versions={"learner": 1, "dynamics": 3}), a_run(identity="b", versions={"learner": 2, "dynamics": 3})
-    assert list(labels(old, new).values()) == ["mopo [learner version 1]", "mopo"]
-    named = labels(a_run(identity="c"), a_run(identity="d"), a_run(identity="d", seed=1))
-    assert list(named.values()) == ["mopo [c]", "mopo"]

@@ -1,67 +1,19 @@
 import csv
 import io
 import json
-import re
-from html.parser import HTMLParser
 
 import numpy as np
-import pandas
 import pytest
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.report import tables
-from mopo_bench.harness.report.formats import Cell, Table
-from mopo_bench.harness.report.paper import paper_table, swapped_cells
-from mopo_bench.harness.report.tables import comparisons, scores, scores_table, table1, table2
-from mopo_bench.harness.runs.records import Store
+from mopo_bench.harness.report.comparisons import comparisons
+from mopo_bench.harness.report.statistics import METRICS
+from mopo_bench.harness.report.tables import scores, scores_table, table1, table2
 from mopo_bench.tasks.registry import get_task
-from rich.console import Console
 from scipy import stats
 
 HOPPER = "hopper-medium"
 BUDGET = 1_000_000
-
-
-class Records(Store):
-    """Synthetic run records, written and read as real ones are."""
-
-    def add(
-        self, returns, task=HOPPER, algorithm="mopo", identity="a", *, steps=BUDGET, states=None, stages=None, source="v0",
-        rows=1000, digest="0123456789abcdef", overrides=None, seeds=None, package="0.1.0",
-    ):  # fmt: skip
-        """A seed for each of `returns`: its last return, or its whole history."""
-        data = {
-            "label": f"{task}@{source}", "source": source, "rows": rows, "episodes": 9, "digest": digest, "window": "all",
-            "return_max": 3000.0, "return_mean": 1000.0, "from": "a policy & <more>",
-        }  # fmt: skip
-        folder = self.cell_folder(task, algorithm, identity)
-        cell = {"task": task, "algorithm": algorithm, "config": {}, "overrides": overrides or {}, "data": data}
-        self.write_cell(folder, {**cell, "versions": {"learner": 1}, "package": package})
-        for index, history in enumerate(returns):
-            history = np.atleast_1d(history).tolist()
-            record = {
-                "seed": seeds[index] if seeds else index,
-                "state": states[index] if states else "done",
-                "steps": steps,
-                "evaluations": [
-                    {"step": steps - (len(history) - 1 - place) * 1000, "returns": [value], "return_mean": value}
-                    for place, value in enumerate(history)
-                ],
-                "stages": stages or {},
-                "segments": [],
-            }
-            self.write_record(folder / f"seed-{record['seed']}", record)
-
-    def cell(self, task=HOPPER, algorithm="mopo", build=table1, metric="last"):
-        found = [
-            each for row in build(self.runs(), metric).rows for each in row if (each.task, each.algorithm) == (task, algorithm)
-        ]
-        assert len(found) == 1, [each.algorithm for each in found]
-        return found[0]
-
-
-@pytest.fixture
-def records(tmp_path):
-    return Records(tmp_path / "runs")
 
 
 def notes(table):
@@ -70,33 +22,6 @@ def notes(table):
 
 def leading(table):
     return [tuple(cell.text for cell in row if not cell.algorithm) for row in table.rows]
-
-
-# --- the paper --------------------------------------------------------------------------------------------------------
-
-
-def test_the_swapped_cells_are_those_that_the_authors_own_returns_contradict():
-    named = {
-        ("random", "BC"): (9.8, 1.6),
-        ("mixed", "SAC"): (3.5, 1.9),
-        ("mixed", "BEAR"): (25.3, 10.8),
-        ("mixed", "BRAC-v"): (0.8, 0.9),
-    }
-    expected = {}
-    for (quality, algorithm), (hopper, walker2d) in named.items():
-        expected |= {(f"hopper-{quality}", algorithm): hopper, (f"walker2d-{quality}", algorithm): walker2d}
-        printed = [paper_table("table1")[f"{domain}-{quality}", algorithm].mean for domain in ("hopper", "walker2d")]
-        assert printed == [walker2d, hopper]
-    assert swapped_cells() == expected
-
-
-def test_paper_numbers_read_as_printed():
-    assert paper_table("table1")["halfcheetah-random", "MOPO"] == (35.4, 2.5, 6)
-    assert paper_table("table1")["halfcheetah-random", "BC"] == (2.1, None, None)
-    assert paper_table("table2")["ant-angle", "Batch Max"] == (2311.9, None, None)
-    assert (len(paper_table("table1")), len(paper_table("table2"))) == (72, 16)
-    with pytest.raises(UserError, match="'table1'"):
-        paper_table("table11")
 
 
 def test_layout_is_the_papers_even_without_a_run():
@@ -141,7 +66,7 @@ def test_one_seed_has_no_spread(records):
     assert (cell.std, cell.low, cell.lines()[0]) == (None, None, "16.0")
 
 
-def test_table2_is_in_returns_and_shows_the_batch(records):
+def test_table2_is_in_returns_and_shows_the_datasets_episodes(records):
     records.add([4000.0, 4010.0], "halfcheetah-jump", source="regenerated")
     row = table2(records.runs()).rows[0]
     assert [cell.lines()[0] for cell in row[1:4]] == ["1000.0", "3000.0", "4005.0 ± 7.1"]
@@ -317,30 +242,6 @@ def test_no_runs_is_an_error_that_says_where_and_what_next(tmp_path):
             build([], folder="here/it")
 
 
-def test_shared_fits_are_read_from_the_records(records):
-    records.add([1.0, 2.0], algorithm="mopo", stages={"dynamics": "x"})
-    records.add([1.0, 2.0], algorithm="mbpo", stages={"dynamics": "x"})
-    records.add([1.0, 2.0], "walker2d-medium", "mopo", stages={"dynamics": "y"})
-    records.add([1.0, 2.0], "walker2d-medium", "mbpo", stages={"dynamics": "z"})
-    shared = [note for note in table1(records.runs()).notes if "shared" in note]
-    assert shared == ["One dynamics ensemble per seed is shared by mbpo and mopo on hopper-medium."]
-
-
-def test_fits_of_different_seeds_are_not_shared(records):
-    records.add([1.0], algorithm="mopo", stages={"dynamics": "x"}, seeds=[0])
-    records.add([1.0], algorithm="mbpo", stages={"dynamics": "x"}, seeds=[1])
-    assert not any("shared" in note for note in table1(records.runs()).notes)
-
-
-def test_notes_say_steps_seeds_and_versions(records):
-    records.add([1.0, 2.0], steps=5000)
-    records.add([1.0], algorithm="sac", steps=9000, package="0.2.0")
-    assert "Steps: 5000 to 9000. Seeds in a cell: 1 to 2. Made by mopo-bench 0.1.0, 0.2.0." in notes(table1(records.runs()))
-
-
-# --- scores and comparisons -------------------------------------------------------------------------------------------
-
-
 def test_scores_give_one_object_a_run(records):
     records.add([[1.0, 1000.0], 5.0, []], states=["done", "diverged", "failed"])
     records.add([3.0], "point-angle", steps=8000, source="regenerated")
@@ -354,155 +255,6 @@ def test_scores_give_one_object_a_run(records):
         (None, None, "failed"),
     ]
     assert (rows[3]["return"], rows[3]["score"], rows[3]["steps"]) == (3.0, None, 8000)
-
-
-def test_comparisons_against_scipy(records):
-    mopo, sac = [10.0, 12.0, 14.0], [1.0, 9.0, 2.0, 30.0]
-    records.add(mopo, "point-angle", source="regenerated")
-    records.add(sac, "point-angle", "sac", source="regenerated")
-    records.add([1.0], "point-angle", "bc", source="regenerated")
-    records.add(mopo, "halfcheetah-jump", "sac")  # nothing of MOPO's to compare with
-    rows = comparisons(records.runs()).rows
-    assert [[cell.text for cell in row if not cell.algorithm] for row in rows] == [
-        ["point-angle", "regenerated", "return", "mopo minus bc", "3 and 1", "one seed, no interval"],
-        ["point-angle", "regenerated", "return", "mopo minus sac", "3 and 4", "not clear"],
-        ["point-angle", "regenerated", "return", "mopo minus batch max", "3", "clear"],
-    ]
-    _, against_sac, against_batch = [row[5] for row in rows]
-    welch = stats.ttest_ind(mopo, sac, equal_var=False).confidence_interval()
-    student = stats.ttest_1samp(mopo, 3000.0).confidence_interval()
-    assert against_sac.mean == pytest.approx(12 - 10.5)
-    assert (against_sac.low, against_sac.high) == pytest.approx(tuple(welch))
-    assert (against_batch.low, against_batch.high) == pytest.approx(tuple(bound - 3000 for bound in student))
-    assert (against_sac.bold, against_batch.bold) == (False, True)
-
-
-# --- formats ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def awkward():
-    """Every special character of every format, a bold and a plain number, cells of unequal height."""
-    nasty = r"a_b & 50% #1 {x} ~ ^ \ | <i> *y* $z$ `c` [b=5]"
-    numbers = Cell(
-        task="t", algorithm=nasty, unit="score", data="d", steps="10", mean=-1.25, std=0.5, low=-2.0, high=-0.5, seeds=3,
-        bold=True, paper_mean=2.0, paper_std=1.0, mark="†", difference=-3.25, diverged=1,
-    )  # fmt: skip
-    empty = Cell(task="t", algorithm="sac", unit="score")
-    return Table(
-        nasty, "last", ["Task", nasty, "SAC"], [[Cell("t"), numbers, empty], [Cell(nasty), empty, empty]], [nasty, "±"], True
-    )
-
-
-LINES = ["-1.2 ± 0.5", "[-2.0, -0.5]", "(2.0 ± 1.0)†", "Δ -3.2", "1 diverged"]
-
-
-def test_csv_is_tidy_and_reads_back(awkward, records):
-    frame = pandas.read_csv(io.StringIO(awkward.to_csv()))
-    assert list(frame["algorithm"]) == [awkward.columns[1], "sac", "sac", "sac"]
-    first = frame.iloc[0]
-    assert (first["mean"], first["std"], first["low"], first["paper_mean"], first["difference"]) == (
-        -1.25,
-        0.5,
-        -2.0,
-        2.0,
-        -3.25,
-    )
-    assert (first["seeds"], first["metric"], first["data"], first["steps"]) == (3, "last", "d", 10)
-    assert frame["mean"].isna().tolist() == [False, True, True, True]
-    records.add([1000.0, 1100.0])
-    real = pandas.read_csv(io.StringIO(table1(records.runs()).to_csv()))
-    assert len(real) == 72 and not real.duplicated(["task", "data", "algorithm", "metric"]).any()
-    assert real.set_index(["task", "algorithm"])["mean"].dropna().to_dict() == {(HOPPER, "mopo"): records.cell().mean}
-
-
-def test_json_reads_back(awkward):
-    back = json.loads(awkward.to_json())
-    assert [[Cell(**cell) for cell in row] for row in back["rows"]] == awkward.rows
-    assert (back["columns"], back["notes"], back["metric"]) == (awkward.columns, awkward.notes, "last")
-
-
-class Reader(HTMLParser):
-    """Texts of the cells by tag, with open tags checked."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.open, self.texts, self.rows = [], [], 0
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.rows += tag == "tr"
-        if tag == "br":
-            self.texts[-1][1] += "\n"
-            return
-        assert tag in {"table", "caption", "thead", "tbody", "tfoot", "tr", "td", "th", "strong", "small"}, tag
-        self.open.append(tag)
-        if tag in ("td", "th", "caption"):
-            self.texts.append([tag, ""])
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if {"td", "th", "caption"} & set(self.open):
-            self.texts[-1][1] += data
-
-
-def test_html_reads_back(awkward):
-    reader = Reader(awkward.to_html())
-    assert not reader.open and reader.rows == 4
-    assert reader.texts[0] == ["caption", awkward.title]
-    assert [text for tag, text in reader.texts if tag == "th"] == awkward.columns
-    cells = [text for tag, text in reader.texts if tag == "td"]
-    assert cells == ["t", "\n".join(LINES), "–", awkward.title, "–", "–", f"{awkward.title}\n±"]
-    assert "<strong>-1.2 ± 0.5</strong>" in awkward.to_html()
-
-
-def test_markdown_reads_back(awkward):
-    text = awkward.to_markdown()
-    table = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table]
-    assert [len(row) for row in cells] == [3] * 4
-    plain = [[re.sub(r"\\([\\|*_`<>])", r"\1", cell.strip()) for cell in row] for row in cells]
-    assert plain[0] == awkward.columns
-    assert plain[2] == ["t", "**-1.2 ± 0.5**<br>" + "<br>".join(LINES[1:]), "–"]
-    assert not re.search(r"(?<!\\)<(?!br>)", text)
-    assert text.splitlines()[-1] == "- ±"
-
-
-def test_latex_is_sound(awkward, records):
-    records.add([1000.0, 1100.0])
-    for table in (awkward, table1(records.runs()), table2([]), comparisons(records.runs())):
-        text = table.to_latex()
-        assert text.isascii()
-        layout, inside = re.search(r"\\begin\{tabular\}\{([lc]+)\}\n(.*)\\end\{tabular\}", text, re.S).groups()
-        assert len(layout) == len(table.columns)
-        lines = [line for line in inside.splitlines() if not re.fullmatch(r"\\(toprule|midrule|bottomrule|addlinespace)", line)]
-        heights = [max(len(cell.lines(table.intervals)) for cell in row) for row in table.rows]
-        assert len(lines) == 1 + sum(heights)
-        for line in lines:
-            assert line.endswith(r" \\") and len(re.findall(r"(?<!\\)&", line)) == len(layout) - 1
-        assert not re.search(r"(?<!\\)[#%_]", text)
-        assert len(re.findall(r"(?<!\\)\{", text)) == len(re.findall(r"(?<!\\)\}", text))
-        assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
-    assert r"\textbf{$-$1.2 $\pm$ 0.5}" in awkward.to_latex()
-    assert (
-        r"a\_b \& 50\% \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} \textbar{} \textless{}i\textgreater{}"
-        in (awkward.to_latex())
-    )
-
-
-def test_the_terminal_takes_brackets_literally(awkward):
-    stream = io.StringIO()
-    Console(file=stream, width=200).print(awkward.to_rich())
-    for text in (*LINES, "SAC"):
-        assert text in stream.getvalue()
-    assert stream.getvalue().count(awkward.title) == 4  # title, column, row, note
-
-
-def test_minus_nought_is_nought():
-    assert Cell(task="t", algorithm="a", mean=-0.04, std=0.0, difference=-0.01).lines() == ["0.0 ± 0.0", "Δ +0.0"]
 
 
 def test_render_knows_every_table_and_format(records):
@@ -520,3 +272,23 @@ def test_render_knows_every_table_and_format(records):
         tables.render("tabel1", runs, "f")
     with pytest.raises(UserError, match="no runs in f"):
         tables.render("scores", [], "f", "json")
+    with pytest.raises(UserError, match="no runs of beta in f"):
+        tables.render("scores", runs, "f", reference="beta")
+    with pytest.raises(UserError, match="table1 stands beside the paper's numbers"):
+        tables.render("table1", runs, "f", reference="sac")
+    records.add([1.0], algorithm="sac")
+    assert "SAC against the others" in tables.render("scores", records.runs(), "f", "markdown", reference="sac")
+
+
+@pytest.mark.parametrize("name", tables.TABLES)
+@pytest.mark.parametrize("format", tables.FORMATS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_choice_that_is_offered_works(records, name, format, metric):
+    records.add([1000.0, 1100.0])
+    assert tables.render(name, records.runs(), "f", format, metric)
+
+
+def test_headings_that_would_read_the_same_are_told_apart(records):
+    records.add([1000.0], algorithm="sac", about={"title": "SAC"})
+    records.add([1000.0], algorithm="sac-wide", about={"title": "SAC"})
+    assert scores_table(records.runs()).columns[3:5] == ["SAC (sac)", "SAC (sac-wide)"]

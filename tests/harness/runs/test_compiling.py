@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import torch
 from mopo_bench.algorithms.learning.dynamics import Dynamics
+from mopo_bench.algorithms.learning.experience import Experience
 from mopo_bench.algorithms.learning.fast import compiling
 from mopo_bench.algorithms.learning.fast.compiling import LONG_RUN, Compile, compiler_trouble, decide
-from mopo_bench.algorithms.learning.fast.stepping import BLOCK, StepStreams, updater
-from mopo_bench.algorithms.learning.learner import Experience
+from mopo_bench.algorithms.learning.fast.stepping import updater
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm, task_settings
+from mopo_bench.algorithms.learning.steps import BLOCK, StepStreams
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.collection import collect as collecting
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.task import Problem, Task
@@ -109,7 +111,7 @@ def test_the_compiler_of_this_machine():
 def test_record_says_what_was_decided(compiled_to_itself, plan, evaluations, monkeypatch, tmp_path):
     """A run goes on compiled or not, whatever it was before, under the same identity."""
     monkeypatch.setattr(compiling, "LONG_RUN", 75)
-    for steps, options in ((25, {}), (50, {"compiled": True}), (75, {}), (100, {"compiled": "off"})):
+    for steps, options in ((25, {}), (50, {"compile": True}), (75, {}), (100, {"compile": "off"})):
         assert execute(plan("sac", results=tmp_path, steps=steps, **options), jobs=1).keys() == {"done"}
     (run,) = load_runs(tmp_path)
     assert [(segment["compiled"], segment["compile"]) for segment in run.record["segments"]] == [
@@ -119,7 +121,7 @@ def test_record_says_what_was_decided(compiled_to_itself, plan, evaluations, mon
         (False, "off"),
     ]
     assert len(compiled_to_itself) == 2
-    execute(plan("sac", results=tmp_path / "undisturbed", compiled=False), jobs=1)
+    execute(plan("sac", results=tmp_path / "undisturbed", compile=False), jobs=1)
     assert evaluations(tmp_path) == evaluations(tmp_path / "undisturbed")
 
 
@@ -165,10 +167,10 @@ def test_learner_that_cannot_be_compiled(compiler, plan, evaluations, monkeypatc
     (run,) = load_runs(tmp_path / "auto")
     (segment,) = run.record["segments"]
     assert segment["compiled"] is False and segment["compile"].startswith("auto: Branches cannot be compiled (")
-    execute(plan("sac", results=tmp_path / "sac", steps=50, compiled=False), jobs=1)
+    execute(plan("sac", results=tmp_path / "sac", steps=50, compile=False), jobs=1)
     assert list(evaluations(tmp_path / "auto").values()) == list(evaluations(tmp_path / "sac").values())
 
-    assert execute(plan(branches, results=tmp_path / "on", steps=50, compiled="on"), jobs=1).keys() == {"failed"}
+    assert execute(plan(branches, results=tmp_path / "on", steps=50, compile="on"), jobs=1).keys() == {"failed"}
     (run,) = load_runs(tmp_path / "on")
     assert "Branches cannot be compiled" in run.record["traceback"] and run.record["segments"][0]["compiled"] is True
 
@@ -261,7 +263,7 @@ def test_one_graph_wherever_batches_come_from(graphs):
 def test_one_graph_for_each_kind_of_step_of_a_run(algorithm, settings, kinds, graphs, plan, tmp_path):
     """Through refreshes, evaluations and checkpoints; a run that goes on in a process needs its own, and no more."""
     for steps in (60, 110):
-        execute(plan(algorithm, results=tmp_path, settings=settings, steps=steps, compiled=True), jobs=1)
+        execute(plan(algorithm, results=tmp_path, settings=settings, steps=steps, compile=True), jobs=1)
         assert graphs() == (kinds if steps == 60 else 1)
     (run,) = load_runs(tmp_path)
     assert run.state == "done" and [segment["compiled"] for segment in run.record["segments"]] == [True, True]

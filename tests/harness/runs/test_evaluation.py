@@ -8,7 +8,8 @@ import pytest
 from mopo_bench.algorithms.learning.registry import Algorithm
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.environments import quiet_model_loading
 from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.task import ActionBox, Problem, Task

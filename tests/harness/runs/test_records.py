@@ -10,8 +10,10 @@ from mopo_bench.algorithms.learning.fast import compiling
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import UserError, WriteError
+from mopo_bench.harness.runs.checkpoints import load_checkpoint, save_checkpoint
+from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.records import Store, identity_hash
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.registry import get_task
 
 
@@ -87,8 +89,8 @@ def test_parameters_of_an_environment_change_the_identity():
         {"seeds": (3, 4)},
         {"steps": 7},
         {"evaluate_every": 3},
-        {"evaluation_episodes": 9},
-        {"compiled": True},
+        {"episodes": 9},
+        {"compile": True},
         {"window": "last_1m"},  # all of these rows
         {"settings": {"all.tau": 0.01}},  # what the task says already
     ],
@@ -122,24 +124,23 @@ def test_changed_default_under_the_same_version_is_refused(plan, contents, tmp_p
 
 
 def test_checkpoint_survives_a_failed_replacement(tmp_path):
-    store = Store(tmp_path)
-    store.save_checkpoint(tmp_path / "seed-0", {"step": 1, "weights": torch.ones(1000)})
+    save_checkpoint(tmp_path / "seed-0", {"step": 1, "weights": torch.ones(1000)})
     before = (tmp_path / "seed-0/checkpoint.pt").read_bytes()
     with pytest.raises(Exception, match="lambda"):
-        store.save_checkpoint(tmp_path / "seed-0", {"step": 2, "weights": torch.ones(1000), "bad": lambda: None})
+        save_checkpoint(tmp_path / "seed-0", {"step": 2, "weights": torch.ones(1000), "bad": lambda: None})
     assert (tmp_path / "seed-0/checkpoint.pt").read_bytes() == before
     assert [path.name for path in (tmp_path / "seed-0").iterdir()] == ["checkpoint.pt"]
-    assert store.load_checkpoint(tmp_path / "seed-0")["step"] == 1
+    assert load_checkpoint(tmp_path / "seed-0")["step"] == 1
 
 
 @pytest.mark.parametrize("missing", [1, 100, 10_000, 40_000])  # of the bytes it needs; torch fails elsewhere each time
 def test_checkpoint_survives_a_full_disk(missing, full_disk, tmp_path):
-    store, path = Store(tmp_path), tmp_path / "seed-0/checkpoint.pt"
+    path = tmp_path / "seed-0/checkpoint.pt"
     checkpoint = {"step": 1, "weights": torch.ones(5000), "others": [torch.ones(100) for _ in range(40)]}
-    store.save_checkpoint(path.parent, checkpoint)
+    save_checkpoint(path.parent, checkpoint)
     before = path.read_bytes()
     with full_disk(len(before) - missing), pytest.raises(WriteError) as refused:
-        store.save_checkpoint(path.parent, checkpoint | {"step": 2})
+        save_checkpoint(path.parent, checkpoint | {"step": 2})
     advice = "check the folder, its permissions and free space"
     assert str(refused.value) == f"{path}: cannot be written (File too large); {advice}"
     assert path.read_bytes() == before and list(path.parent.iterdir()) == [path]
@@ -147,7 +148,7 @@ def test_checkpoint_survives_a_full_disk(missing, full_disk, tmp_path):
 
 def test_nothing_yet(tmp_path):
     store = Store(tmp_path / "none")
-    assert store.read_record(tmp_path) is None and store.load_checkpoint(tmp_path) is None
+    assert store.read_record(tmp_path) is None and load_checkpoint(tmp_path) is None
     assert list(store.runs()) == []
 
 
@@ -171,7 +172,6 @@ def emptied(path):
     "name, commands",
     [
         ("record.json", ("run", "status", "table")),
-        ("checkpoint.pt", ("run",)),
         ("cell.json", ("run", "status", "table")),
         ("plan.json", ("run", "status")),
     ],
@@ -191,6 +191,19 @@ def test_unreadable_file_is_named_in_one_line(name, commands, damage, half_done,
         assert finished.code == 2
         assert len(finished.err.splitlines()) == 1 and name in finished.err
         assert finished.out == ""
+
+
+@pytest.mark.parametrize("damage", [cut_in_half, emptied])
+def test_unreadable_checkpoint_is_a_failure_of_its_run(damage, half_done, arguments, command, tmp_path):
+    """The other seed of the grid is run all the same."""
+    results = tmp_path / "results"
+    shutil.copytree(half_done, results)
+    (path,) = results.rglob("checkpoint.pt")
+    damage(path)
+    finished = command(*arguments("sac", results=results, seeds="2", steps=100))
+    assert finished.code == 3 and "failed: 1 (point-angle/sac/seed-0)" in finished.out and "done: 1" in finished.out
+    shown = command("status", "--results", results)
+    assert shown.code == 0 and "checkpoint.pt cannot be read" in " ".join(shown.out.split())
 
 
 def test_cell_says_what_was_run(half_done):

@@ -8,7 +8,8 @@ import signal
 import pytest
 import torch
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
-from mopo_bench.harness.runs.runner import execute, load_runs
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.runner import execute
 
 STEPS, EVERY = 400, 25
 

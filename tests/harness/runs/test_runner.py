@@ -13,9 +13,10 @@ from mopo_bench.algorithms.learning.registry import Algorithm, all_algorithms
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import WriteError
 from mopo_bench.harness.api import run as run_grid
-from mopo_bench.harness.runs import cell
+from mopo_bench.harness.runs import fits
+from mopo_bench.harness.runs.ledger import Ledger, load_runs
 from mopo_bench.harness.runs.records import Store
-from mopo_bench.harness.runs.runner import execute, groups, load_runs, pending, remember, status
+from mopo_bench.harness.runs.runner import execute, groups
 
 
 class Breaks(SAC):
@@ -75,7 +76,7 @@ def test_failure_is_recorded_and_tried_again(breaks, arguments, command, plan, e
     assert failed.state == "failed" and failed.steps == 25 and len(failed.evaluations) == 1
     assert "ZeroDivisionError: a bug at step 30" in failed.record["traceback"]
     assert "test_runner.py" in failed.record["traceback"]
-    (row,) = [row for row in status(tmp_path) if row["algorithm"] == "breaks"]
+    (row,) = [row for row in Ledger(tmp_path).status() if row["algorithm"] == "breaks"]
     assert row["state"] == "failed" and row["message"] == "ZeroDivisionError: a bug at step 30"
     shown = command("status", "--results", tmp_path)
     assert shown.code == 0 and "a bug at step 30" in shown.out
@@ -149,10 +150,10 @@ def test_full_disk(size, missing, jobs, full_disk, arguments, start, contents, p
     assert evaluations(tmp_path / "runs") == evaluations(tmp_path / "undisturbed")
 
 
-def test_fit_that_finds_no_room_is_made_once(fits, full_disk, plan, tmp_path):
+def test_fit_that_finds_no_room_is_made_once(fitted_seeds, full_disk, plan, tmp_path):
     with full_disk(5_000), pytest.raises(WriteError, match=r"seed-0\.pt: cannot be written"):
         execute(plan("mopo", results=tmp_path), jobs=1)
-    assert fits == [0]
+    assert fitted_seeds == [0]
 
 
 def test_failed_fit_is_a_failure_of_the_runs_that_want_it(plan, monkeypatch, tmp_path):
@@ -205,7 +206,7 @@ def test_failure_leaves_a_diverged_seed_of_its_group(plan, tmp_path):
 
 
 @pytest.fixture
-def fits(monkeypatch):
+def fitted_seeds(monkeypatch):
     """The seeds of the dynamics fits that are made in this process; the fits themselves are real."""
     seeds, fit = [], Dynamics.fit.__func__
 
@@ -217,9 +218,9 @@ def fits(monkeypatch):
     return seeds
 
 
-def test_fits_are_shared(fits, plan, contents, tmp_path):
+def test_fits_are_shared(fitted_seeds, plan, contents, tmp_path):
     execute(plan("mbpo", "mopo", "sac", results=tmp_path, seeds=(0, 2), steps=30), jobs=1)
-    assert sorted(fits) == [0, 2]
+    assert sorted(fitted_seeds) == [0, 2]
     files = sorted(tmp_path.glob("stages/dynamics/*/*.pt"))
     assert [path.name for path in files] == ["seed-0.pt", "seed-2.pt"] and len({path.parent for path in files}) == 1
     runs = by_name(tmp_path)
@@ -227,16 +228,16 @@ def test_fits_are_shared(fits, plan, contents, tmp_path):
     assert runs["mopo", 0].record["stage_records"]["dynamics"]["epochs"] == 2
     before = contents(tmp_path / "stages")
     execute(plan("mopo", results=tmp_path, seeds=(0, 2), settings={"mopo.penalty_coefficient": 9}, steps=30), jobs=1)
-    assert contents(tmp_path / "stages") == before and len(fits) == 2
+    assert contents(tmp_path / "stages") == before and len(fitted_seeds) == 2
     execute(plan("mopo", results=tmp_path, settings={"mopo.dynamics.max_epochs": 1}, steps=30), jobs=1)
-    assert len(fits) == 3 and len(list(tmp_path.glob("stages/dynamics/*"))) == 2
+    assert len(fitted_seeds) == 3 and len(list(tmp_path.glob("stages/dynamics/*"))) == 2
 
 
 def test_a_stopped_fit_goes_on(plan, evaluations, monkeypatch, tmp_path):
     """From the file in which it was kept, which is gone in the end; a fit of seconds is never kept."""
     wanted = {"steps": 25, "settings": {"all.dynamics.max_epochs": 6}}
     execute(plan("mopo", results=tmp_path / "undisturbed", **wanted), jobs=1)
-    epochs, leave = [], cell.leave_if_orphaned
+    epochs, leave = [], fits.leave_if_orphaned
 
     def stopped(parent):
         epochs.append(parent)
@@ -244,8 +245,8 @@ def test_a_stopped_fit_goes_on(plan, evaluations, monkeypatch, tmp_path):
             raise KeyboardInterrupt
         leave(parent)
 
-    monkeypatch.setattr(cell, "KEEP_SECONDS", 0)
-    monkeypatch.setattr(cell, "leave_if_orphaned", stopped)
+    monkeypatch.setattr(fits, "KEEP_SECONDS", 0)
+    monkeypatch.setattr(fits, "leave_if_orphaned", stopped)
     with pytest.raises(KeyboardInterrupt):
         execute(plan("mopo", results=tmp_path, **wanted), jobs=1)
     (kept,) = tmp_path.glob("stages/dynamics/*/*.pt")
@@ -300,8 +301,8 @@ def test_learner_of_a_script_reaches_the_workers(tmp_path):
 def test_groups_form_at_equal_steps(plan, tmp_path):
     execute(plan("sac", results=tmp_path, seeds=(0, 3), steps=50), jobs=1)
     here = plan("sac", results=tmp_path, seeds=(0, 1, 2, 3, 4), steps=100)
-    assert [cell.seeds for cell in groups(pending(here), 2)] == [(1, 2), (4,), (0, 3)]
-    assert [cell.seeds for cell in groups(pending(here), 3)] == [(1, 2, 4), (0, 3)]
+    assert [cell.seeds for cell in groups(Ledger(tmp_path).pending(here), 2)] == [(1, 2), (4,), (0, 3)]
+    assert [cell.seeds for cell in groups(Ledger(tmp_path).pending(here), 3)] == [(1, 2, 4), (0, 3)]
     outcome = execute(here, jobs=1, group=3)
     assert len(outcome["done"]) == 5
     starts = {run.seed: [segment["from_step"] for segment in run.record["segments"]] for run in load_runs(tmp_path)}
@@ -310,19 +311,19 @@ def test_groups_form_at_equal_steps(plan, tmp_path):
 
 def test_runs_that_wait_for_no_fit_come_first(plan, tmp_path):
     here = plan("mopo", "sac", results=tmp_path)
-    assert [cell.algorithm.name for cell in groups(pending(here), 1)] == ["sac", "mopo"]
+    assert [cell.algorithm.name for cell in groups(Ledger(tmp_path).pending(here), 1)] == ["sac", "mopo"]
 
 
 def test_status_tells_what_is_missing(plan, command, tmp_path):
     wanted = plan("sac", "bc", results=tmp_path, seeds=(0, 1))
     Store(tmp_path).prepare()
-    remember(wanted)
-    rows = status(tmp_path)
+    Ledger(tmp_path).remember(wanted)
+    rows = Ledger(tmp_path).status()
     assert [(row["algorithm"], row["seed"], row["state"], row["steps"], row["of"]) for row in rows] == [
         (algorithm, seed, "missing", 0, 100) for algorithm in ("sac", "bc") for seed in (0, 1)
     ]
     execute(plan("sac", results=tmp_path), jobs=1)
-    remember(plan("sac", results=tmp_path, steps=150))
+    Ledger(tmp_path).remember(plan("sac", results=tmp_path, steps=150))
     found = json.loads(command("status", "--results", tmp_path, "--json").out)
     states = {(row["algorithm"], row["seed"]): (row["state"], row["steps"], row["of"]) for row in found}
     assert states == {
@@ -367,7 +368,7 @@ def test_dry_run_writes_nothing(arguments, command, contents, tmp_path):
 
 def test_run_from_python_gives_the_records_asked_for(arguments, command, tmp_path):
     assert command(*arguments("bc", results=tmp_path, steps=10)).code == 0
-    options = {"steps": 10, "evaluation_episodes": 2, "settings": {"sac.batch_size": 16, "sac.hidden": (8,)}, "jobs": 1}
+    options = {"steps": 10, "episodes": 2, "settings": {"sac.batch_size": 16, "sac.hidden": (8,)}, "jobs": 1}
     (run,) = run_grid(tasks=["point-angle"], algorithms=["sac"], seeds=[5], results=str(tmp_path), **options)
     assert (run.algorithm, run.seed, run.state, run.steps) == ("sac", 5, "done", 10)
     assert len(run.evaluations[0]["returns"]) == 2 and run.cell["config"]["hidden"] == [8]

@@ -197,7 +197,7 @@ def complaint(kind, folder):
 
     path = save(folder / "dataset.hdf5", columns())
     (BROKEN[kind] if kind in BROKEN else edited(BAD[kind][0]))(path)
-    words = f"run --tasks small --algorithms bc --steps 1 --seeds 1 --results {folder / 'results'} --batch {path}"
+    words = f"run --tasks small --algorithms bc --steps 1 --seeds 1 --results {folder / 'results'} --dataset {path}"
     error = io.StringIO()
     with (
         mock.patch.dict(registry._TASKS, small=TASK),

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from mopo_bench.algorithms.learning.learner import Experience
+from mopo_bench.algorithms.learning.experience import Experience
 from mopo_bench.common.errors import UserError
 from mopo_bench.tasks.data import memory_mapped as arrays
 from mopo_bench.tasks.data.hdf5 import read_hdf5, write_hdf5
@@ -354,7 +354,7 @@ MEASURED = """
 import json, sys
 from pathlib import Path
 import torch
-from mopo_bench.algorithms.learning.learner import Experience
+from mopo_bench.algorithms.learning.experience import Experience
 from mopo_bench.tasks.data.memory_mapped import mapped
 from mopo_bench.tasks.data.hdf5 import read_hdf5
 from mopo_bench.tasks.terminations import never

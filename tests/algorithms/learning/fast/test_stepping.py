@@ -6,20 +6,19 @@ That every algorithm's steps can is a part of the contract, see `contract.py`.
 import re
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
 import torch
 from contract import SEEDS, Recorded, assert_same
-from mopo_bench.algorithms.learning import dynamics
-from mopo_bench.algorithms.learning.dynamics import Dynamics
-from mopo_bench.algorithms.learning.fast.capture import CannotCapture, Captured, can_capture, repeatable
-from mopo_bench.algorithms.learning.fast.stepping import BLOCK, CannotCompile, Steps, StepStreams
-from mopo_bench.algorithms.learning.learner import Experience, Learner
+from mopo_bench.algorithms.learning.experience import Experience
+from mopo_bench.algorithms.learning.fast.capture import CannotCapture, Captured, CapturedSteps, can_capture
+from mopo_bench.algorithms.learning.fast.stepping import CannotCompile, training_steps
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
+from mopo_bench.algorithms.learning.steps import BLOCK, TrainingSteps
 from mopo_bench.algorithms.sac import SAC
-from support import SMALL, Group, fitted, settings_for
+from mopo_bench.common.trees import tree_map
+from support import Group, fitted, settings_for
 
 NAMES = ("bc", "sac", "mbpo", "mopo", "bear", "brac-p", "brac-v")
 ENOUGH = BLOCK + 10  # steps, into a second block of random numbers
@@ -31,18 +30,19 @@ def no_replays_yet(monkeypatch):
 
 
 def group(algorithm, problem, capture=None, device="cpu", **changes):
-    """Three seeds in float64, with their `Steps` in place of streams and update."""
+    """Three seeds in float64, with their steps, plain or recorded, in place of streams and update."""
     made = Group(algorithm, problem, SEEDS, **changes)
     if device != "cpu":
         configs = algorithm.build_configs(settings_for(algorithm, **changes))
         made.learner, made.experience = on_device(algorithm, configs, problem, device)
-    made.steps = Steps(made.learner, made.experience, capture=capture)
+    both = made.learner, made.experience
+    made.steps = CapturedSteps(*both, capture=capture) if capture else TrainingSteps(*both)
     return made
 
 
 def on_device(algorithm, configs, problem, device):
     def moved(state):
-        return torch.utils._pytree.tree_map(lambda each: each.to(device) if isinstance(each, torch.Tensor) else each, state)
+        return tree_map(lambda each: each.to(device) if isinstance(each, torch.Tensor) else each, state)
 
     stages = {
         name: stage(problem, configs[name], [moved(fitted(stage, problem, configs[name], seed)) for seed in SEEDS])
@@ -71,14 +71,13 @@ def assert_equal_runs(made, plain, steps=ENOUGH, tolerance=0):
 def test_captured_steps(name, problem):
     """On a GPU against the same steps there, as they are; to rounding, since kernels are chosen anew."""
     algorithm = get_algorithm(name)
-    captured, plain = group(algorithm, problem, device="cuda"), group(algorithm, problem, device="cuda")
-    plain.steps.captured = False
+    captured, plain = group(algorithm, problem, Captured, device="cuda"), group(algorithm, problem, device="cuda")
     assert_equal_runs(captured, plain, tolerance=1e-9)
     assert captured.steps.captured is True
 
 
 def test_steps_are_those_of_streams_and_update(problem):
-    """`Steps` is what `Group.advance` does by hand."""
+    """`TrainingSteps` is what `Group.advance` does by hand."""
     by_hand, made = Group(get_algorithm("mopo"), problem, SEEDS), group(get_algorithm("mopo"), problem)
     last = by_hand.advance(ENOUGH)
     take(made, ENOUGH - 1)
@@ -191,17 +190,6 @@ def test_compiled_no_more(problem):
         assert (recorded.steps.captured is True) == captured
 
 
-def test_steps_of_a_fit(problem, monkeypatch):
-    """Full batches are recorded; the last one of an epoch is smaller."""
-    config = Dynamics.Config(networks=4, elites=2, hidden=(16, 16), weight_decays=(1e-5,) * 3, batch_size=64, max_epochs=5)
-    expected = Dynamics.fit(problem, config, 0, dtype=torch.float64)[0]
-    monkeypatch.setattr(dynamics, "repeatable", Recorded)
-    found, record = Dynamics.fit(problem, config, 0, dtype=torch.float64)
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    full, rest = divmod(record["rows"], 64)
-    assert rest and Recorded.replays == 5 * full - Captured.EAGER_CALLS - 1
-
-
 class FakeCuda:
     """Stands where torch keeps CUDA: says in `said` what it is asked for."""
 
@@ -242,6 +230,18 @@ class FakeCuda:
 GPU = torch.device("cuda")
 
 
+def test_nothing_is_captured_unless_it_is_asked_for(problem, monkeypatch):
+    """And on a GPU."""
+    made = group(get_algorithm("sac"), problem)
+    for capture, device, kind in ((False, GPU, TrainingSteps), (True, GPU, CapturedSteps), (True, "cpu", TrainingSteps)):
+        FakeCuda().install(monkeypatch)
+        monkeypatch.setattr(made.learner, "device", torch.device(device))
+        monkeypatch.setattr("mopo_bench.algorithms.learning.steps.torch.zeros", lambda *each, **named: None)
+        monkeypatch.setattr("mopo_bench.algorithms.learning.steps.torch.full", lambda *each, **named: None)
+        steps = training_steps(made.learner, made.experience, capture=capture)
+        assert type(steps) is kind and steps.captured == (kind is CapturedSteps)
+
+
 def test_order_of_a_capture(monkeypatch):
     """Three calls beside the usual stream, a recording, replays. What CUDA says to it `test_captured_steps` asks, on a GPU."""
     cuda, calls = FakeCuda().install(monkeypatch), []
@@ -266,10 +266,7 @@ def test_work_that_waits_for_the_device_is_not_recorded(monkeypatch):
     with pytest.raises(CannotCapture, match="synchronizing") as refused:
         captured()
     assert refused.value.done and len(calls) == 3 and cuda.mode == "default"
-    step, calls[:] = repeatable(waits, GPU), []
-    for _ in range(5):
-        step()
-    assert len(calls) == 5 and "record" not in cuda.said
+    assert "record" not in cuda.said
 
 
 def test_a_recording_that_fails(monkeypatch):
@@ -282,62 +279,4 @@ def test_a_recording_that_fails(monkeypatch):
         captured()
     assert not refused.value.done and cuda.said[-2:] == ["record", "set stream"]
     assert not can_capture(GPU)
-    monkeypatch.setattr(Captured, "broken", "")
-    step, calls[:] = repeatable(lambda: calls.append(1), GPU), []
-    for _ in range(5):
-        step()
-    assert len(calls) == 3 + 1 + 2 and "replay" not in cuda.said  # what the recording began is begun again
-    work = lambda: None  # noqa: E731
-    assert repeatable(work, GPU) is work
-
-
-class Counted(Learner):
-    """Metrics that say which step they are of, some of them in every third step only, and one seed's of step 7 infinite."""
-
-    @dataclass(frozen=True)
-    class Config(Learner.Config):
-        pass
-
-    def build(self):
-        self.number = torch.zeros(1, dtype=torch.float64)
-
-    def phase(self, step):
-        return step % 3 == 0
-
-    def update(self, batch, noise, phase):
-        number = self.number.clone() * torch.ones(len(self.seeds), dtype=torch.float64)
-        self.number += 1
-        sick = torch.tensor([False, True, False]) & (number == 7)
-        metrics = {"number": torch.where(sick, torch.inf, number)}
-        return metrics | ({"every third": number} if phase else {})
-
-
-def test_means_and_the_first_step_that_is_not_finite(problem):
-    learner = Counted(problem, Counted.Config(), SEEDS, dtype=torch.float64)
-    steps = Steps(learner, Experience(problem, Experience.Config(), SEEDS, dtype=torch.float64))
-    for step in range(5):
-        steps.take(step)
-    assert steps.collect() == ({"number": [2.0] * 3, "every third": [1.5] * 3}, [-1] * 3)
-    for step in range(5, 9):
-        steps.take(step)
-    means, first_bad = steps.collect()
-    assert means == {"number": [6.5, torch.inf, 6.5], "every third": [6.0] * 3} and first_bad == [-1, 7, -1]
-    steps.take(9)
-    assert steps.collect() == ({"number": [9.0] * 3, "every third": [9.0] * 3}, [-1] * 3)
-    steps.take(10)
-    assert steps.collect() == ({"number": [10.0] * 3}, [-1] * 3)
-
-
-def test_streams(problem):
-    """A step's numbers, asked for by a number or by a tensor; blocks come in the same place, whatever the order."""
-    learner = get_algorithm("sac").learner(problem, SAC.Config(batch_size=SMALL["batch_size"]), SEEDS)
-    streams, other = StepStreams(learner), StepStreams(learner)
-    first = {step: streams.at(step) for step in (0, 1, BLOCK - 1)}
-    assert not torch.equal(first[0][0], first[1][0])
-    place = streams.uniform.data_ptr(), streams.noise["next"].data_ptr()
-    kept = first[0][0].clone()
-    second = streams.at(BLOCK + 3)[1]["now"].clone()
-    assert (streams.uniform.data_ptr(), streams.noise["next"].data_ptr()) == place
-    other.prepare(BLOCK + 3)
-    assert torch.equal(other.at_prepared(torch.tensor([BLOCK + 3]))[1]["now"], second)
-    assert torch.equal(streams.at(0)[0], kept) and torch.equal(other.at(0)[0], kept)
+    assert len(calls) == 3 + 1 and "replay" not in cuda.said

@@ -1,0 +1,135 @@
+"""Training step by step: the numbers that each step draws, the update, and the sums of its metrics."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+
+import torch
+from torch import Tensor
+
+from ...common.streams import torch_stream
+from .experience import Experience
+from .learner import Learner
+
+BLOCK = 100  # steps whose random numbers are drawn together
+
+Update = Callable[..., dict[str, Tensor]]  # as `Learner.update`
+
+
+class StepStreams:
+    """Row positions and noise of every step, derived from (seed, block): the same for a seed alone, in a group, resumed.
+
+    They are drawn on the learner's device, whose numbers differ from another kind of device's.
+    """
+
+    def __init__(self, learner: Learner):
+        self.learner = learner
+        self.block = -1
+        self.uniform = torch.empty(0)
+        self.noise: dict[str, Tensor] = {}
+
+    def prepare(self, step: int) -> bool:
+        """Draws the block of this step, where it is not there yet: into the same tensors. True where it did."""
+        if step // BLOCK == self.block:
+            return False
+        self.block = step // BLOCK
+        self._draw(self.block)
+        return True
+
+    def at(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """For step `step`: uniform numbers (S, B) in float64, and standard normals by name, (S, *shape)."""
+        self.prepare(step)
+        offset = step % BLOCK
+        return self.uniform[offset], {name: values[offset] for name, values in self.noise.items()}
+
+    def at_prepared(self, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same for a step that only the device knows, (1,), of the block that was prepared."""
+        offset = step % BLOCK
+        noise = {name: values.index_select(0, offset)[0] for name, values in self.noise.items()}
+        return self.uniform.index_select(0, offset)[0], noise
+
+    def _draw(self, block: int) -> None:
+        learner = self.learner
+        device, shapes = learner.device, learner.noise()
+        size = (BLOCK, learner.config.batch_size)
+        uniform: list[Tensor] = []
+        noise: dict[str, list[Tensor]] = {name: [] for name in shapes}
+        for seed in learner.seeds:
+            stream = torch_stream(seed, "batches", block, device=device)
+            uniform.append(torch.rand(*size, generator=stream, dtype=torch.float64, device=device))
+            stream = torch_stream(seed, "noise", block, device=device)
+            for name, shape in shapes.items():
+                noise[name].append(torch.randn(BLOCK, *shape, generator=stream, device=device).to(learner.dtype))
+        # the step first, so that one step's numbers are one contiguous piece; later blocks take the place of the first
+        if not len(self.uniform):
+            self.uniform = torch.stack(uniform, 1)
+            self.noise = {name: torch.stack(values, 1) for name, values in noise.items()}
+            return
+        torch.stack(uniform, 1, out=self.uniform)
+        for name, values in noise.items():
+            torch.stack(values, 1, out=self.noise[name])
+
+
+class TrainingSteps:
+    """The steps of a learner on its experience, taken one by one, and the sums of their metrics.
+
+    `update` is the learner's own, or a form of it that computes the same.
+    """
+
+    captured: bool | str = False  # whether steps are replayed from a CUDA graph, or why not; see `fast/capture.py`
+
+    def __init__(self, learner: Learner, experience: Experience, update: Update | None = None):
+        self.learner, self.experience = learner, experience
+        self.streams, self.update = StepStreams(learner), update or learner.update
+        self._now = torch.zeros(1, dtype=torch.long, device=learner.device)
+        self._sums: dict[str, Tensor] = {}  # (S,) each
+        self._names: dict[Hashable, list[str]] = {}  # of the metrics that come with each phase
+        self._taken: Counter[Hashable] = Counter()  # steps of each phase since the sums were emptied
+        # the first step whose metrics were not finite, by seed; found on the device, read once an interval
+        self._first_bad = torch.full((len(learner.seeds),), -1, dtype=torch.long, device=learner.device)
+
+    def take(self, step: int) -> None:
+        """Step number `step` (from 0). What its experience wants to refresh was refreshed before."""
+        phase = self.learner.phase(step)
+        self.streams.prepare(step)
+        self._now.fill_(step)
+        self._take(step, phase)
+        self._taken[phase] += 1
+
+    def not_compiled(self) -> None:
+        """From now on updates are the learner's own."""
+        self.update = self.learner.update
+        self.forget_graphs()
+
+    def forget_graphs(self) -> None:
+        """Lets go of what was recorded, if anything was."""
+
+    def collect(self) -> tuple[dict[str, list[float]], list[int]]:
+        """The mean of each metric since the last call, by seed, and each seed's first step that was not finite, or -1.
+
+        A metric need not come with every phase: its mean is over those steps that have it.
+        """
+        counts = Counter[str]()
+        for phase, taken in self._taken.items():
+            counts.update(dict.fromkeys(self._names[phase], taken))
+        means = {name: (self._sums[name] / count).tolist() for name, count in counts.items() if count}
+        first_bad = self._first_bad.tolist()
+        for total in self._sums.values():
+            total.zero_()
+        self._first_bad.fill_(-1)
+        self._taken.clear()
+        return means, first_bad
+
+    def _take(self, step: int, phase: Hashable) -> None:
+        self._work(phase, *self.streams.at(step))
+
+    def _work(self, phase: Hashable, uniform: Tensor, noise: dict[str, Tensor]) -> None:
+        metrics = self.update(self.experience.draw(uniform), noise, phase)
+        self._names[phase] = list(metrics)
+        for name, values in metrics.items():
+            if name not in self._sums:
+                self._sums[name] = torch.zeros_like(values)
+            self._sums[name].add_(values)
+        bad = ~sum(metrics.values(), torch.zeros_like(self._first_bad)).isfinite() & (self._first_bad < 0)
+        self._first_bad.copy_(torch.where(bad, self._now, self._first_bad))

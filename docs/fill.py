@@ -1,0 +1,38 @@
+"""Fills the tables of README.md and docs/data.md from committed files: `python docs/fill.py`, from anywhere.
+
+A table stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER,
+`batches` and `actors` are rows of `results/collection/`. Nothing between two such lines is written by hand.
+"""
+
+import csv
+import re
+from pathlib import Path
+
+from mopo_bench import table
+from mopo_bench.harness.cli.options import markdown
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = (ROOT / "README.md", ROOT / "docs" / "data.md")
+BLOCK = re.compile(r"(<!-- (table|batches|actors) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL)
+FILES = {"batches": ("batches-seed0.csv", "batches-seed1.csv"), "actors": ("actors.csv",)}
+
+
+def made(kind: str, folder: str) -> str:
+    """The Markdown of one block, without a last line break."""
+    if kind == "table":
+        return table("scores", ROOT / folder, "markdown").strip()
+    rows: list[dict[str, str]] = []
+    for name in FILES[kind]:
+        with (ROOT / "results" / "collection" / name).open() as lines:
+            rows += csv.DictReader(lines)
+    return markdown(rows)
+
+
+def filled(page: Path) -> str:
+    """The text of a page with every block made anew."""
+    return BLOCK.sub(lambda found: f"{found[1]}{made(found[2], found[3])}\n{found[5]}", page.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    for page in PAGES:
+        page.write_text(filled(page), encoding="utf-8")

@@ -1,0 +1,24 @@
+"""`mopo-bench demo`: the main job in small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .options import Results, checked_count, console
+from .run import Jobs, report
+
+
+def demo(results: Results = Path("runs/demo"), jobs: Jobs = None) -> None:
+    """The main job in small, from nothing to a printed table: about ten minutes on two cores.
+
+    Example: mopo-bench demo
+    """
+    from ..api import make_table, plan_run
+    from ..runs.runner import execute
+
+    console.print("Regenerating two datasets, fitting a dynamics model to each, training BC, SAC, MBPO and MOPO on two seeds.")
+    plan = plan_run(suite="demo", results=results)
+    jobs = checked_count("--jobs", plan.usual_jobs if jobs is None else jobs)
+    outcome = execute(plan, jobs, console=console)
+    console.print(*make_table("scores", results, "text", "last"), sep="\n")
+    report(outcome, plan)

@@ -1,0 +1,113 @@
+"""What stands under a table: what its numbers are made of, read from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..runs.records import Run
+from .formats import DASH, span
+from .groups import Group, last_step
+from .statistics import get_metric
+
+STATES = {
+    "running": "* Unfinished",
+    "diverged": "Diverged, not in the means",
+    "failed": "Failed, not in the means",
+}
+
+
+def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
+    """One sentence for each thing that a reader of these groups' numbers must know."""
+    return [
+        f"Mean ± sample standard deviation over seeds (no ±: one seed) of {get_metric(metric).meaning}; "
+        f"bold: the best mean of the row; {DASH}: no run to show.",
+        *_extent(groups),
+        *_data(groups),
+        *_settings(groups),
+        *_shared_fits(groups),
+        *_warmup_only(groups),
+        *_states(groups),
+    ]
+
+
+def _extent(groups: Sequence[Group]) -> list[str]:
+    """Steps, seeds, versions of the package and episodes; which seeds end at different steps."""
+    if not groups:
+        return ["Nothing has been run yet."]
+    counted = _counted(groups)
+    if not counted:
+        return []
+    packages = {group.cell["package"] for group, _ in counted}
+    packages |= {part["versions"]["mopo-bench"] for _, run in counted for part in run.record.get("segments", [])}
+    return [
+        f"Steps: {span(last_step(run) for _, run in counted)}. Seeds in a cell: "
+        f"{span(len(group.counted) for group in groups if group.counted)}. Made by mopo-bench {', '.join(sorted(packages))}.",
+        f"Episodes in an evaluation: {span(len(run.evaluations[-1]['returns']) for _, run in counted)}.",
+        *(
+            f"{group.task} {group.label}: its seeds end at different steps, {span(map(last_step, group.counted))}."
+            for group in groups
+            if len(set(map(last_step, group.counted))) > 1
+        ),
+    ]
+
+
+def _data(groups: Sequence[Group]) -> list[str]:
+    """The dataset of each row: how many rows, which window, from where."""
+    notes = []
+    for data in {group.dataset: group.data for group in groups}.values():
+        origin = f", from {data['from']}" if data.get("from") else ""
+        notes.append(f"Data {data['label']}: {data['rows']:,} rows, window {data['window']}{origin}.")
+    return notes
+
+
+def _settings(groups: Sequence[Group]) -> list[str]:
+    """The settings that a user or a suite chose."""
+    changed = [(", ".join(group.overrides), group.task, group.label) for group in groups if group.overrides]
+    return [f"Not at the default: {settings} for {what}." for settings, what in _merged(changed)]
+
+
+def _shared_fits(groups: Sequence[Group]) -> list[str]:
+    """Which algorithms stand on the same fit of a stage, seed by seed."""
+    users: dict[tuple[Any, ...], set[tuple[str, str, str]]] = {}
+    titles: dict[str, str] = {}
+    for group, run in _counted(groups):
+        titles |= group.stage_titles
+        for stage, identity in run.record.get("stages", {}).items():
+            users.setdefault((group.dataset, stage, identity, run.seed), set()).add((stage, group.task, group.label))
+    shared = sorted(set().union(*(each for each in users.values() if len(each) > 1)))
+    return [f"One {titles.get(stage, stage)} per seed is shared by {what}." for stage, what in _merged(shared)]
+
+
+def _warmup_only(groups: Sequence[Group]) -> list[str]:
+    """The groups whose runs ended before the algorithm's warm-up did."""
+    return [
+        f"{group.task} {group.label}: all its steps were warm-up, in which the policy sees no critic."
+        for group in groups
+        if group.counted and 0 < max(map(last_step, group.counted)) <= group.warmup_steps
+    ]
+
+
+def _states(groups: Sequence[Group]) -> list[str]:
+    """The runs that are unfinished or give no number."""
+    notes = []
+    for state, meaning in STATES.items():
+        if runs := [f"{group.task} {group.label} seed {run.seed}" for group in groups for run in group.in_state(state)]:
+            notes.append(f"{meaning}: {', '.join(runs)}.")
+    return notes
+
+
+def _counted(groups: Iterable[Group]) -> list[tuple[Group, Run]]:
+    """Every run that gives a number, with its group."""
+    return [(group, run) for group in groups for run in group.counted]
+
+
+def _merged(triples: Iterable[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """(fact, task, label) with equal facts put together: (fact, "mbpo and mopo on hopper-medium, point-angle")."""
+    by_task: dict[tuple[str, str], list[str]] = {}
+    for fact, task, label in triples:
+        by_task.setdefault((fact, task), []).append(label)
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for (fact, task), labels in by_task.items():
+        tasks.setdefault((fact, " and ".join(labels)), []).append(task)
+    return [(fact, f"{labels} on {', '.join(where)}") for (fact, labels), where in tasks.items()]

@@ -1,0 +1,75 @@
+"""Models that a cell's seeds stand on, each fitted once and shared by every algorithm that asks for the same."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from ...algorithms.learning.stage import FitKeeper
+from .cell import Cell, load_problem
+from .checkpoints import load_tensors, save_tensors, stage_path
+from .machine import describe_machine, prepare_process
+
+KEEP_SECONDS = 60  # between two states of a fit that is still at work
+
+
+def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
+    """The fitted stage of one seed, with its record, from disk or fitted now.
+
+    Two processes that want the same fit at once fit it once. A fit that was stopped resumes from the last state it kept.
+    """
+    path = stage_path(cell.results, stage, cell.stage_identity(stage), seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            prepare_process(cell.device)
+            config, parent = cell.algorithm.build_configs(cell.config)[stage], os.getppid()
+            keeper = PartFile(path.with_suffix(".part.pt"), cell.device)
+            state, record = cell.algorithm.stages[stage].fit(
+                load_problem(cell),
+                config,
+                seed,
+                device=cell.device,
+                report=lambda row: leave_if_orphaned(parent),
+                keeper=keeper,
+            )
+            save_tensors(path, {"state": state, "record": {**record, "machine": describe_machine()}})
+            keeper.path.unlink(missing_ok=True)
+    return load_tensors(path, "delete it to have it fitted again", cell.device)
+
+
+class PartFile(FitKeeper):
+    """Keeps a fit beside where it will stand, once in `KEEP_SECONDS`."""
+
+    def __init__(self, path: Path, device: str):
+        self.path, self.device = path, device
+        self.kept_at = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        return load_tensors(self.path, "delete it to begin the fit anew", self.device) if self.path.exists() else None
+
+    def offer(self, state: Callable[[], dict[str, Any]]) -> None:
+        if time.monotonic() - self.kept_at >= KEEP_SECONDS:
+            save_tensors(self.path, state())
+            self.kept_at = time.monotonic()
+
+
+def leave_if_orphaned(parent: int) -> None:
+    """Ends a worker whose parent is gone: what it holds locked is for the next run to take over."""
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
+def missing_fits(results: Path, todo: Sequence[tuple[Cell, int, int]]) -> list[tuple[Cell, str, int]]:
+    """The (cell, stage, seed) still to be fitted for these runs; where cells share a fit, the first of them stands for all."""
+    fits: dict[Path, tuple[Cell, str, int]] = {}
+    for cell, seed, _ in todo:
+        for stage in cell.algorithm.stages:
+            fits.setdefault(stage_path(results, stage, cell.stage_identity(stage), seed), (cell, stage, seed))
+    return [fit for path, fit in fits.items() if not path.exists()]

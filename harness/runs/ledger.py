@@ -1,0 +1,87 @@
+"""The ledger of a results folder: which runs are wanted and what state each is in, from JSON records alone, each read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from .records import Run, Store, read_json, state_at, write_json
+
+if TYPE_CHECKING:  # both import torch
+    from .cell import Cell
+    from .plan import Plan
+
+Todo = tuple["Cell", int, int]  # cell, seed, steps done
+
+
+class Ledger:
+    """Records as they stood when each was first asked for: make a new ledger to see what has come since."""
+
+    def __init__(self, results: Path):
+        self.results, self.store = results, Store(results)
+        self._records: dict[Path, dict[str, Any] | None] = {}
+
+    def record(self, folder: Path) -> dict[str, Any] | None:
+        """The record of one seed's folder; None where it has none."""
+        if folder not in self._records:
+            self._records[folder] = self.store.read_record(folder)
+        return self._records[folder]
+
+    def state(self, cell: Cell, seed: int) -> str:
+        """One of `records.STATES`, at the number of steps that the cell wants."""
+        record = self.record(cell.seed_folder(seed))
+        return "missing" if record is None else state_at(record["state"], record["steps"], cell.steps)
+
+    def steps(self, cell: Cell, seed: int) -> int:
+        """How many gradient steps of a run are done."""
+        record = self.record(cell.seed_folder(seed))
+        return record["steps"] if record else 0
+
+    def pending(self, plan: Plan) -> list[Todo]:
+        """The (cell, seed, steps done) still to be run; a divergence is a result, a failure is tried again."""
+        return [
+            (cell, seed, self.steps(cell, seed))
+            for cell, seed in plan.seeds()
+            if self.state(cell, seed) not in ("done", "diverged")
+        ]
+
+    def remember(self, plan: Plan) -> None:
+        """Adds the runs of the plan to `plan.json`, so that `status` can tell what is missing."""
+        path = self.results / "plan.json"
+        with filelock.FileLock(path.with_suffix(".lock")):  # several commands may fill one folder
+            wanted = self.wanted()
+            for cell, seed in plan.seeds():
+                key = str(cell.seed_folder(seed).relative_to(self.results))
+                about = {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": 0}
+                entry = wanted.setdefault(key, about)
+                entry["steps"] = max(entry["steps"], cell.steps)
+            write_json(path, wanted)
+
+    def wanted(self) -> dict[str, Any]:
+        """Every run that was ever planned here, by its folder: task, algorithm, seed and steps."""
+        path = self.results / "plan.json"
+        return read_json(path, "delete it; the next run writes it again") if path.exists() else {}
+
+    def runs(self) -> list[Run]:
+        """Every recorded run."""
+        return list(self.store.runs())
+
+    def status(self) -> list[dict[str, Any]]:
+        """One row per planned or recorded run: task, algorithm, seed, state, steps, of (steps asked for), seconds, message."""
+        rows = {key: {**entry, "of": entry["steps"], "steps": 0, "state": "missing"} for key, entry in self.wanted().items()}
+        for run in self.runs():
+            key = f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed}"
+            row = rows.setdefault(key, {"task": run.task, "algorithm": run.algorithm, "seed": run.seed, "of": run.steps})
+            row |= {"steps": run.steps, "state": state_at(run.state, run.steps, row["of"])}
+            row["data"] = run.cell["data"]["label"]
+            row["seconds"] = run.record.get("seconds")
+            if run.record.get("traceback"):
+                row["message"] = run.record["traceback"].strip().splitlines()[-1]
+        return list(rows.values())
+
+
+def load_runs(results: Path | str) -> list[Run]:
+    """Every recorded run of a results folder, by task, algorithm, identity and seed."""
+    return Ledger(Path(results)).runs()

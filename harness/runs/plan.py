@@ -1,0 +1,161 @@
+"""From a request to cells: everything is looked up and checked before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...algorithms.learning.fast.compiling import decide
+from ...algorithms.learning.registry import Algorithm, all_algorithms, get_algorithm, task_settings
+from ...common.errors import UserError, unknown
+from ...tasks.data.sources import DatasetRequest, load_dataset, why_missing
+from ...tasks.registry import get_task
+from ...tasks.task import Task
+from .cell import Cell, describe_dataset
+from .machine import usable_cores
+from .request import RunRequest, Setting
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grid: one cell per task and algorithm, each with all its seeds."""
+
+    cells: tuple[Cell, ...]
+    results: Path
+
+    def seeds(self) -> Iterator[tuple[Cell, int]]:
+        for cell in self.cells:
+            for seed in cell.seeds:
+                yield cell, seed
+
+    @property
+    def usual_jobs(self) -> int:
+        """A process per core, or one for a GPU: several would share it in turns."""
+        return 1 if any(cell.device != "cpu" for cell in self.cells) else usable_cores()
+
+
+def make_plan(request: RunRequest, results: Path | str) -> Plan:
+    """The cells of a request, with their datasets loaded once. Raises UserError for what cannot be run here."""
+    tasks = [each if isinstance(each, Task) else get_task(each) for each in request.tasks]
+    algorithms = [each if isinstance(each, Algorithm) else get_algorithm(each) for each in request.algorithms]
+    device = resolve_device(request.device)
+    configs = {(task.name, each.name): configure(each, task, request, algorithms) for task in tasks for each in algorithms}
+    refuse_missing_datasets(tasks, request)
+    cells = []
+    for task in tasks:
+        dataset = dataset_request(request, task)
+        facts = describe_dataset(load_dataset(task, dataset))
+        if facts["dynamics_rows"] < 2:
+            raise UserError(f"the dataset of {task.name} needs at least two rows to learn from")
+        steps = of_task(request.steps, task.name) or task.evaluation.steps
+        compilation = decide(request.compile, steps, device)
+        for each in algorithms:
+            config, overrides = configs[task.name, each.name]
+            cells.append(
+                Cell(
+                    task=task,
+                    algorithm=each,
+                    config=config,
+                    overrides=overrides,
+                    dataset=dataset,
+                    data=facts,
+                    steps=steps,
+                    seeds=request.seeds,
+                    results=Path(results).absolute(),  # workers keep the folder in which they were started
+                    evaluate_every=request.evaluate_every or task.evaluation.evaluate_every,
+                    episodes=request.episodes or task.evaluation.episodes,
+                    device=device,
+                    compilation=compilation,
+                    capture=request.capture,
+                    evaluation_processes=request.evaluation_processes,
+                )
+            )
+    return Plan(tuple(cells), Path(results).absolute())
+
+
+def of_task(value: int | Mapping[str, int] | None, task: str) -> int | None:
+    return value.get(task) if isinstance(value, Mapping) else value
+
+
+def dataset_request(request: RunRequest, task: Task) -> DatasetRequest:
+    """Which dataset of the task is asked for."""
+    return DatasetRequest(
+        request.data, of_task(request.rows, task.name), request.window, request.dataset, request.data_seed, request.clip_actions
+    )
+
+
+def refuse_missing_datasets(tasks: list[Task], request: RunRequest) -> None:
+    missing = {task.name: reason for task in tasks if (reason := why_missing(task, dataset_request(request, task)))}
+    if missing:
+        here = ",".join(task.name for task in tasks if task.name not in missing)
+        others = f"; the others run with --tasks {here}" if here else ""
+        why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        raise UserError(f"no dataset on this machine for {why}; --dataset FILE takes one of your own{others}")
+
+
+def configure(
+    algorithm: Algorithm, task: Task, request: RunRequest, algorithms: list[Algorithm]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The full configuration of a cell, and which settings of it were chosen beyond the task's own.
+
+    What is said beside a grid wins over the grid; then the more specific setting over the more general; then the later.
+    """
+    layers: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
+    for setting in request.settings:
+        meant = meant_for(setting, request, algorithms)
+        if meant is None:
+            continue
+        key, for_task, for_algorithm = meant
+        has_key = for_algorithm is not None or key in algorithm.defaults()
+        if for_task in (None, task.name) and for_algorithm in (None, algorithm.name) and has_key:
+            rank = (not setting.of_grid, for_task is not None, for_algorithm is not None)
+            layers.setdefault(rank, {})[key] = setting.value
+    of_task = task_settings(algorithm, task.name)
+    usual = algorithm.configure(of_task)
+    config = algorithm.configure(of_task, *(layers[rank] for rank in sorted(layers)))
+    return config, {key: value for key, value in config.items() if value != usual[key]}
+
+
+def meant_for(setting: Setting, request: RunRequest, algorithms: list[Algorithm]) -> tuple[str, str | None, str | None] | None:
+    """The key of a setting, the task and the algorithm that it names or None; None for one of a grid that nothing here takes.
+
+    Raises UserError for a key, a task or an algorithm that there is not, and for one that is said and is not in this run.
+    """
+    tasks, names = [name_of(each) for each in request.tasks], {each.name: each for each in algorithms}
+    if setting.task is not None and setting.task not in tasks:
+        get_task(setting.task)
+        if setting.of_grid:
+            return None
+        raise UserError(f"--set {setting.name}: {setting.task} is not among the tasks of this run ({', '.join(tasks)})")
+    prefix, dot, rest = setting.key.partition(".")
+    if dot and prefix in names:
+        return rest, setting.task, prefix
+    key = rest if dot and prefix == "all" else setting.key
+    known = {each_key for each in algorithms for each_key in each.defaults()}
+    if key in known:
+        return key, setting.task, None
+    if dot and prefix != "all" and not any(each_key.startswith(f"{prefix}.") for each_key in known):
+        get_algorithm(prefix)
+        if setting.of_grid:
+            return None
+        raise UserError(f"--set {setting.name}: {prefix} is not among the algorithms of this run ({', '.join(names)})")
+    if setting.of_grid and any(key in each.defaults() for each in all_algorithms().values()):
+        return None
+    raise unknown("setting", key, known, "mopo-bench list algorithms --json")
+
+
+def name_of(named: Any) -> str:
+    return getattr(named, "name", named)
+
+
+def resolve_device(device: str) -> str:
+    """ "cpu" or "cuda". Raises UserError where CUDA is asked for and torch sees none."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: torch sees no CUDA device here; use --device cpu, or install torch's CUDA build")
+    return device

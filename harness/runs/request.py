@@ -1,0 +1,266 @@
+"""What is asked for: one description of a grid, whether it comes from the command line, from Python or from a file.
+
+A grid file is TOML with the fields of `RunRequest` as keys; `mopo-bench run --print-grid` writes one to keep and cite.
+The suites that come with the package are such grids (`suites.toml`).
+
+    tasks = ["hopper-medium", "point-angle"]
+    algorithms = ["mopo", "sac"]
+    seeds = "0-5"
+    steps = { hopper-medium = 50_000 }
+    settings = { "hopper-medium:mopo.penalty_coefficient" = 2 }
+"""
+
+# ruff: noqa: RUF009 - `asked` makes fields, as `dataclasses.field` does
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_type_hints
+
+from ...common.errors import UserError, unknown
+from ...common.settings import Choice, Count, converted
+from ...tasks.data.request import SOURCES, WINDOWS, Source, Window
+
+MOST_SEEDS = 10_000  # a slip of the finger, not a plan
+PerTask = Count | Mapping[str, Count] | None  # one number for all tasks, or one for each of some
+
+
+class Setting(NamedTuple):
+    """One `[TASK:][ALGORITHM.]KEY=VALUE`; without a task or an algorithm it is meant for all that have the key.
+
+    of_grid: whether it stands in a suite or a grid file. What is said beside a grid wins over it, and a setting of the grid is
+    left out where the tasks or algorithms that it is meant for are not run.
+    """
+
+    name: str
+    value: Any
+    of_grid: bool = False
+
+    @property
+    def task(self) -> str | None:
+        return self.name.partition(":")[0] if ":" in self.name else None
+
+    @property
+    def key(self) -> str:
+        """With the algorithm's name before it, where one is named."""
+        return self.name.partition(":")[2] if ":" in self.name else self.name
+
+
+def asked(default: Any, help: str, option: str = "") -> Any:
+    """A field of the request with its help text; `option` is its name on the command line where that is another."""
+    metadata = {"help": help, "option": option}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A grid of runs: which tasks, algorithms and seeds, on which data, with which budget and settings, and on which device.
+
+    Every field takes what the command line takes (`seeds="0,1,5"`) and what Python has (`seeds=[0, 1, 5]`); it is checked here,
+    once. Raises UserError, one line that names the field by its option.
+    """
+
+    tasks: tuple[Any, ...] = asked((), "Tasks, separated by commas.")
+    algorithms: tuple[Any, ...] = asked((), "Algorithms, separated by commas.")
+    seeds: tuple[int, ...] = asked((0, 1, 2), "A count (6), a list (0,1,5) or a range (21-23).")
+    steps: PerTask = asked(None, "Gradient steps; the suite's or the task's own by default.")
+    data: Source = asked("auto", f"{SOURCES}.")
+    window: Window = asked("all", f"{Choice(*WINDOWS)} rows of the dataset.")
+    rows: PerTask = asked(None, "Rows of a regenerated dataset.")
+    data_seed: int = asked(0, "Seed of a regenerated dataset; jump and angle: odd is the second collection.")
+    dataset: Path | None = asked(None, "Your own HDF5 file in D4RL's layout, for one task.")
+    clip_actions: bool = asked(False, "Accept actions outside the box, clipped.")
+    settings: tuple[Setting, ...] = asked((), "[TASK:][ALGORITHM.]KEY=VALUE, may be repeated.", "--set")
+    evaluate_every: Count | None = asked(None, "Gradient steps between evaluations.")
+    episodes: Count | None = asked(None, "Episodes per evaluation.")
+    device: Annotated[str, Choice("auto", "cpu", "cuda")] = asked("auto", "auto, cpu or cuda.")
+    compile: Annotated[str, Choice("auto", "on", "off")] = asked(
+        "auto", "auto: long runs, where a C++ compiler works; or on, off."
+    )
+    capture: bool = asked(False, "Record steps as CUDA graphs; not measured yet.")
+    evaluation_processes: int | None = asked(
+        None, "Processes that evaluate beside training; by default one for each seed of a group on a GPU, else 0."
+    )
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        for name, kind in _kinds().items():
+            value, option = getattr(self, name), option_of(name)
+            object.__setattr__(self, name, _CONVERTERS.get(name, _as_declared)(value, kind, option))
+        for name in ("data_seed", "evaluation_processes"):
+            if (number := getattr(self, name)) is not None and number < 0:
+                raise UserError(f"{option_of(name)} {number}: ask for 0 or more")
+        if self.dataset is not None and self.rows is not None:
+            raise UserError(f"--rows {self.rows} is for regenerated datasets: leave it out with --dataset {self.dataset}")
+        if self.dataset is not None and len(self.tasks) != 1:
+            raise UserError(f"--dataset {self.dataset} belongs to one task: name it with --tasks")
+        for name in ("tasks", "algorithms"):
+            if not getattr(self, name):
+                raise UserError(f"no {name}: name them with --{name}, or take a --suite (`mopo-bench list suites`)")
+
+    @classmethod
+    def of(cls, *, suite: str | None = None, grid: str | Path | None = None, **said: Any) -> RunRequest:
+        """A suite's or a grid file's request with what is said beside: fields that are None or empty are not said.
+
+        Settings that are said come after the grid's and win over them.
+        """
+        if suite is not None and grid is not None:
+            raise UserError(f"--suite {suite} and --grid {grid}: choose one")
+        base = get_suite(suite) if suite is not None else read_grid(Path(grid)) if grid is not None else {}
+        for name in said:
+            if name not in _kinds():
+                raise unknown("option", name, _kinds(), "mopo-bench run --help")
+        chosen = {name: value for name, value in said.items() if value is not None and value != () and value != []}
+        of_grid = _as_settings(base.get("settings", ()), None, "settings", of_grid=True)
+        if of_grid and "settings" in chosen:
+            chosen["settings"] = (*of_grid, *_as_settings(chosen["settings"], None, option_of("settings")))
+        return cls(**{**base, "settings": of_grid, **chosen})
+
+    def to_grid(self) -> dict[str, Any]:
+        """The request as a grid file holds it: every field that is not at its default, names instead of objects."""
+        grid: dict[str, Any] = {}
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.name in ("tasks", "algorithms"):
+                value = [getattr(one, "name", one) for one in value]
+            elif value == each.default:
+                continue
+            elif each.name == "settings":
+                value = {setting.name: setting.value for setting in value}
+            elif isinstance(value, tuple):
+                value = list(value)
+            elif isinstance(value, Path):
+                value = str(value.absolute())
+            grid[each.name] = value
+        return grid
+
+
+@cache
+def _kinds() -> dict[str, Any]:
+    return get_type_hints(RunRequest, include_extras=True)
+
+
+def option_of(name: str) -> str:
+    """How a field is called on the command line: `--evaluate-every`."""
+    (found,) = [each for each in fields(RunRequest) if each.name == name]
+    return found.metadata.get("option") or f"--{name.replace('_', '-')}"
+
+
+def _as_declared(value: Any, kind: Any, option: str) -> Any:
+    if kind == Path | None:
+        return None if value is None else Path(value)
+    return converted(value, kind, option)
+
+
+def _as_names(value: Any, kind: Any, option: str) -> tuple[Any, ...]:
+    """Names or objects, each once: those of one text between its commas, those of a sequence, or the one that was given."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    elif not isinstance(value, Sequence):
+        value = [value]
+    return tuple({getattr(each, "name", each): each for each in value}.values())
+
+
+def _as_seeds(value: Any, kind: Any, option: str) -> tuple[int, ...]:
+    """ "6" or 6: 0 to 5; "0,1,5" or a sequence: these; "21-23": 21, 22, 23; a trailing comma makes a list of one."""
+    seeds = _parsed_seeds(value, option) if isinstance(value, str | int) else _listed_seeds(value, option)
+    if not seeds:
+        raise UserError(f"{option} {value}: no seeds named; give a count of at least 1, or a list such as 0,1,5 or 21-23")
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise UserError(f"{option} {', '.join(map(str, seeds))}: each seed must be named once and be 0 or more")
+    if len(seeds) > MOST_SEEDS:
+        raise UserError(f"{option} {value}: more than {MOST_SEEDS:,} seeds")
+    return tuple(seeds)
+
+
+def _listed_seeds(value: Any, option: str) -> list[int]:
+    if not isinstance(value, Iterable):
+        raise UserError(f"{option} {value}: expected a count (6), a list (0,1,5) or a range (21-23)")
+    return [converted(each, int, option) for each in value]
+
+
+def _parsed_seeds(value: str | int, option: str) -> Sequence[int]:
+    text = str(value)
+    try:
+        if "," not in text and "-" not in text:
+            if (count := int(text)) < 1:
+                raise UserError(f"{option} {text}: ask for at least 1 seed")
+            return range(count)
+        seeds: list[int] = []
+        for part in filter(None, (each.strip() for each in text.split(","))):
+            first, dash, last = part.partition("-")
+            if dash and int(last) - int(first) >= MOST_SEEDS:
+                raise UserError(f"{option} {text}: more than {MOST_SEEDS:,} seeds")
+            seeds += range(int(first), int(last) + 1) if dash else [int(first)]
+    except ValueError:
+        raise UserError(f"{option} {text}: expected a count (6), a list (0,1,5) or a range (21-23)") from None
+    return seeds
+
+
+def _as_per_task(value: Any, kind: Any, option: str) -> Any:
+    if isinstance(value, Mapping):
+        return {task: converted(number, Count, f"{option} of {task}") for task, number in value.items()}
+    return None if value is None else converted(value, Count, option)
+
+
+def _as_settings(value: Any, kind: Any, option: str, of_grid: bool = False) -> tuple[Setting, ...]:
+    """Settings from a mapping, from texts "key=value" or as they are."""
+    found = []
+    for each in [value] if isinstance(value, str) else value.items() if isinstance(value, Mapping) else value:
+        if isinstance(each, Setting):
+            found.append(each)
+        elif isinstance(each, str):
+            name, equals, text = each.partition("=")
+            if not equals or not name.strip():
+                raise UserError(f"{option} {each}: expected algorithm.key=value, such as mopo.penalty_coefficient=5")
+            found.append(Setting(name.strip(), text.strip(), of_grid))
+        else:
+            name, text = each
+            found.append(Setting(name, text, of_grid))
+    return tuple(found)
+
+
+def _as_compile(value: Any, kind: Any, option: str) -> str:
+    return converted({True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value, kind, option)
+
+
+_CONVERTERS = {
+    "tasks": _as_names,
+    "algorithms": _as_names,
+    "seeds": _as_seeds,
+    "steps": _as_per_task,
+    "rows": _as_per_task,
+    "settings": _as_settings,
+    "compile": _as_compile,
+}
+
+
+def read_grid(path: Path) -> dict[str, Any]:
+    """The fields in a grid file. Raises UserError where it is no TOML, or has a key that no request has."""
+    try:
+        grid = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--grid {path} cannot be read ({' '.join(str(error).split())}): give a TOML file") from None
+    for name in grid:
+        if name not in _kinds():
+            raise unknown(f"key of {path}", name, _kinds(), "mopo-bench run --print-grid")
+    return grid
+
+
+@cache
+def suites() -> dict[str, dict[str, Any]]:
+    """The grids that come with the package, by name."""
+    return tomllib.loads((resources.files(__package__) / "suites.toml").read_text(encoding="utf-8"))
+
+
+def get_suite(name: str) -> dict[str, Any]:
+    """The fields of a suite's request. Raises UserError for a name that is none."""
+    if name not in suites():
+        raise unknown("suite", name, suites(), "mopo-bench list suites")
+    return suites()[name]

@@ -1,0 +1,44 @@
+from mopo_bench.harness.report.tables import table1
+
+ENSEMBLE = {"stages": {"dynamics": "dynamics ensemble"}}
+
+
+def test_shared_fits_are_read_from_the_records(records):
+    records.add([1.0, 2.0], algorithm="mopo", stages={"dynamics": "x"}, about=ENSEMBLE)
+    records.add([1.0, 2.0], algorithm="mbpo", stages={"dynamics": "x"})
+    records.add([1.0, 2.0], "walker2d-medium", "mopo", stages={"dynamics": "y"})
+    records.add([1.0, 2.0], "walker2d-medium", "mbpo", stages={"dynamics": "z"})
+    shared = [note for note in table1(records.runs()).notes if "shared" in note]
+    assert shared == ["One dynamics ensemble per seed is shared by mbpo and mopo on hopper-medium."]
+
+
+def test_fits_of_different_seeds_are_not_shared(records):
+    records.add([1.0], algorithm="mopo", stages={"dynamics": "x"}, seeds=[0])
+    records.add([1.0], algorithm="mbpo", stages={"dynamics": "x"}, seeds=[1])
+    assert not any("shared" in note for note in table1(records.runs()).notes)
+
+
+def test_notes_say_steps_seeds_and_versions(records):
+    records.add([1.0, 2.0], steps=5000)
+    records.add([1.0], algorithm="sac", steps=9000, package="0.2.0")
+    assert "Steps: 5000 to 9000. Seeds in a cell: 1 to 2. Made by mopo-bench 0.1.0, 0.2.0." in table1(records.runs()).notes
+
+
+def test_a_fit_whose_record_has_no_title_goes_by_its_stage(records):
+    for algorithm in ("mopo", "mbpo"):
+        records.add([1.0], algorithm=algorithm, stages={"dynamics": "x"})
+    assert "One dynamics per seed is shared by mbpo and mopo on hopper-medium." in table1(records.runs()).notes
+
+
+def test_old_and_new_records_share_a_fit_under_its_title(records):
+    records.add([1.0], algorithm="mbpo", stages={"dynamics": "x"}, about=ENSEMBLE)
+    records.add([1.0], algorithm="mopo", stages={"dynamics": "x"})
+    assert "One dynamics ensemble per seed is shared by mbpo and mopo on hopper-medium." in table1(records.runs()).notes
+
+
+def test_runs_that_were_all_warmup_are_named(records):
+    for algorithm, warmup_steps in {"bear": 5000, "brac-p": 4999, "brac-v": 0}.items():
+        records.add([1.0], algorithm=algorithm, steps=5000, about={"warmup_steps": warmup_steps})
+    records.add([1.0], algorithm="sac", steps=5000)
+    said = [note for note in table1(records.runs()).notes if "warm-up" in note]
+    assert said == ["hopper-medium bear: all its steps were warm-up, in which the policy sees no critic."]

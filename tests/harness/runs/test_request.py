@@ -1,0 +1,114 @@
+"""One request, whether it comes from the command line, from Python or from a grid file."""
+
+import tomllib
+
+import pytest
+from mopo_bench.algorithms.learning.registry import all_algorithms
+from mopo_bench.common.errors import UserError
+from mopo_bench.harness.api import plan_run
+from mopo_bench.harness.runs.plan import configure
+from mopo_bench.harness.runs.request import RunRequest, suites
+from mopo_bench.tasks.registry import all_tasks, get_task
+
+
+def test_python_and_the_command_line_say_the_same():
+    words = RunRequest(tasks="point-angle,ant-angle", algorithms="sac", seeds="0,1", steps="50", settings=["sac.tau=0.1"])
+    objects = RunRequest(
+        tasks=["point-angle", "ant-angle"], algorithms=("sac",), seeds=range(2), steps=50, settings={"sac.tau": "0.1"}
+    )
+    assert words == objects
+    assert RunRequest(tasks=get_task("point-angle"), algorithms="sac", seeds=3).tasks == (get_task("point-angle"),)
+
+
+@pytest.mark.parametrize(
+    "wrong, word",
+    [
+        ({"seeds": 0}, "--seeds"),
+        ({"seeds": [0, 0]}, "once"),
+        ({"seeds": [0.5]}, "whole number"),
+        ({"steps": {"point-angle": 0}}, "--steps of point-angle"),
+        ({"rows": "many"}, "--rows"),
+        ({"data": "web"}, "regenerated"),
+        ({"compile": "maybe"}, "auto"),
+        ({"capture": "perhaps"}, "--capture"),
+        ({"evaluation_processes": -1}, "--evaluation-processes"),
+        ({"settings": ["tau"]}, "key=value"),
+        ({"dataset": "mine.hdf5", "rows": 5}, "--dataset"),
+        ({"dataset": "mine.hdf5", "tasks": "point-angle,ant-angle"}, "one task"),
+        ({"tasks": ()}, "--tasks"),
+        ({"algorithms": ""}, "--algorithms"),
+    ],
+)
+def test_refused_by_its_option(wrong, word):
+    with pytest.raises(UserError, match=word) as refused:
+        RunRequest(**{"tasks": "point-angle", "algorithms": "sac", **wrong})
+    assert "\n" not in str(refused.value)
+
+
+def test_unknown_option_names_the_nearest():
+    with pytest.raises(UserError, match="'episodes'"):
+        RunRequest.of(tasks="point-angle", algorithms="sac", episods=3)
+
+
+@pytest.mark.parametrize("name", suites())
+def test_suites_hold_what_there_is(name):
+    request = RunRequest.of(suite=name)
+    assert set(request.tasks) <= set(all_tasks()) and set(request.algorithms) <= set(all_algorithms())
+    for task in request.tasks:
+        for algorithm in request.algorithms:
+            configure(
+                all_algorithms()[algorithm], get_task(task), request, [all_algorithms()[each] for each in request.algorithms]
+            )
+
+
+@pytest.mark.parametrize("name", suites())
+def test_printed_grid_is_the_same_grid(name, command, tmp_path):
+    extra = ["--seeds", "4-5", "--set", "point-angle:tau=0.5", "--steps", "70"] if name == "ci" else []
+    printed = command("run", "--suite", name, *extra, "--print-grid")
+    assert printed.code == 0
+    file = tmp_path / "grid.toml"
+    file.write_text(printed.out)
+    again = command("run", "--grid", file, "--print-grid")
+    assert tomllib.loads(again.out) == tomllib.loads(printed.out)
+    assert set(tomllib.loads(printed.out)) >= {"tasks", "algorithms"}
+
+
+def test_a_grid_file_is_planned_as_the_words_are(tmp_path):
+    file = tmp_path / "grid.toml"
+    file.write_text(
+        'tasks = ["point-angle", "pendulum-mixed"]\nalgorithms = "sac,bc"\nseeds = 2\nsteps = { point-angle = 70 }\n'
+        '[settings]\n"point-angle:sac.tau" = 0.5\nhidden = [8]\n'
+    )
+    plan = plan_run(grid=file, results=tmp_path, settings={"bc.hidden": (16,)})
+    by_name = {(cell.task.name, cell.algorithm.name): cell for cell in plan.cells}
+    assert [cell.steps for cell in plan.cells] == [70, 70, 8_000, 8_000]
+    assert by_name["point-angle", "sac"].config["tau"] == 0.5 and by_name["pendulum-mixed", "sac"].config["tau"] != 0.5
+    assert by_name["pendulum-mixed", "sac"].config["hidden"] == (8,)
+    assert by_name["point-angle", "bc"].config["hidden"] == (16,)
+    assert {cell.seeds for cell in plan.cells} == {(0, 1)}
+
+
+def test_what_is_said_beside_a_grid_wins(tmp_path):
+    """However general: the demo's cap on epochs names its task, the user's does not."""
+    (cell,) = plan_run(
+        suite="demo", tasks="hopper-medium", algorithms="mopo", rows=300, settings={"dynamics.max_epochs": 3}, results=tmp_path
+    ).cells
+    assert cell.config["dynamics.max_epochs"] == 3
+    (plain,) = plan_run(suite="demo", tasks="hopper-medium", algorithms="mopo", rows=300, results=tmp_path).cells
+    assert plain.config["dynamics.max_epochs"] == 15 and plain.steps == 6_000
+
+
+def test_a_grid_narrowed_leaves_out_settings_of_the_others(tmp_path):
+    (cell,) = plan_run(suite="demo", tasks="point-angle", algorithms="bc", results=tmp_path).cells
+    assert "dynamics.max_epochs" not in cell.config
+
+
+@pytest.mark.parametrize(
+    "text, word",
+    [("tasks = ", "cannot be read"), ('task = "point-angle"', "'tasks'"), ("[settings]\ntua = 1", "'tau'")],
+)
+def test_bad_grid_files(text, word, tmp_path):
+    file = tmp_path / "grid.toml"
+    file.write_text(text)
+    with pytest.raises(UserError, match=word):
+        plan_run(grid=file, tasks="point-angle", algorithms="sac", results=tmp_path)
