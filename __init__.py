@@ -2,13 +2,20 @@
 
 from typing import Any
 
-__all__ = ["register_algorithm", "register_task", "run", "table"]
 _WHERE = {
+    "Experience": "algorithms.learning.experience",
+    "Learner": "algorithms.learning.learner",
+    "Problem": "tasks.task",
+    "Stage": "algorithms.learning.stage",
+    "Task": "tasks.task",
+    "UserError": "common.errors",
+    "per_seed": "algorithms.learning.learner",
     "register_algorithm": "algorithms.learning.registry",
     "register_task": "tasks.registry",
     "run": "harness.api",
     "table": "harness.api",
 }
+__all__ = list(_WHERE)
 
 
 def __getattr__(name: str) -> Any:

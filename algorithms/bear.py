@@ -16,7 +16,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, cat
+from torch import Tensor
 
 from ..common.settings import Count, Fraction, Interval, NonNegative, Positive, StepCount
 from ..common.streams import torch_stream
@@ -91,7 +91,7 @@ class BEAR(Learner):
         config = self.config
 
         def behaviour_loss(behaviour: VariationalAutoencoder) -> Tensor:
-            mean, log_std = behaviour.encode(batch.observation_actions)
+            mean, log_std = behaviour.encode(batch.observations, batch.actions)
             decoded = torch.tanh(behaviour.decode(batch.observations, mean + log_std.exp() * noise["encoded"]))
             divergence = 0.5 * (mean.square() + (2 * log_std).exp() - 1) - log_std
             return per_seed((decoded - batch.actions).square()) + 0.5 * per_seed(divergence)
@@ -110,11 +110,11 @@ class BEAR(Learner):
             discrepancy = (squared_mmd(matched, before, config.kernel, config.kernel_width) + 1e-6).sqrt()
             loss = multiplier * (discrepancy - config.threshold)
             if phase is None:
-                loss = loss - self.critic(cat((batch.observations, torch.tanh(before[:, 0])), -1)).amin(1)
+                loss = loss - self.critic(batch.observations, torch.tanh(before[:, 0])).amin(1)
             return per_seed(loss), discrepancy
 
         def critic_loss(critic: Critics) -> tuple[Tensor, Tensor]:
-            values = critic(batch.observation_actions)
+            values = critic(batch.observations, batch.actions)
             return per_seed(0.5 * (values - target[:, None]).square().sum(1)), per_seed(values)
 
         actor_value, discrepancy = self.minimise(self.actor, actor_loss)
@@ -142,7 +142,7 @@ class BEAR(Learner):
 
     def _values(self, critic: Critics, observations: Tensor, actions: Tensor) -> Tensor:
         """Q_e(s, a_k), (S, E, N, B), of N actions (S, N, B, act) at each state."""
-        return critic(cat(each_with(observations, actions), -1)).unflatten(-1, actions.shape[1:3])
+        return critic(*each_with(observations, actions)).unflatten(-1, actions.shape[1:3])
 
 
 register_algorithm("bear", BEAR, title="BEAR", about="actor-critic whose policy keeps within an MMD threshold of the behaviour")

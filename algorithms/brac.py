@@ -16,7 +16,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, cat
+from torch import Tensor
 
 from ..common.settings import Count, Fraction, Interval, NonNegative, Part, Positive, StepCount
 from .bc import BC
@@ -111,7 +111,7 @@ class BRAC(Learner):
     def update(self, batch: Batch, noise: Noise, phase: Hashable) -> dict[str, Tensor]:
         config = self.config
         next_action, next_log_prob = self.actor(batch.next_observations, noise["next"])
-        next_value = self.target(cat((batch.next_observations, next_action), -1)).amin(1)
+        next_value = self.target(batch.next_observations, next_action).amin(1)
         next_value = next_value - config.entropy_coefficient * next_log_prob
         if config.value_penalty:
             divergence = self._divergence(self.actor, "next", batch, next_action, noise)
@@ -119,7 +119,7 @@ class BRAC(Learner):
         target = batch.rewards + self.problem.discount * batch.alive * next_value
 
         def critic_loss(critic: Critics) -> tuple[Tensor, Tensor]:
-            values = critic(batch.observation_actions)
+            values = critic(batch.observations, batch.actions)
             return per_seed(0.5 * (values - target[:, None]).square().sum(1)), per_seed(values)
 
         def actor_loss(actor: GaussianActor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
@@ -127,7 +127,7 @@ class BRAC(Learner):
             divergence = self._divergence(actor, "now", batch, action, noise)
             loss = config.divergence_coefficient * divergence + config.entropy_coefficient * log_prob
             if phase is None:
-                loss = loss - self.critic(cat((batch.observations, action), -1)).amin(1)
+                loss = loss - self.critic(batch.observations, action).amin(1)
             return per_seed(loss), (divergence, log_prob)
 
         critic_value, mean_value = self.minimise(self.critic, critic_loss)
@@ -157,7 +157,7 @@ class BRAC(Learner):
             return squared_mmd(own, matched, "laplacian", config.kernel_width)
         # the batch's own action; what it did next is not kept in a batch of single rows, and drawn from the fitted policy
         other = batch.actions if state == "now" else behaviour(observations, noise["next behaviour"])[0]
-        return dual_kl(*(self.discriminator(cat((observations, each), -1))[:, 0] for each in (action, other)))
+        return dual_kl(*(self.discriminator(observations, each)[:, 0] for each in (action, other)))
 
     def _train_discriminator(self, batch: Batch, noise: Noise) -> Tensor:
         """The discriminator's steps, on the policy that has just been updated; gives the last loss (S,)."""
@@ -167,7 +167,7 @@ class BRAC(Learner):
             between = action + share * (batch.actions - action)
 
             def loss(discriminator: Critics, action: Tensor = action, between: Tensor = between) -> Tensor:
-                logits = (discriminator(cat((batch.observations, each), -1))[:, 0] for each in (action, batch.actions))
+                logits = (discriminator(batch.observations, each)[:, 0] for each in (action, batch.actions))
                 slope = gradient_penalty(discriminator, batch.observations, between)
                 return per_seed(self.config.slope_coefficient * slope - dual_kl(*logits))
 

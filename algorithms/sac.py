@@ -12,7 +12,7 @@ import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from torch import Tensor, cat
+from torch import Tensor
 
 from ..common.settings import Count, Fraction, Interval, Positive
 from .learning.learner import Batch, Learner, Noise, per_seed
@@ -52,16 +52,16 @@ class SAC(Learner):
     def update(self, batch: Batch, noise: Noise, phase: Hashable) -> dict[str, Tensor]:
         temperature = self.log_temperature().exp()
         next_action, next_log_prob = self.actor(batch.next_observations, noise["next"])
-        next_value = self.target(cat((batch.next_observations, next_action), -1)).amin(1) - temperature * next_log_prob
+        next_value = self.target(batch.next_observations, next_action).amin(1) - temperature * next_log_prob
         target = batch.rewards + self.problem.discount * batch.alive * next_value
 
         def critic_loss(critic: Critics) -> tuple[Tensor, Tensor]:
-            values = critic(batch.observation_actions)
+            values = critic(batch.observations, batch.actions)
             return per_seed(0.5 * (values - target[:, None]).square().sum(1)), per_seed(values)
 
         def actor_loss(actor: GaussianActor) -> tuple[Tensor, Tensor]:
             action, log_prob = actor(batch.observations, noise["now"])
-            value = self.critic(cat((batch.observations, action), -1)).amin(1)
+            value = self.critic(batch.observations, action).amin(1)
             return per_seed(temperature * log_prob - value), log_prob
 
         critic_value, mean_value = self.minimise(self.critic, critic_loss)

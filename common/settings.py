@@ -41,14 +41,14 @@ class Increasing:
 class Choice:
     """One of a few words: `Annotated[str, Choice("auto", "cpu", "cuda")]`."""
 
-    def __init__(self, *choices: str):
-        self.choices = choices
+    def __init__(self, *words: str):
+        self.words = words
 
     def holds(self, value: str) -> bool:
-        return value in self.choices
+        return value in self.words
 
     def __str__(self) -> str:
-        *others, last = self.choices
+        *others, last = self.words
         return f"{', '.join(others)} or {last}" if others else last
 
 

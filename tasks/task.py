@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..common.errors import UserError, unknown
+from ..common.settings import converted
 from .data.dataset import OfflineDataset
 from .rewards import Reward
-from .terminations import Termination, never
+from .terminations import TERMINATIONS, Termination, never
 
 Regenerate = Callable[["Task", int, int], OfflineDataset]
 
@@ -175,6 +176,21 @@ class Task:
         problem = replace(self.problem, **self.follows(parameters)) if self.follows else self.problem
         return replace(self, parameters=parameters, problem=problem)
 
+    def variant(self, name: str, value: Any) -> Task:
+        """The task with one parameter at another value, perhaps written on a command line; "termination" takes a rule's name.
+
+        Raises UserError for an unknown parameter or rule, and for a value that does not fit.
+        """
+        if name == "termination" and name not in self.parameters:
+            if value not in TERMINATIONS:
+                raise unknown("termination", str(value), TERMINATIONS, "mopo-bench list tasks")
+            return replace(self, problem=replace(self.problem, termination=TERMINATIONS[value]))
+        if name not in self.parameters:
+            known = [*self.parameters, "termination"]
+            raise unknown(f"parameter of {self.name}", name, known, "mopo-bench list tasks --json")
+        kind = _kind_of(self.parameters[name])
+        return self.with_parameters(**{name: converted(value, kind, f"{self.name}.{name}")})
+
     def as_collected(self) -> Task:
         """The task in whose environment the dataset is logged, which may pay another reward than this one's."""
         parameters = {**self.parameters, **self.recipe.collected_under}
@@ -198,6 +214,11 @@ class Task:
             dataset = replace(dataset, actions=box.to_unit(dataset.actions))
         sizes = (problem.observation_size, problem.action_size)
         return OfflineProblem(*sizes, problem.termination, problem.discount, problem.max_episode_steps, dataset)
+
+
+def _kind_of(default: Any) -> Any:
+    """The type of a parameter, from its default; several numbers may also be none at all."""
+    return tuple[*map(type, default)] | None if isinstance(default, tuple) else type(default)  # type: ignore[valid-type]
 
 
 def name_of(function: Any) -> str:

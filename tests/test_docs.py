@@ -72,6 +72,15 @@ def test_links(page):
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.stem)
+def test_named_files_exist(page):
+    """Files of the repository between backticks; within the harness `runs/trial.py` is enough."""
+    top = {path.name for path in ROOT.iterdir() if path.is_dir()}
+    for name in re.findall(r"`([\w-]+/[\w/.-]+\.(?:py|toml|md|csv|png|json|txt|dot))\b", page.read_text(encoding="utf-8")):
+        room, exists = name.split("/")[0], (ROOT / name).exists() or (ROOT / "harness" / name).exists()
+        assert exists or room not in {*top, "runs", "report", "cli", "collection"} or "NAME" in name, name
+
+
 def test_every_room_has_its_line():
     """On the page of the architecture; a room is a folder of the package with an `__init__.py`."""
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")

@@ -63,7 +63,7 @@ def gradient_penalty(discriminator: Critics, observations: Tensor, actions: Tens
     """max(|d logits / d a| - 1, 0)^2, (S, B): keeps the discriminator's slope in the actions near 1 (Gulrajani et al. 2017)."""
 
     def total(actions: Tensor) -> Tensor:
-        return discriminator(torch.cat((observations, actions), -1)).sum()
+        return discriminator(observations, actions).sum()
 
     slope = (torch.func.grad(total)(actions).square().sum(-1) + 1e-8).sqrt()
     return (slope - 1).clamp(min=0).square()

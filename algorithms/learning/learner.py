@@ -79,6 +79,10 @@ class Learner:
         """The standard normals one update wants, per seed: name and shape without the seed axis."""
         return {}
 
+    def uniforms(self) -> dict[str, tuple[int, ...]]:
+        """The numbers uniform in [0, 1) that one update wants, likewise; it finds both in `noise`, by name."""
+        return {}
+
     def phase(self, step: int) -> Hashable:
         """What distinguishes the kinds of step (a warm-up, a delayed actor): each value is one compiled graph."""
         return None

@@ -105,7 +105,7 @@ class MLP(Network):
 
 
 class Critics(Network):
-    """E independent critics Q(s, a). Called on (S, B, obs + act), gives (S, E, B)."""
+    """E independent critics Q(s, a): (S, B, obs) and (S, B, act) to (S, E, B)."""
 
     @classmethod
     def create(
@@ -113,8 +113,8 @@ class Critics(Network):
     ) -> Critics:
         return cls(MLP.create(initialiser, (observation_size + action_size, *hidden, 1), (count,)).weights)
 
-    def __call__(self, observation_actions: Tensor) -> Tensor:
-        return MLP(self.weights)(observation_actions[:, None]).squeeze(-1)
+    def __call__(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return MLP(self.weights)(torch.cat((observations, actions), -1)[:, None]).squeeze(-1)
 
 
 class DeterministicActor(Network):
@@ -211,9 +211,10 @@ class VariationalAutoencoder(Network):
         decoder = MLP.create(initialiser, (observation_size + latent_size, *hidden, action_size))
         return cls(encoder.weights + decoder.weights)
 
-    def encode(self, observation_actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation of q(z | s, a): (S, B, obs + act) to (S, B, latent) each."""
-        mean, log_std = MLP(self.weights[: len(self.weights) // 2])(observation_actions).chunk(2, dim=-1)
+    def encode(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of q(z | s, a): (S, B, obs), (S, B, act) to (S, B, latent) each."""
+        encoder = MLP(self.weights[: len(self.weights) // 2])
+        mean, log_std = encoder(torch.cat((observations, actions), -1)).chunk(2, dim=-1)
         return mean, log_std.clamp(*self.log_std_range)
 
     def decode(self, observations: Tensor, latents: Tensor) -> Tensor:

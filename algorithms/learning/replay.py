@@ -1,4 +1,4 @@
-"""Transitions packed one a row, so that drawing a batch is one `index_select` and the critics' input needs no copy."""
+"""Transitions packed one a row, so that drawing a batch is one `index_select`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from ...tasks.data.dataset import Packing
 
 
 class Batch(NamedTuple):
-    """B transitions per seed. `observation_actions` is s and a side by side, the critics' input; `alive` is 1 - terminal."""
+    """B transitions per seed; `alive` is 1 - terminal."""
 
     observations: Tensor  # (S, B, obs)
     actions: Tensor  # (S, B, act)
-    observation_actions: Tensor  # (S, B, obs + act)
     rewards: Tensor  # (S, B)
     alive: Tensor  # (S, B)
     next_observations: Tensor  # (S, B, obs)
@@ -35,7 +34,6 @@ class Layout(Packing):
         return Batch(
             rows.narrow(-1, 0, observations),
             rows.narrow(-1, observations, actions),
-            rows.narrow(-1, 0, self.rewards),
             rows.select(-1, self.rewards),
             rows.select(-1, self.alive),
             rows.narrow(-1, self.alive + 1, observations),

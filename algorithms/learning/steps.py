@@ -25,6 +25,8 @@ class StepStreams:
 
     def __init__(self, learner: Learner):
         self.learner = learner
+        if twice := learner.noise().keys() & learner.uniforms().keys():
+            raise TypeError(f"{type(learner).__name__}: {', '.join(sorted(twice))} cannot be both normal and uniform noise")
         self.block = -1
         self.uniform = torch.empty(0)
         self.noise: dict[str, Tensor] = {}
@@ -38,7 +40,7 @@ class StepStreams:
         return True
 
     def at(self, step: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """For step `step`: uniform numbers (S, B) in float64, and standard normals by name, (S, *shape)."""
+        """For step `step`: row positions in [0, 1), (S, B) in float64, and the learner's noise by name, (S, *shape)."""
         self.prepare(step)
         offset = step % BLOCK
         return self.uniform[offset], {name: values[offset] for name, values in self.noise.items()}
@@ -51,16 +53,19 @@ class StepStreams:
 
     def _draw(self, block: int) -> None:
         learner = self.learner
-        device, shapes = learner.device, learner.noise()
+        device, shapes, uniforms = learner.device, learner.noise(), learner.uniforms()
         size = (BLOCK, learner.config.batch_size)
         uniform: list[Tensor] = []
-        noise: dict[str, list[Tensor]] = {name: [] for name in shapes}
+        noise: dict[str, list[Tensor]] = {name: [] for name in (*shapes, *uniforms)}
         for seed in learner.seeds:
             stream = torch_stream(seed, "batches", block, device=device)
             uniform.append(torch.rand(*size, generator=stream, dtype=torch.float64, device=device))
             stream = torch_stream(seed, "noise", block, device=device)
             for name, shape in shapes.items():
                 noise[name].append(torch.randn(BLOCK, *shape, generator=stream, device=device).to(learner.dtype))
+            stream = torch_stream(seed, "uniforms", block, device=device)
+            for name, shape in uniforms.items():
+                noise[name].append(torch.rand(BLOCK, *shape, generator=stream, device=device).to(learner.dtype))
         # the step first, so that one step's numbers are one contiguous piece; later blocks take the place of the first
         if not len(self.uniform):
             self.uniform = torch.stack(uniform, 1)

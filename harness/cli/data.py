@@ -78,7 +78,6 @@ def data_verify(
     version: Annotated[str, typer.Option(help=f"Which of D4RL's files: {VERSIONS}.")] = "all",
     physics: Annotated[bool, typer.Option("--physics", help="Repeat logged steps in today's MuJoCo.")] = False,
     dataset: Annotated[Path | None, typer.Option(help="With --physics: a file of your own, for one task.")] = None,
-    batch: Annotated[Path | None, typer.Option(hidden=True)] = None,
     rows: Annotated[int, typer.Option(help="With --physics: rows to repeat.")] = 5_000,
     as_json: Json = False,
 ) -> None:
@@ -86,9 +85,6 @@ def data_verify(
 
     Example: mopo-bench data verify hopper-medium --physics
     """
-    if batch is not None:
-        print("--batch is now called --dataset", file=sys.stderr)
-        dataset = batch
     if physics:
         _show(_physics(_named(tasks), dataset, checked_count("--rows", rows)), as_json)
         return
@@ -116,7 +112,7 @@ def _physics(chosen: list[Any], file: Path | None, rows: int) -> list[dict[str, 
     found = []
     for task in chosen:
         dataset = load_dataset(task, DatasetRequest(source="auto" if file else _with_states(task), file=file))
-        found.append({"dataset": dataset.provenance["label"], **replay_physics(dataset, task, rows)})
+        found.append({"batch": dataset.provenance["label"], **replay_physics(dataset, task, rows)})
     return found
 
 

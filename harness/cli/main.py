@@ -7,11 +7,13 @@ import signal
 import sys
 from typing import Any
 
+RENAMED = {"--batch": "--dataset"}  # options that are still accepted under a former name
+
 
 def main() -> None:
     """Runs one command. Exit status: 0 all well; 2 wrong input or a full disk, in one line; 3 some runs failed; 130 stopped."""
     debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    arguments = [renamed(argument) for argument in sys.argv[1:] if argument != "--debug"]
     try:
         code = _answer(arguments, debug)
     except KeyboardInterrupt:
@@ -24,6 +26,15 @@ def main() -> None:
     except BrokenPipeError:  # `| head` has seen enough: no complaint at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def renamed(argument: str) -> str:
+    """An option under its present name; one line on standard error says so where a former one was typed."""
+    name, equals, value = argument.partition("=")
+    if name not in RENAMED:
+        return argument
+    complain(f"{name} is now called {RENAMED[name]}")
+    return RENAMED[name] + equals + value
 
 
 def _answer(arguments: list[str], debug: bool) -> int:

@@ -30,7 +30,6 @@ Compiled = Annotated[str, typer.Option("--compile", help="auto: long runs, where
 
 Results = Annotated[Path, typer.Option(help="Folder of run records.")]
 DEFAULT_RESULTS = Path("runs")
-FORMER = {"dataset": ("--batch",)}  # names of options that are still accepted
 
 
 def request_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -47,10 +46,11 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         metavar: str | None = each.name.upper()
         if isinstance(each.default, bool):
             kind, metavar = bool | None, None
-        elif each.name == "settings":
+        elif each.name in ("settings", "task_set"):
             kind = list[str] | None
-        names = (option_of(each.name), *FORMER.get(each.name, ()))
-        option = Annotated[kind, typer.Option(*names, help=each.metadata["help"], metavar=metavar, show_default=False)]
+        option = Annotated[
+            kind, typer.Option(option_of(each.name), help=each.metadata["help"], metavar=metavar, show_default=False)
+        ]
         asked.append(inspect.Parameter(each.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option))
     command.__signature__ = inspect.Signature([*asked, *(each.replace(kind=each.KEYWORD_ONLY) for each in own)])  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in command.__signature__.parameters.values()}  # type: ignore[attr-defined]

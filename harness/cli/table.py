@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from ...common.errors import UserError
@@ -15,19 +15,20 @@ from ..report.statistics import METRICS
 from ..report.tables import TABLES
 from .options import DEFAULT_RESULTS, Results, console, existing_folder
 
-Name = Annotated[str, typer.Argument(click_type=click.Choice(list(TABLES)), metavar="|".join(TABLES))]
-Format = Annotated[str, typer.Option("--format", click_type=click.Choice(list(FORMATS)))]
-Metric = Annotated[str, typer.Option(click_type=click.Choice(list(METRICS)), help="last is the paper's.")]
+TableName = StrEnum("TableName", list(TABLES))  # type: ignore[misc] - the report says which there are
+Format = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
+Metric = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
+AS_TEXT, LAST = Format("text"), Metric("last")
 Reference = Annotated[str | None, typer.Option(help="The algorithm that `scores` compares with the others.")]
 Out = Annotated[Path | None, typer.Option(help="Write to this file.")]
 
 
 def table(
-    name: Name,
+    name: TableName,
     results: Results = DEFAULT_RESULTS,
     reference: Reference = None,
-    format_: Format = "text",
-    metric: Metric = "last",
+    format_: Annotated[Format, typer.Option("--format")] = AS_TEXT,
+    metric: Annotated[Metric, typer.Option(help="last is the paper's.")] = LAST,
     out: Out = None,
 ) -> None:
     """A table from run records, beside the paper's.
@@ -39,7 +40,7 @@ def table(
 
     if name != "scores":
         existing_folder(results)
-    made = make_table(name, results, format_, metric, reference=reference or REFERENCE)
+    made = make_table(name.value, results, format_.value, metric.value, reference=reference or REFERENCE)
     if out is None:
         if isinstance(made, str):
             print(made)

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from gymnasium.envs.registration import EnvSpec
+
 from ...algorithms.learning.experience import Experience
 from ...algorithms.learning.fast.compiling import Compilation
 from ...algorithms.learning.learner import Learner
 from ...algorithms.learning.registry import Algorithm, version_of
 from ...tasks.data.dataset import OfflineDataset
-from ...tasks.data.sources import DatasetRequest, load_dataset
+from ...tasks.data.request import DatasetRequest
+from ...tasks.data.sources import load_dataset
 from ...tasks.task import OfflineProblem, Task
 from .machine import describe_machine
 from .records import Store, identity_hash, plain
@@ -24,6 +27,7 @@ class Cell:
 
     config: the full configuration. overrides: the settings in it that the user or a suite chose. data: what `describe_dataset`
     said of the dataset, its digest included. evaluate_every: gradient steps between evaluations, of `episodes` each.
+    specification: as the environment is registered with Gymnasium, which a worker may not know.
     evaluation_processes: beside training; 0: training waits; None: one for each seed of a group on a GPU, else none.
     """
 
@@ -42,6 +46,7 @@ class Cell:
     compilation: Compilation = field(default_factory=Compilation)
     capture: bool = False
     evaluation_processes: int | None = None
+    specification: EnvSpec | None = None
 
     @property
     def digest(self) -> str:

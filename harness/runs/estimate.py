@@ -19,8 +19,8 @@ import torch
 
 from ...algorithms.learning.fast.stepping import training_steps
 from ...algorithms.learning.steps import BLOCK
-from ...tasks.environments import make_environment
-from ...tasks.task import OfflineProblem, Task
+from ...tasks.simulation import simulate
+from ...tasks.task import OfflineProblem
 from .cell import Cell, build, describe_dataset, load_problem
 from .evaluation import acting, evaluation_processes
 from .fits import missing_fits
@@ -158,7 +158,7 @@ class Calibration:
             if sizes not in self.units:
                 self.units[sizes] = self._measure(cell)
             units, configs = self.units[sizes], algorithm.build_configs(cell.config)
-            for_environments = cell.episodes * self._environment_step(cell.task)
+            for_environments = cell.episodes * self._environment_step(cell)
             _, times_longer = algorithm.experience.short_refresh(configs["experience"], cell.device)
             return Costs(
                 step=units.step,
@@ -228,16 +228,17 @@ class Calibration:
             self.fits[sizes] = state, whole / units
         return self.fits[sizes]
 
-    def _environment_step(self, task: Task) -> float:
+    def _environment_step(self, cell: Cell) -> float:
+        task = cell.task
         key = (task.environment, repr(task.parameters))
         if key not in self.environment_steps:
-            environment = make_environment(task.environment, **task.parameters)
+            environment = simulate(task, cell.specification)
             environment.reset(seed=0)
             unit = np.random.default_rng(0).uniform(-1, 1, task.problem.action_size).astype(np.float32)
             action = task.problem.action_box.from_unit(unit)
 
             def step() -> None:
-                if environment.step(action)[2]:
+                if any(environment.step(action)[2:4]):
                     environment.reset(seed=0)
 
             self.environment_steps[key] = seconds_each(step, "cpu")

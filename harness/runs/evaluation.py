@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib.externals.loky import ProcessPoolExecutor
+from gymnasium.envs.registration import EnvSpec
 
 from ...algorithms.learning.learner import Learner
 from ...common.streams import derived_seed
 from ...common.trees import tree_map
-from ...tasks.environments import make_environment
+from ...tasks.simulation import simulate
 from ...tasks.task import Task
 from .cell import Cell, build
 from .fits import fit_stage
 from .interrupts import ignore_interrupts, interrupts_held
 from .machine import prepare_process, usable_cores
+from .private_joblib import ProcessPoolExecutor
 
 Act = Callable[[np.ndarray], np.ndarray]
 Returns = Callable[[], np.ndarray]  # undiscounted, (S, n), waited for
@@ -26,10 +27,13 @@ IDLE_SECONDS = 60  # after which a process that evaluates ends; also one whose t
 
 
 class Evaluator:
-    """Runs episodes side by side, with one policy call a step for all of them; environments are kept between calls."""
+    """Runs episodes side by side, with one policy call a step for all of them; environments are kept between calls.
 
-    def __init__(self, task: Task):
-        self.task = task
+    specification: as the environment was registered with Gymnasium where the run was planned; this process may not know it.
+    """
+
+    def __init__(self, task: Task, specification: EnvSpec | None = None):
+        self.task, self.specification = task, specification
         self.environments: list = []
 
     def returns(self, act: Act, seeds: Sequence[Sequence[int]]) -> np.ndarray:
@@ -39,7 +43,7 @@ class Evaluator:
         """
         task, groups, episodes = self.task, len(seeds), len(seeds[0])
         while len(self.environments) < groups * episodes:
-            self.environments.append(make_environment(task.environment, **task.parameters))
+            self.environments.append(simulate(task, self.specification))
         flat = [int(seed) for row in seeds for seed in row]
         environments = self.environments[: len(flat)]
         first = [environment.reset(seed=seed)[0] for environment, seed in zip(environments, flat, strict=True)]
@@ -50,10 +54,10 @@ class Evaluator:
             actions = act(observations.reshape(groups, episodes, -1)).reshape(len(flat), -1)
             actions = box.from_unit(actions)
             for index in list(running):
-                observation, reward, terminated, _, _ = environments[index].step(actions[index])
+                observation, reward, terminated, truncated, _ = environments[index].step(actions[index])
                 observations[index] = observation
                 returns[index] += reward
-                if terminated:
+                if terminated or truncated:
                     running.remove(index)
             if not running:
                 break
@@ -89,7 +93,7 @@ class EvaluationHere:
     processes = 0
 
     def __init__(self, cell: Cell):
-        self.evaluator = Evaluator(cell.task)
+        self.evaluator = Evaluator(cell.task, cell.specification)
 
     def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Returns:
         """The returns of the learner as it is now, which is in `states` by seed, from resets with these seeds (S, n)."""
@@ -136,7 +140,7 @@ def evaluate(cell: Cell, state: dict[str, Any], resets: Sequence[int]) -> np.nda
     if _at_hand.get("folder") != cell.folder:
         ignore_interrupts()
         prepare_process()
-        _at_hand.update(folder=cell.folder, evaluator=Evaluator(cell.task), learners={})
+        _at_hand.update(folder=cell.folder, evaluator=Evaluator(cell.task, cell.specification), learners={})
     learners = _at_hand["learners"]
     if cell.seeds not in learners:
         fits = {name: [fit_stage(cell, name, seed)["state"] for seed in cell.seeds] for name in cell.algorithm.stages}

@@ -12,12 +12,14 @@ import torch
 from ...algorithms.learning.fast.compiling import decide
 from ...algorithms.learning.registry import Algorithm, all_algorithms, get_algorithm, task_settings
 from ...common.errors import UserError, unknown
-from ...tasks.data.sources import DatasetRequest, load_dataset, why_missing
+from ...tasks.data.request import DatasetRequest
+from ...tasks.data.sources import load_dataset, why_missing
 from ...tasks.registry import get_task
+from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
 from .cell import Cell, describe_dataset
 from .machine import usable_cores
-from .request import RunRequest, Setting
+from .request import RunRequest, Setting, option_of
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,12 @@ class Plan:
 
 def make_plan(request: RunRequest, results: Path | str) -> Plan:
     """The cells of a request, with their datasets loaded once. Raises UserError for what cannot be run here."""
-    tasks = [each if isinstance(each, Task) else get_task(each) for each in request.tasks]
+    tasks = chosen_tasks(request)
     algorithms = [each if isinstance(each, Algorithm) else get_algorithm(each) for each in request.algorithms]
     device = resolve_device(request.device)
     configs = {(task.name, each.name): configure(each, task, request, algorithms) for task in tasks for each in algorithms}
     refuse_missing_datasets(tasks, request)
+    specifications = {task.name: checked_specification(task) for task in tasks}
     cells = []
     for task in tasks:
         dataset = dataset_request(request, task)
@@ -72,9 +75,25 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
                     compilation=compilation,
                     capture=request.capture,
                     evaluation_processes=request.evaluation_processes,
+                    specification=specifications[task.name],
                 )
             )
     return Plan(tuple(cells), Path(results).absolute())
+
+
+def chosen_tasks(request: RunRequest) -> list[Task]:
+    """The tasks of a request, with the parameters that it sets."""
+    tasks = {task.name: task for task in (each if isinstance(each, Task) else get_task(each) for each in request.tasks)}
+    for setting in request.task_set:
+        name, dot, parameter = setting.name.partition(".")
+        if not dot or name not in tasks:
+            get_task(name)
+            raise UserError(
+                f"{option_of('task_set')} {setting.name}={setting.value}: expected TASK.PARAMETER=VALUE "
+                f"with a task of this run ({', '.join(tasks)})"
+            )
+        tasks[name] = tasks[name].variant(parameter, setting.value)
+    return list(tasks.values())
 
 
 def of_task(value: int | Mapping[str, int] | None, task: str) -> int | None:

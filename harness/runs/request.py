@@ -77,6 +77,7 @@ class RunRequest:
     dataset: Path | None = asked(None, "Your own HDF5 file in D4RL's layout, for one task.")
     clip_actions: bool = asked(False, "Accept actions outside the box, clipped.")
     settings: tuple[Setting, ...] = asked((), "[TASK:][ALGORITHM.]KEY=VALUE, may be repeated.", "--set")
+    task_set: tuple[Setting, ...] = asked((), "TASK.PARAMETER=VALUE, such as ant-angle.angle=45; may be repeated.")
     evaluate_every: Count | None = asked(None, "Gradient steps between evaluations.")
     episodes: Count | None = asked(None, "Episodes per evaluation.")
     device: Annotated[str, Choice("auto", "cpu", "cuda")] = asked("auto", "auto, cpu or cuda.")
@@ -131,7 +132,7 @@ class RunRequest:
                 value = [getattr(one, "name", one) for one in value]
             elif value == each.default:
                 continue
-            elif each.name == "settings":
+            elif each.name in ("settings", "task_set"):
                 value = {setting.name: setting.value for setting in value}
             elif isinstance(value, tuple):
                 value = list(value)
@@ -237,6 +238,7 @@ _CONVERTERS = {
     "steps": _as_per_task,
     "rows": _as_per_task,
     "settings": _as_settings,
+    "task_set": _as_settings,
     "compile": _as_compile,
 }
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import joblib
-from joblib.externals.loky import get_reusable_executor
 from rich.console import Console
 
 from ...common.errors import WriteError
@@ -16,6 +15,7 @@ from .fits import fit_stage, missing_fits
 from .interrupts import ignore_interrupts, interrupts_held
 from .ledger import Ledger, Todo
 from .plan import Plan
+from .private_joblib import end_workers
 from .progress import progress
 from .records import Store
 from .trial import run_cell
@@ -112,5 +112,5 @@ def workers(jobs: int) -> Iterator[None]:
                 joblib.Parallel(n_jobs=jobs)(joblib.delayed(ignore_interrupts)() for _ in range(jobs))
             yield
         except KeyboardInterrupt:
-            get_reusable_executor().shutdown(wait=True, kill_workers=True)
+            end_workers()
             raise

@@ -1,4 +1,4 @@
-"""Fixtures of the algorithms' tests; the modules beside this file (support, contract, golden) are top-level names."""
+"""Fixtures of the algorithms' tests; the modules beside this file (support, golden) are top-level names."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 # --import-mode=importlib leaves this folder off the path; golden.py as a script finds its neighbours the same way
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("contract")
+pytest.register_assert_rewrite("mopo_bench.algorithms.learning.testing")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,7 +22,7 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def problem():
-    from support import small_problem
+    from mopo_bench.algorithms.learning.testing import small_problem
 
     return small_problem()
 

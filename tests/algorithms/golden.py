@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from mopo_bench.algorithms.learning.dynamics import Dynamics
 from mopo_bench.algorithms.learning.registry import get_algorithm
-from support import SMALL, Group, small_problem
+from mopo_bench.algorithms.learning.testing import SMALL, Group, small_problem
 
 FOLDER = Path(__file__).parent / "golden"
 ALGORITHMS = ("bc", "sac", "mbpo", "mopo", "bear", "brac-p", "brac-v")

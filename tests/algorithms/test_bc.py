@@ -6,7 +6,7 @@ import pytest
 import torch
 from mopo_bench.algorithms.learning.networks import GaussianActor, Initialiser, log_tanh_slope
 from mopo_bench.algorithms.learning.registry import get_algorithm
-from support import Group
+from mopo_bench.algorithms.learning.testing import Group
 from torch.distributions import Independent, Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 

@@ -7,18 +7,25 @@ import math
 import numpy as np
 import pytest
 import torch
-from contract import check_compiles, check_contract
 from mopo_bench.algorithms.bc import BC
 from mopo_bench.algorithms.brac import BehaviourPolicy, D4RLLoader
 from mopo_bench.algorithms.learning.experience import Experience
 from mopo_bench.algorithms.learning.registry import get_algorithm
+from mopo_bench.algorithms.learning.testing import (
+    Group,
+    check_compiles,
+    check_contract,
+    check_resumes,
+    fitted,
+    leaves_the_interval,
+)
 from mopo_bench.common.errors import UserError
 from mopo_bench.common.streams import derived_seed
 from mopo_bench.harness.api import plan_run
 from mopo_bench.harness.runs.runner import execute, load_runs
 from mopo_bench.tasks.data.dataset import OfflineDataset, Packing
 from mopo_bench.tasks.task import OfflineProblem
-from support import Group, assert_weights, check_goes_on, fitted, leaves_the_interval, module
+from support import assert_weights, module
 from torch import nn
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
@@ -243,7 +250,7 @@ def test_penalised_targets_differ_by_the_discounted_divergence(problem):
         one_noise = {name: values[..., row : row + 1, :] for name, values in noise.items()}
         targets = []
         for group in pair_of_groups(problem, (3,), divergence_coefficient=0.7):
-            values = group.learner.critic(one.observation_actions)[0, :, 0]
+            values = group.learner.critic(one.observations, one.actions)[0, :, 0]
             group.learner.update(one, one_noise, None)
             gradients = group.learner.critic.optimiser.first[-1][0, :, 0, 0] / 0.1
             target = values - gradients
@@ -449,4 +456,4 @@ def test_compiles_into_one_graph_per_phase(changes, problem):
 
 
 def test_a_stopped_fit_goes_on(problem):
-    check_goes_on(BehaviourPolicy, problem, clone_config(steps=120), at=40)
+    check_resumes(BehaviourPolicy, problem, clone_config(steps=120), at=40)

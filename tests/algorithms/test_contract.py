@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from contract import assert_seed_same, check_compiles, check_contract, saved_and_loaded
 from mopo_bench.algorithms.learning.learner import Learner, per_seed
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
+from mopo_bench.algorithms.learning.testing import Group, assert_seed_same, check_compiles, check_contract, saved_and_loaded
 from mopo_bench.algorithms.sac import SAC
-from support import Group
 
 NAMES = ("bc", "sac", "mbpo", "mopo", "bear", "bear-2020", "brac-p", "brac-v")
 

@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from mopo_bench.algorithms.learning.registry import get_algorithm
-from support import Group, assert_weights, module
+from mopo_bench.algorithms.learning.testing import Group
+from support import assert_weights, module
 from torch import nn
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform

@@ -189,7 +189,7 @@ def test_gradient_penalty_equals_numeric_slopes(generator):
     observations, actions, step = normals(generator, 2, 40, 3), normals(generator, 2, 40, 2), 1e-6
 
     def logits(actions):
-        return discriminator(torch.cat((observations, actions), -1))[:, 0]
+        return discriminator(observations, actions)[:, 0]
 
     moves = step * torch.eye(2, dtype=torch.float64)
     slopes = torch.stack([(logits(actions + move) - logits(actions - move)) / (2 * step) for move in moves], -1)

@@ -10,10 +10,10 @@ from mopo_bench.algorithms.learning import dynamics
 from mopo_bench.algorithms.learning.dynamics import Dynamics, EnsembleNetwork, likelihood_loss, regression_rows
 from mopo_bench.algorithms.learning.networks import Initialiser
 from mopo_bench.algorithms.learning.optimisation import Adam, gradient
+from mopo_bench.algorithms.learning.testing import check_resumes
 from mopo_bench.tasks.data.dataset import OfflineDataset
 from mopo_bench.tasks.task import OfflineProblem
 from mopo_bench.tasks.terminations import never
-from support import check_goes_on
 from torch.distributions import Normal
 from torch.nn import functional
 
@@ -453,4 +453,4 @@ def test_settings_that_do_not_fit(wrong, complaint):
 
 
 def test_a_stopped_fit_goes_on(problem):
-    check_goes_on(Dynamics, problem, replace(SMALL, max_epochs=12), at=4)
+    check_resumes(Dynamics, problem, replace(SMALL, max_epochs=12), at=4)

@@ -6,9 +6,9 @@ import torch
 from mopo_bench.algorithms.learning.dynamics import Prediction
 from mopo_bench.algorithms.learning.penalties import PENALTIES
 from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
+from mopo_bench.algorithms.learning.testing import Group
 from mopo_bench.tasks import terminations as rules
 from mopo_bench.tasks.registry import all_tasks, get_task
-from support import Group
 
 SEEDS, NETWORKS, ROWS, WIDTH = 2, 7, 15, 4
 

@@ -6,11 +6,10 @@ from pathlib import Path
 import mopo_bench
 import pytest
 import torch
-from contract import assert_same
 from mopo_bench.algorithms.learning import private_torch
 from mopo_bench.algorithms.learning.optimisation import Adam
 from mopo_bench.algorithms.learning.registry import get_algorithm
-from support import Group
+from mopo_bench.algorithms.learning.testing import Group, assert_same
 
 PRIVATE = re.compile(r"torch(\.\w+)*\._(?!_)")
 

@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from contract import assert_seed_same, saved_and_loaded
 from mopo_bench.algorithms.learning import rollouts
 from mopo_bench.algorithms.learning.dynamics import Prediction
 from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.algorithms.learning.replay import Layout, Ring
 from mopo_bench.algorithms.learning.rollouts import ModelRollouts
-from support import ACTION_SIZE, OBSERVATION_SIZE, Group
+from mopo_bench.algorithms.learning.testing import ACTION_SIZE, OBSERVATION_SIZE, Group, assert_seed_same, saved_and_loaded
 
 WIDTH = 2 * OBSERVATION_SIZE + ACTION_SIZE + 2
 FINAL = 1e3  # what a rollout must never go on from
@@ -204,7 +203,6 @@ def test_batches_are_12_real_rows_of_256(problem):
         real = real[(uniform[seed, :12] * len(real)).long()]
         model = experience.ring.rows[seed, (uniform[seed, 12:] * experience.ring.size[seed]).long()]
         assert torch.equal(rows[seed], torch.cat((real, model)))
-    torch.testing.assert_close(batch.observation_actions, torch.cat((batch.observations, batch.actions), -1))
 
 
 def test_real_rows_are_those_critics_may_use(problem):

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
-from contract import SEEDS
 from mopo_bench.algorithms.learning.experience import Experience
 from mopo_bench.algorithms.learning.learner import Learner
-from mopo_bench.algorithms.learning.registry import get_algorithm
+from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.learning.steps import BLOCK, StepStreams, TrainingSteps
+from mopo_bench.algorithms.learning.testing import SEEDS, SMALL, check_contract
 from mopo_bench.algorithms.sac import SAC
-from support import SMALL
 
 
 class Counted(Learner):
@@ -62,3 +62,29 @@ def test_streams(problem):
     other.prepare(BLOCK + 3)
     assert torch.equal(other.at_prepared(torch.tensor([BLOCK + 3]))[1]["now"], second)
     assert torch.equal(streams.at(0)[0], kept) and torch.equal(other.at(0)[0], kept)
+
+
+class WithUniforms(SAC):
+    def uniforms(self):
+        return {"share": (7, 2)}
+
+    def update(self, batch, noise, phase):
+        return super().update(batch, noise, phase) | {"share": noise["share"].mean((1, 2))}
+
+
+def test_uniform_noise(problem):
+    """It comes beside the normals, and changes none of them; a name stands for one or the other."""
+    config = SAC.Config(batch_size=SMALL["batch_size"])
+    streams, without = StepStreams(WithUniforms(problem, config, SEEDS)), StepStreams(SAC(problem, config, SEEDS))
+    values = torch.stack([streams.at(step)[1]["share"] for step in range(BLOCK)])
+    assert values.shape == (BLOCK, 3, 7, 2) and 0 <= values.min() < 0.01 < 0.99 < values.max() < 1
+    assert (values.mean((0, 2, 3)) - 0.5).abs().max() < 0.05 and len(values.unique()) > 4000
+    for name, expected in without.at(5)[1].items():
+        assert torch.equal(streams.at(5)[1][name], expected)
+    check_contract(Algorithm("with uniforms", WithUniforms), problem)
+
+    class Twice(SAC):
+        uniforms = SAC.noise
+
+    with pytest.raises(TypeError, match="Twice: next, now cannot be both"):
+        StepStreams(Twice(problem, config, SEEDS))

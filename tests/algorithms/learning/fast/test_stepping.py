@@ -1,6 +1,6 @@
 """A step that is recorded once and replayed; what cannot be replayed is noticed and taken as it is.
 
-That every algorithm's steps can is a part of the contract, see `contract.py`.
+That every algorithm's steps can is a part of the contract, see `mopo_bench.testing`.
 """
 
 import re
@@ -10,15 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from contract import SEEDS, Recorded, assert_same
 from mopo_bench.algorithms.learning.experience import Experience
 from mopo_bench.algorithms.learning.fast.capture import CannotCapture, Captured, CapturedSteps, can_capture
 from mopo_bench.algorithms.learning.fast.stepping import CannotCompile, training_steps
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.learning.steps import BLOCK, TrainingSteps
+from mopo_bench.algorithms.learning.testing import SEEDS, Group, Recorded, assert_same, fitted, settings_for
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.trees import tree_map
-from support import Group, fitted, settings_for
 
 NAMES = ("bc", "sac", "mbpo", "mopo", "bear", "brac-p", "brac-v")
 ENOUGH = BLOCK + 10  # steps, into a second block of random numbers

@@ -1,0 +1,79 @@
+"""A task's environment as evaluation uses it: checked against the task when a run is planned, stepped as Gymnasium would."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Box
+from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+
+from ..common.errors import UserError
+from .environments import quiet_model_loading, register
+from .task import Task
+
+STANDARD_WRAPPERS = (TimeLimit, OrderEnforcing, PassiveEnvChecker)  # what `gymnasium.make` adds by itself
+
+
+def simulate(task: Task, specification: EnvSpec | None = None) -> gymnasium.Env:
+    """The task's environment. An episode ends where it is terminated or truncated, or after the task's `max_episode_steps`.
+
+    Wrappers of the environment's own are kept. Where there are none but Gymnasium's standard ones these are left out, since a
+    step costs half without them and the caller counts steps. specification: as it was registered with Gymnasium where the task
+    was planned, which another process may not know.
+    """
+    register()
+    if specification is not None:
+        gymnasium.registry.setdefault(specification.id, specification)
+    with warnings.catch_warnings(), quiet_model_loading():
+        # v4 is out of date on purpose: it is nearest to the `*-v2` of D4RL's data
+        warnings.filterwarnings("ignore", message=".*is out of date", category=DeprecationWarning)
+        environment = gymnasium.make(task.environment, disable_env_checker=True, **task.parameters)
+    bare = environment
+    while isinstance(bare, STANDARD_WRAPPERS):
+        bare = bare.env
+    return bare if bare is environment.unwrapped else environment
+
+
+def checked_specification(task: Task) -> EnvSpec:
+    """What Gymnasium knows of the task's environment, once that was made and found to fit the task's declaration.
+
+    Raises UserError, one line, where there is no such environment, it cannot be made with the task's parameters, its spaces are
+    no vectors of the declared sizes, its action box is another one, or it stops an episode after another number of steps.
+    """
+    register()
+    where = f"{task.name}: environment {task.environment}"
+    try:
+        specification = gymnasium.spec(task.environment)
+        environment = simulate(task)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{where} cannot be made ({type(error).__name__}: {' '.join(str(error).split())})") from None
+    try:
+        for complaint in _complaints(task, environment, specification):
+            raise UserError(f"{where} {complaint}")
+    finally:
+        environment.close()
+    return specification
+
+
+def _complaints(task: Task, environment: gymnasium.Env, specification: EnvSpec) -> Any:
+    problem = task.problem
+    seen, acted = environment.observation_space, environment.action_space
+    for kind, space, size in (("observations", seen, problem.observation_size), ("actions", acted, problem.action_size)):
+        if not isinstance(space, Box) or len(space.shape) != 1:
+            yield f"has {kind} of {space}: a vector of real numbers (a Box of one axis) is needed"
+        elif space.shape[0] != size:
+            yield f"has {kind} of {space.shape[0]} numbers where the task declares {size}"
+    low, high = (np.broadcast_to(bound, acted.shape) for bound in (problem.action_box.low, problem.action_box.high))
+    if not (np.allclose(acted.low, low) and np.allclose(acted.high, high)):
+        box = f"[{acted.low.min():g}, {acted.high.max():g}]"
+        declared = f"[{low.min():g}, {high.max():g}]"
+        yield f"takes actions in {box} where the task declares {declared}: say action_box=ActionBox(low, high)"
+    if specification.max_episode_steps not in (None, problem.max_episode_steps):
+        limit = specification.max_episode_steps
+        yield f"stops after {limit} steps where the task declares max_episode_steps={problem.max_episode_steps}"
