@@ -68,7 +68,7 @@ REFUSED = [
     (("data", "verify", "point-angle"), "not a task of D4RL"),
     (("data", "verify", "--physics"), "--physics"),
     (("data", "verify", "point-angle", "--physics"), "MuJoCo"),
-    (("data", "verify", "hopper-medium", "--batch", "mine.hdf5"), "--physics"),
+    (("data", "verify", "hopper-medium", "--dataset", "mine.hdf5"), "--physics"),
     (("data", "relabel", "no-such-file.hdf5", "--reward", "ant-angle", "--out", "new.hdf5"), "no-such-file.hdf5"),
     (("data", "relabel", "no-such-file.hdf5", "--reward", "ant-angel", "--out", "new.hdf5"), "'ant-angle'"),
     (("data", "actors", "--episodes", "0"), "--episodes"),
@@ -228,20 +228,20 @@ def test_bad_batch_file(make, word, command, tmp_path):
     path = tmp_path / "mine.hdf5"
     make(path)
     results = tmp_path / "runs"
-    assert_refused(command(*SAC, "--batch", path, "--results", results, "--steps", "2"), word)
+    assert_refused(command(*SAC, "--dataset", path, "--results", results, "--steps", "2"), word)
     assert not results.exists()
 
 
 def test_batch_file_belongs_to_one_task(command, tmp_path):
     words = ("run", "--tasks", "point-angle,hopper-medium", "--algorithms", "sac", "--results", tmp_path / "runs")
-    assert_refused(command(*words, "--batch", user_batch(tmp_path / "mine.hdf5")), "one task")
+    assert_refused(command(*words, "--dataset", user_batch(tmp_path / "mine.hdf5")), "one task")
     assert not (tmp_path / "runs").exists()
 
 
 def test_own_batch_file(arguments, command, tmp_path):
     path = user_batch(tmp_path / "mine.hdf5", actions=np.full((60, 3), 1.2, np.float32))
     words = arguments("sac", results=tmp_path / "runs", steps=2)
-    assert command(*words, "--batch", path, "--clip-actions").code == 0
+    assert command(*words, "--dataset", path, "--clip-actions").code == 0
     (run,) = load_runs(tmp_path / "runs")
     assert run.cell["data"]["label"] == "point-angle@file" and run.cell["data"]["rows"] == 60
     assert run.cell["data"]["provenance"]["clipped_actions"] == 60
