@@ -3,9 +3,11 @@
 from typing import Any
 
 _WHERE = {
+    "ActionBox": "tasks.task",
     "Experience": "algorithms.learning.experience",
     "Learner": "algorithms.learning.learner",
     "Problem": "tasks.task",
+    "ReferenceReturns": "tasks.task",
     "Stage": "algorithms.learning.stage",
     "Task": "tasks.task",
     "UserError": "common.errors",

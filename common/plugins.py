@@ -8,15 +8,40 @@ A package names the module that registers its tasks and algorithms in its pyproj
 
 from __future__ import annotations
 
+import re
+import sys
 from importlib.metadata import entry_points
 
+from .errors import UserError
+
 _loaded = False
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")  # a folder of results bears it, and the command line reads it
+TAKEN = ("all", "stages")  # `--set all.KEY`, and the folder of fits
 
 
 def load_plugins() -> None:
-    """Imports the modules of all installed plug-ins, the first time it is called."""
+    """Imports the modules of all installed plug-ins, the first time it is called.
+
+    One that cannot be imported is left out, with one line on standard error that names it.
+    """
     global _loaded
     if not _loaded:
         _loaded = True  # before loading: a plug-in may itself ask for a registered task
         for entry in entry_points(group="mopo_bench"):
-            entry.load()
+            try:
+                entry.load()
+            except Exception as error:
+                why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                package = f" of {entry.dist.name}" if entry.dist else ""
+                print(f"mopo-bench: plug-in {entry.name} ({entry.value}{package}) is left out: {why}", file=sys.stderr)
+
+
+def checked_name(kind: str, name: str, known: dict[str, str], origin: str, replace: bool) -> None:
+    """Raises UserError for a name that a folder or the command line could not bear, or that another module registered.
+
+    known: the origins of what is registered, by name. The same module may register a name again, as a notebook does.
+    """
+    if not NAME.fullmatch(name) or name in TAKEN:
+        raise UserError(f"{kind} {name!r}: a name is made of letters, digits, +, -, _ and ., and is none of {', '.join(TAKEN)}")
+    if name in known and known[name] != origin and not replace:
+        raise UserError(f"{kind} {name!r} is registered by {known[name]} already: choose another name, or say replace=True")

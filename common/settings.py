@@ -39,7 +39,7 @@ class Increasing:
 
 
 class Choice:
-    """One of a few words."""
+    """One of a few words: `Annotated[str, Choice("auto", "cpu", "cuda")]`."""
 
     def __init__(self, *words: str):
         self.words = words

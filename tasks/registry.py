@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import sys
+
 from ..common.errors import unknown
-from ..common.plugins import load_plugins
+from ..common.plugins import checked_name, load_plugins
 from .catalog import catalogue
 from .task import Task
 
-_TASKS: dict[str, Task] = {task.name: task for task in catalogue()}
+_TASKS: dict[str, Task] = {task.name: dataclasses.replace(task, origin="mopo_bench") for task in catalogue()}
 
 
-def register_task(task: Task) -> Task:
-    """Adds a task, or replaces the one of its name, for every command and function from now on.
+def register_task(task: Task, *, replace: bool = False) -> Task:
+    """Adds a task for every command and function from now on; `replace` lets it take the place of another module's.
 
-    Raises UserError for a termination without a name of its own, since it stands in a run's identity.
+    Its origin, unless it names one, is the module that registers it. Raises UserError for a name that cannot be used, and for a
+    termination without a name of its own, since it stands in a run's identity.
     """
+    origin = task.origin or sys._getframe(1).f_globals.get("__name__", "")
+    checked_name("task", task.name, {name: each.origin for name, each in _TASKS.items()}, origin, replace)
     task.identity()  # raises
-    _TASKS[task.name] = task
-    return task
+    _TASKS[task.name] = dataclasses.replace(task, origin=origin)
+    return _TASKS[task.name]
 
 
 def all_tasks() -> dict[str, Task]:

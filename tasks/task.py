@@ -155,6 +155,7 @@ class Task:
     parameters: keyword arguments of the environment. They make variants of the task, and are part of a run's identity.
     follows: for parameters that change the problem, gives the changed fields of `Problem` by name.
     references: None where the field has agreed on none; tables then show returns.
+    origin: the module that registered it.
     """
 
     name: str
@@ -165,7 +166,7 @@ class Task:
     recipe: DatasetRecipe = DatasetRecipe()
     evaluation: EvaluationProtocol = EvaluationProtocol()
     references: ReferenceReturns | None = None
-    origin: str = "mopo_bench"
+    origin: str = ""
 
     def with_parameters(self, **parameters: Any) -> Task:
         """A variant of the task, and of its problem as far as that follows. Raises UserError for an unknown parameter."""

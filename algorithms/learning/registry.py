@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import inspect
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ from importlib import resources
 from typing import Any, get_type_hints
 
 from ...common.errors import UserError, unknown
-from ...common.plugins import load_plugins
+from ...common.plugins import checked_name, load_plugins
 from ...common.settings import converted
 from .experience import Experience
 from .learner import Learner
@@ -117,8 +119,23 @@ class Algorithm:
 
 
 def version_of(part: type) -> str:
-    """Versions down the line of inheritance, "2.1": a parent's numbers change its children's."""
-    return ".".join(str(vars(base)["version"]) for base in part.__mro__ if "version" in vars(base))
+    """Versions down the line of inheritance, "2.1": a parent's numbers change its children's.
+
+    For a class outside this package that gives no version of its own, a digest of its source stands in, so that numbers of
+    edited code are never taken for those of the code before.
+    """
+    found = [str(vars(base)["version"]) if "version" in vars(base) else source_digest(base) for base in part.__mro__]
+    return ".".join(filter(None, found))
+
+
+def source_digest(part: type) -> str:
+    """Eight hex digits of a class's source; empty for a class of this package, and for one whose source cannot be read."""
+    if part.__module__.partition(".")[0] in (__name__.partition(".")[0], "builtins", "abc", "typing"):
+        return ""
+    try:
+        return hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:8]
+    except (OSError, TypeError):
+        return ""
 
 
 _ALGORITHMS: dict[str, Algorithm] = {}
@@ -132,14 +149,17 @@ def register_algorithm(
     variant_of: str = "",
     title: str = "",
     about: str = "",
+    replace: bool = False,
     **settings: Any,
 ) -> Algorithm:
     """Adds an algorithm under `name`; from then on every command knows it. `settings` differ from the Config defaults.
 
     variant_of: the algorithm whose settings by task, in `hyperparameters.toml`, are meant for this one, too.
-    title: its printed name, by default `name`. about: what it is, in one sentence.
+    title: its printed name, by default `name`. about: what it is, in one sentence. replace: takes the place of another module's
+    algorithm of this name. Raises UserError for a name that cannot be used.
     """
     origin = sys._getframe(1).f_globals.get("__name__", "")
+    checked_name("algorithm", name, {known: each.origin for known, each in _ALGORITHMS.items()}, origin, replace)
     algorithm = Algorithm(name, learner, experience, settings, origin, variant_of, title, about)
     algorithm.configure()
     _ALGORITHMS[name] = algorithm
@@ -167,9 +187,14 @@ def hyperparameters() -> dict[str, dict[str, Any]]:
 
 
 def task_settings(algorithm: Algorithm, task: str) -> dict[str, Any]:
-    """What the task changes for this algorithm, from `hyperparameters.toml`."""
+    """What the task changes for this algorithm, from `hyperparameters.toml`.
+
+    What it changes for all is meant for this package's algorithms and their variants: a stranger's setting of the same name may
+    mean another thing, and keeps its default.
+    """
     table, known = hyperparameters().get(task, {}), algorithm.defaults()
-    shared = {key: value for key, value in flattened(table.get("*", {})).items() if key in known}
+    own = algorithm.variant_of or algorithm.origin.partition(".")[0] in ("", __name__.partition(".")[0])
+    shared = {key: value for key, value in flattened(table.get("*", {})).items() if key in known and own}
     return shared | flattened(table.get(algorithm.variant_of, {})) | flattened(table.get(algorithm.name, {}))
 
 

@@ -15,7 +15,6 @@ from .table import table
 
 app = typer.Typer(
     name="mopo-bench",
-    help="Regenerates Tables 1 and 2 of MOPO (Yu et al., NeurIPS 2020), and takes your algorithm beside them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,4 +46,8 @@ def options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error in the input.")] = False,
 ) -> None:
-    """Regenerates Tables 1 and 2 of MOPO (Yu et al., NeurIPS 2020), and takes your algorithm beside them."""
+    """Regenerates Tables 1 and 2 of MOPO (Yu et al., NeurIPS 2020), and takes your algorithm beside them.
+
+    Exit status: 0 all well; 2 the command line, a setting or a file is wrong, in one line; 3 some runs failed, diverged
+    or are not finished; 130 stopped by Ctrl-C.
+    """

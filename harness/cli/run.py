@@ -18,6 +18,10 @@ Group = Annotated[int, typer.Option(help="Seeds of a cell trained together; pays
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print cells, states and the time they take; run nothing.")]
 
 
+Yes = Annotated[bool, typer.Option("--yes", help="Begin days of work without asking.")]
+MANY_STEPS = 5_000_000  # half a day on two cores at the very least
+
+
 @request_options
 def run(
     suite: Suite = None,
@@ -27,6 +31,7 @@ def run(
     group: Group = 1,
     print_grid: PrintGrid = False,
     dry_run: DryRun = False,
+    yes: Yes = False,
     **asked: Any,
 ) -> None:
     """Runs what is missing of the grid and leaves what is done.
@@ -50,7 +55,17 @@ def run(
     if dry_run:
         print_plan(plan, jobs, group, suite or "")
         return
+    if console.is_terminal and not yes and days_of_work(plan):
+        print_plan(plan, jobs, group, suite or "")
+        typer.confirm("Run all of this? It can be stopped and resumed at any time.", abort=True)
     report(execute(plan, jobs, group, console), plan)
+
+
+def days_of_work(plan: Any) -> bool:
+    """Whether a grid is so large that its price should be said before it is begun."""
+    from ..runs.ledger import Ledger
+
+    return sum(cell.steps - steps for cell, _, steps in Ledger(plan.results).pending(plan)) > MANY_STEPS
 
 
 def warmups(plan: Any) -> list[str]:
@@ -86,11 +101,23 @@ def print_plan(plan: Any, jobs: int, group: int, suite: str) -> None:
 
 
 def report(outcome: dict[str, list[str]], plan: Any) -> None:
-    """What came of the runs by state, and where their records are. Exits with 3 where some neither are done nor diverged."""
+    """What came of the grid's runs by state, with a reason for each that is not done, and where their records are.
+
+    Exits with 3 where a run of the grid failed, diverged or is not finished, whether it was run now or before.
+    """
+    from rich.markup import escape
+
+    from ..runs.ledger import Ledger
+
     if not outcome:
         console.print("Everything was done already.")
     for state, runs in sorted(outcome.items()):
         console.print(f"{state}: {len(runs)}" + (f" ({', '.join(runs)})" if state != "done" else ""))
+    ledger = Ledger(plan.results)
+    undone = [(cell, seed) for cell, seed in plan.seeds() if ledger.state(cell, seed) != "done"]
+    for cell, seed in undone:
+        why = escape(ledger.reason(cell, seed))
+        console.print(f"{ledger.state(cell, seed)}: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {why}")
     console.print(f"Run records are in {plan.results}; `mopo-bench table scores --results {plan.results}` prints them.")
-    if set(outcome) - {"done", "diverged"}:
+    if undone:
         raise typer.Exit(3)

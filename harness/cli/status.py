@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from ..runs.ledger import Ledger
@@ -23,8 +24,9 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
         return
     console.print(summary(rows))
     for row in rows:
-        if row["state"] == "failed":
-            console.print(f"failed: {row['task']}/{row['algorithm']}/seed-{row['seed']}: {row.get('message', '')}")
+        if row["state"] in ("failed", "diverged"):
+            name = f"{row['task']}/{row['algorithm']}/seed-{row['seed']}"
+            console.print(f"{row['state']}: {name}: {escape(row.get('message', ''))}")
 
 
 def summary(rows: list[dict[str, Any]]) -> Table:

@@ -31,7 +31,7 @@ def data_listing() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": task.name,
-                "batch": f"{task.name}@{label}",
+                "dataset": f"{task.name}@{label}",
                 "rows": count,
                 "here": here,
                 "d4rl_file": task.recipe.files[0].name if task.recipe.files else None,
@@ -43,7 +43,7 @@ def data_listing() -> list[dict[str, Any]]:
 
 
 def rows_of(path: Path | None) -> int | None:
-    """Of an HDF5 file in D4RL's layout; None where that cannot be read."""
+    """The number of rows of an HDF5 file in D4RL's layout; None where it cannot be read."""
     try:
         with h5py.File(path, "r") as file:
             return len(file["rewards"])

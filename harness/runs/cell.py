@@ -20,6 +20,8 @@ from ...tasks.task import OfflineProblem, Task
 from .machine import describe_machine
 from .records import Store, identity_hash, plain
 
+TRAINING_EPISODES = 10  # at most, before the evaluations that a table reads: 100 would take half of a run
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -78,6 +80,10 @@ class Cell:
 
     def seed_folder(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}"
+
+    def episodes_at(self, step: int) -> int:
+        """Episodes of the evaluation at a step: fewer while training, all where a table reads them, in the last ten."""
+        return self.episodes if step > self.steps - 10 * self.evaluate_every else min(self.episodes, TRAINING_EPISODES)
 
     @property
     def warmup_steps(self) -> int:

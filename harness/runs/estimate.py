@@ -117,7 +117,8 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
 def run_seconds(cell: Cell, costs: Costs, done: int) -> float:
     """Of what a run has still to do after `done` steps."""
     every = cell.evaluate_every
-    evaluations = cell.steps // every - done // every + bool(cell.steps % every)
+    evaluated = {*range((done // every + 1) * every, cell.steps + 1, every), cell.steps}
+    evaluations = sum(map(cell.episodes_at, evaluated)) / cell.episodes
     between = cell.algorithm.experience.refresh_every(cell.algorithm.build_configs(cell.config)["experience"])
     refreshes = -(-cell.steps // between) - -(-done // between) if between else 0
     step = costs.step * (COMPILED if cell.compilation.compiled else 1)

@@ -39,6 +39,10 @@ class Ledger:
         record = self.record(cell.seed_folder(seed))
         return record["steps"] if record else 0
 
+    def reason(self, cell: Cell, seed: int) -> str:
+        """Why a run is not done, in a line."""
+        return reason(self.record(cell.seed_folder(seed)) or {})
+
     def pending(self, plan: Plan) -> list[Todo]:
         """The (cell, seed, steps done) still to be run; a divergence is a result, a failure is tried again."""
         return [
@@ -77,9 +81,18 @@ class Ledger:
             row |= {"steps": run.steps, "state": state_at(run.state, run.steps, row["of"])}
             row["data"] = run.cell["data"]["label"]
             row["seconds"] = run.record.get("seconds")
-            if run.record.get("traceback"):
-                row["message"] = run.record["traceback"].strip().splitlines()[-1]
+            if row["state"] not in ("done", "running"):
+                row["message"] = reason(run.record)
         return list(rows.values())
+
+
+def reason(record: dict[str, Any]) -> str:
+    """Why a run is not done: the last line of its failure, the step at which it diverged, or the step that it reached."""
+    if record.get("traceback"):
+        return record["traceback"].strip().splitlines()[-1]
+    if record.get("state") == "diverged":
+        return f"diverged at step {record.get('diverged_at'):,}: a metric was not finite"
+    return f"stopped at step {record.get('steps', 0):,}"
 
 
 def load_runs(results: Path | str) -> list[Run]:

@@ -22,7 +22,7 @@ from .trial import run_cell
 
 
 def execute(plan: Plan, jobs: int, group: int = 1, console: Console | None = None) -> dict[str, list[str]]:
-    """Runs what is missing of the plan; gives the names of the runs by the state they ended in.
+    """Runs what is missing of the plan; gives the names of the runs that were missing by the state they ended in.
 
     Fits that several cells share come first, then the runs that need none, so that a worker seldom waits for one.
     jobs: worker processes, one thread each; with one job the work is done in this process. group: seeds trained together.

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import filelock
@@ -225,6 +226,7 @@ class Trial:
         cell = self.cell
         return {
             **describe_machine(),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "from_step": self.step,
             "device": cell.device,
             "group": list(cell.seeds),
@@ -253,7 +255,7 @@ class Trial:
             return
         self.records.note({"captured": self.steps.captured})
         cell = self.cell
-        starts = [reset_seeds(seed, self.step, cell.episodes) for seed in cell.seeds]
+        starts = [reset_seeds(seed, self.step, cell.episodes_at(self.step)) for seed in cell.seeds]
         means, first_bad = self.steps.collect()
         states = [(self.learner.state(index), self.experience.state(index)) for index in range(len(cell.seeds))]
         returns = self.evaluation.begin(self.learner, [learner for learner, _ in states], starts)

@@ -1,8 +1,9 @@
 """A stranger's environment: checked when the grid is planned, and evaluated as a plain Gymnasium loop would."""
 
+import re
 import subprocess
 import sys
-import textwrap
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -11,6 +12,7 @@ from gymnasium.wrappers import TransformReward
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.api import plan_run
 from mopo_bench.harness.runs.evaluation import Evaluator
+from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.simulation import checked_specification, simulate
 from mopo_bench.tasks.task import ActionBox, Problem, Task
@@ -127,45 +129,19 @@ def test_own_tasks_fit_their_environments(name):
     assert checked_specification(get_task(name)).id == get_task(name).environment
 
 
-SCRIPT = """
-import gymnasium, h5py, numpy as np
-from pathlib import Path
-from mopo_bench import run, table, register_task
-from mopo_bench.tasks.task import Problem, Task
-
-class Drift(gymnasium.Env):
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.state, self.steps = self.np_random.normal(size=2), 0
-        return self.state.copy(), {}
-    def step(self, action):
-        self.state, self.steps = self.state * 0.9 + np.array([action[0], 0.1]), self.steps + 1
-        return self.state.copy(), float(-abs(self.state[0])), False, self.steps >= 20, {}
-
-gymnasium.register("field/Drift-v0", entry_point=Drift)
-register_task(Task("drift", "field/Drift-v0", Problem(2, 1, max_episode_steps=20)))
-generator, rows = np.random.default_rng(0), {}
-with h5py.File("drift.hdf5", "w") as file:
-    file["observations"] = generator.normal(size=(200, 2)).astype(np.float32)
-    file["next_observations"] = generator.normal(size=(200, 2)).astype(np.float32)
-    file["actions"] = generator.uniform(-1, 1, (200, 1)).astype(np.float32)
-    file["rewards"] = np.zeros(200, np.float32)
-    file["terminals"] = np.zeros(200, bool)
-    file["timeouts"] = np.arange(1, 201) % 20 == 0
-runs = run(tasks="drift", algorithms="bc", seeds=2, dataset="drift.hdf5", steps=20, evaluate_every=10, episodes=2,
-           jobs=2, evaluation_processes=BESIDE, settings={"bc.hidden": (8,), "bc.batch_size": 16})
-print([run.state for run in runs])
-"""
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "your-own-task.md"
 
 
-@pytest.mark.parametrize("beside", [0, 1])
-def test_an_environment_registered_in_a_script_reaches_the_workers(beside, tmp_path):
-    """The script has no main guard, and nothing but itself can import its classes."""
-    (tmp_path / "own.py").write_text(textwrap.dedent(SCRIPT).replace("BESIDE", str(beside)))
+@pytest.mark.parametrize("beside", ["", "evaluation_processes=1, "])
+def test_the_page_s_script_runs(beside, tmp_path):
+    """It has no main guard, nothing but itself can import its classes, and it works in two processes."""
+    (script,) = re.findall("```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "own.py").write_text(script.replace("jobs=2,", f"jobs=2, {beside}"))
     done = subprocess.run([sys.executable, "own.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip().splitlines()[-1:] == ["['done', 'done']"], done.stdout + done.stderr
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if line.startswith("| drift"))
+    assert "return" in row and row.count("±") == 2
+    assert {run.state for run in load_runs(tmp_path / "runs")} == {"done"} and len(load_runs(tmp_path / "runs")) == 4
 
 
 def test_parameters_are_set_by_name(tmp_path):

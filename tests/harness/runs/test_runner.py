@@ -184,10 +184,13 @@ def test_divergence_is_a_result(group, beside, diverges, plan, evaluations, cont
     assert contents(tmp_path / "point-angle") == before
 
 
-def test_divergence_is_no_failure(diverges, arguments, command, tmp_path):
-    finished = command(*arguments("diverges", results=tmp_path, seeds="1,"))
-    assert finished.code == 0
-    assert "diverged: 1 (point-angle/diverges/seed-1)" in finished.out
+def test_divergence_is_said_by_every_run(diverges, arguments, command, tmp_path):
+    """It is a result, and not tried again; but nobody should take the grid for done."""
+    words = arguments("diverges", results=tmp_path, seeds="1,")
+    finished = command(*words)
+    assert finished.code == 3 and "diverged: 1 (point-angle/diverges/seed-1)" in finished.out
+    again = command(*words)
+    assert again.code == 3 and "seed-1: diverged at step 30" in " ".join(again.out.split())
     rows = json.loads(command("status", "--results", tmp_path, "--json").out)
     assert [(row["state"], row["steps"]) for row in rows] == [("diverged", 50)]
 

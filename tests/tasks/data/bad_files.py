@@ -12,16 +12,26 @@ import tempfile
 from pathlib import Path
 from unittest import mock
 
+import gymnasium
 import h5py
 import numpy as np
+from gymnasium.spaces import Box
 from mopo_bench.tasks import registry
 from mopo_bench.tasks.task import Problem, Task
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "bad-files.md"
 ROWS, OBSERVATION_SIZE, ACTION_SIZE = 40, 3, 2
-TASK = Task(
-    "small", "mopo_bench/PointAngle-v0", Problem(OBSERVATION_SIZE, ACTION_SIZE)
-)  # no file here gets as far as the environment
+
+
+class Small(gymnasium.Env):
+    """Has the sizes of the files; no run on one of them gets as far as a step."""
+
+    observation_space = Box(-np.inf, np.inf, (OBSERVATION_SIZE,))
+    action_space = Box(-1.0, 1.0, (ACTION_SIZE,))
+
+
+gymnasium.register("mopo_bench_tests/Small-v0", Small)
+TASK = Task("small", "mopo_bench_tests/Small-v0", Problem(OBSERVATION_SIZE, ACTION_SIZE))
 
 
 def columns(rows=ROWS):
@@ -197,7 +207,7 @@ def complaint(kind, folder):
 
     path = save(folder / "dataset.hdf5", columns())
     (BROKEN[kind] if kind in BROKEN else edited(BAD[kind][0]))(path)
-    words = f"run --tasks small --algorithms bc --steps 1 --seeds 1 --results {folder / 'results'} --batch {path}"
+    words = f"run --tasks small --algorithms bc --steps 1 --seeds 1 --results {folder / 'results'} --dataset {path}"
     error = io.StringIO()
     with (
         mock.patch.dict(registry._TASKS, small=TASK),
