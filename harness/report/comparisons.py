@@ -9,13 +9,13 @@ from ...common.errors import UserError
 from ..runs.records import Run
 from .formats import Entry, Table, span
 from .groups import Group, by_row, dataset_names, groups_in, in_columns, in_unit, last_step, unit_of, without_task
-from .paper import DATASET_COLUMNS, REFERENCE
+from .paper import DATASET_COLUMNS, PROBE_COLUMNS, REFERENCE
 from .statistics import FEWEST, Difference, difference, get_metric, mean, mean_interval
 
 BEST_EPISODE = "batch max"  # of the dataset
 NOTES = (
     "In brackets the 95 % interval. n paired: Student's, of the differences on the n seeds that both have, which meet the same "
-    "starts and may share fits. n and m: Welch's. Against the batch's best episode, which is one number: Student's.",
+    "starts and may share fits. n and m: Welch's. Against batch max, the dataset's best episode and one number: Student's.",
     f"Clear (bold): the interval leaves out 0. Fewer than {FEWEST} seeds, or equal numbers (no spread), have no interval. "
     "Where a seed diverged nothing is clear: the mean is that of the others.",
     "Nothing corrects for the number of comparisons.",
@@ -39,6 +39,7 @@ def comparisons(runs: Iterable[Run], metric: str = "last", folder: str = "result
         compared = in_columns(members)
         blank = Entry(task=compared[0].row, unit=unit_of(key.task), data=names[key])
         values = {group.label: group.values(metric, blank.unit) for group in compared}
+        notes += _idle_notes(blank, compared)
         rows += _rows(blank, compared, values, chosen)
     title = next((group.title for group in groups if group.algorithm == chosen), chosen)
     notes += [f"Each seed counts with {get_metric(metric).meaning}.", *NOTES]
@@ -74,6 +75,16 @@ def _rows(
         above = [value - best for value in a.values()]
         rows.append(_row(blank, BEST_EPISODE, [ours], Difference(mean(above), mean_interval(above), above), str(len(a))))
     return rows
+
+
+def _idle_notes(blank: Entry, groups: Sequence[Group]) -> list[str]:
+    """A warning where what nobody trained returns as much as the dataset's best episode, which then proves nothing."""
+    task, data = groups[0].task, groups[0].data
+    best = data[DATASET_COLUMNS[BEST_EPISODE]]
+    idle = {column: data[key] for column, key in PROBE_COLUMNS.items() if data.get(key, best - 1) >= best}
+    shown = [f"{column} gives {in_unit(blank.unit, task, value):.1f}" for column, value in idle.items()]
+    bar = f"{BEST_EPISODE}, {in_unit(blank.unit, task, best):.1f}"
+    return [f"{blank.task}: {' and '.join(shown)} without learning, no less than {bar}."] if shown else []
 
 
 def _best_model_free(groups: Sequence[Group], values: Mapping[str, Mapping[int, float]]) -> Group | None:
