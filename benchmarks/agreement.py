@@ -88,7 +88,10 @@ def report(rows: pd.DataFrame) -> str:
             for way in (name for name in WAYS if name in mine and name != "alone"):
                 pairs = (mine[way] - base).to_numpy()
                 welch, paired = difference_interval(mine[way], base), mean_interval(pairs)
-                cells = [f"{np.mean(pairs):+.1f}", *(f"[{low:.1f}, {high:.1f}]" for low, high in (welch, paired))]
+                cells = [
+                    f"{np.mean(pairs):+.1f}",
+                    *(f"[{each[0]:.1f}, {each[1]:.1f}]" if each else "" for each in (welch, paired)),
+                ]
                 lines.append(f"| | {way} | {mean(mine[way]):.1f} | {' | '.join(cells)} |")
     if "gpu" not in set(rows.way):
         lines += ["", "gpu: not measured."]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ...common.errors import UserError
-from ..report.formats import FORMATS
+from ..report.formats import FORMATS, SUFFIXES
 from ..report.paper import REFERENCE
 from ..report.statistics import METRICS
 from ..report.tables import TABLES
@@ -18,16 +18,16 @@ from .options import DEFAULT_RESULTS, Results, console, existing_folder
 TableName = StrEnum("TableName", list(TABLES))  # type: ignore[misc] - the report says which there are
 Format = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
 Metric = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
-AS_TEXT, LAST = Format("text"), Metric("last")
+LAST = Metric("last")
 Reference = Annotated[str | None, typer.Option(help="The algorithm that `scores` compares with the others.")]
-Out = Annotated[Path | None, typer.Option(help="Write to this file.")]
+Out = Annotated[Path | None, typer.Option(help=f"Write to this file; {', '.join(SUFFIXES)} say in which format.")]
 
 
 def table(
     name: TableName,
     results: Results = DEFAULT_RESULTS,
     reference: Reference = None,
-    format_: Annotated[Format, typer.Option("--format")] = AS_TEXT,
+    format_: Annotated[Format | None, typer.Option("--format", help="text, or as --out says.")] = None,
     metric: Annotated[Metric, typer.Option(help="last is the paper's.")] = LAST,
     out: Out = None,
 ) -> None:
@@ -40,7 +40,8 @@ def table(
 
     if name != "scores":
         existing_folder(results)
-    made = make_table(name.value, results, format_.value, metric.value, reference=reference or REFERENCE)
+    chosen = format_.value if format_ else (SUFFIXES.get(out.suffix) if out else None) or "text"
+    made = make_table(name.value, results, chosen, metric.value, reference=reference or REFERENCE)
     if out is None:
         if isinstance(made, str):
             print(made)
@@ -48,5 +49,6 @@ def table(
             console.print(*made, sep="\n")
         return
     if not isinstance(made, str):
-        raise UserError(f"--out {out}: name a --format to write ({', '.join(FORMATS)})")
+        formats, suffixes = ", ".join(SUFFIXES.values()), ", ".join(SUFFIXES)
+        raise UserError(f"--out {out}: name a --format to write ({formats}), or a file that ends in {suffixes}")
     write_text(out, made + "\n")

@@ -8,36 +8,41 @@ from dataclasses import replace
 from ...common.errors import UserError
 from ..runs.records import Run
 from .formats import Entry, Table, span
-from .groups import Group, by_dataset, dataset_names, groups_in, in_columns, in_unit, last_step, unit_of, without_task
-from .paper import DATASET_COLUMNS, REFERENCE
-from .statistics import Interval, difference_interval, get_metric, mean, mean_interval
+from .groups import Group, by_row, dataset_names, groups_in, in_columns, in_unit, last_step, unit_of, without_task
+from .paper import DATASET_COLUMNS, PROBE_COLUMNS, REFERENCE
+from .statistics import FEWEST, Difference, difference, get_metric, mean, mean_interval
 
 BEST_EPISODE = "batch max"  # of the dataset
+NOTES = (
+    "In brackets the 95 % interval. n paired: Student's, of the differences on the n seeds that both have, which meet the same "
+    "starts and may share fits. n and m: Welch's. Against batch max, the dataset's best episode and one number: Student's.",
+    f"Clear (bold): the interval leaves out 0. Fewer than {FEWEST} seeds, or equal numbers (no spread), have no interval. "
+    "Where a seed diverged nothing is clear: the mean is that of the others.",
+    "Nothing corrects for the number of comparisons.",
+)
 HEADS = ["Task", "Data", "Unit", "Comparison", "Seeds", "Difference", "Reading"]
 
 
 def comparisons(runs: Iterable[Run], metric: str = "last", folder: str = "results", reference: str = REFERENCE) -> Table:
     """For each task and dataset: `reference` minus every other algorithm, and minus the dataset's best episode.
 
-    With 95 % intervals: Welch's between two algorithms, Student's against the best episode. The best of several model-free
-    algorithms is marked. Where the default reference has no result in `folder` the first column takes its place, and a note
-    says so. UserError, naming `folder`, without runs and for another reference that has none.
+    With 95 % intervals: Student's of the differences on equal seeds where enough are equal, else Welch's; Student's against the
+    best episode. The best of several model-free algorithms is marked. Where the default reference has no result in `folder`
+    the first column takes its place, and a note says so. UserError, naming `folder`, without runs and for another reference
+    that has none.
     """
     groups = groups_in(runs, folder)
     counted = in_columns(group for group in groups if group.counted)
     chosen, notes = _reference(groups, counted, reference, folder)
     names, rows = dataset_names(groups), []
-    for key, here in by_dataset(group for group in groups if group.counted):
-        blank = Entry(task=key.task, unit=unit_of(key.task), data=names[key])
-        compared = in_columns(here)
+    for key, members in by_row(group for group in groups if group.counted):
+        compared = in_columns(members)
+        blank = Entry(task=compared[0].row, unit=unit_of(key.task), data=names[key])
         values = {group.label: group.values(metric, blank.unit) for group in compared}
+        notes += _idle_notes(blank, compared)
         rows += _rows(blank, compared, values, chosen)
     title = next((group.title for group in groups if group.algorithm == chosen), chosen)
-    notes += [
-        f"Each seed counts with {get_metric(metric).meaning}. Clear (bold): the 95 % interval in brackets leaves out 0; "
-        "Welch's between algorithms, Student's against the batch's best episode, which is one number.",
-        "Nothing corrects for the number of comparisons.",
-    ]
+    notes += [f"Each seed counts with {get_metric(metric).meaning}.", *NOTES]
     return Table(f"{title} against the others", metric, HEADS, rows, notes, intervals=True)
 
 
@@ -52,38 +57,77 @@ def _reference(groups: Sequence[Group], counted: Sequence[Group], wanted: str, f
     return first, [f"No run of {wanted} gives a number here: the first column, {first}, is compared with the others."]
 
 
-def _rows(blank: Entry, groups: Sequence[Group], values: Mapping[str, Sequence[float]], reference: str) -> list[list[Entry]]:
-    """The comparisons on the dataset of `blank`, in the order of columns; each variant of the reference has its own.
+def _rows(
+    blank: Entry, groups: Sequence[Group], values: Mapping[str, Mapping[int, float]], reference: str
+) -> list[list[Entry]]:
+    """The comparisons in the row of `blank`, in the order of columns; each variant of the reference has its own.
 
-    `values`: by label of a group, one number a seed in the unit of `blank`.
+    `values`: by label of a group, a number by seed in the unit of `blank`.
     """
     best_model_free, rows = _best_model_free(groups, values), []
     for ours in (group for group in groups if group.algorithm == reference):
         a = values[ours.label]
         for other in (group for group in groups if group.algorithm != reference):
-            b, mark = values[other.label], " (best model-free)" if other is best_model_free else ""
-            what, steps = f"{ours.label} minus {other.label}{mark}", span(map(last_step, [*ours.counted, *other.counted]))
-            number = replace(blank, algorithm=what, steps=steps, mean=mean(a) - mean(b))
-            rows.append(_row(number, f"{len(a)} and {len(b)}", difference_interval(a, b)))
-        best = in_unit(blank.unit, blank.task, ours.data[DATASET_COLUMNS[BEST_EPISODE]])
-        what, steps = f"{ours.label} minus {BEST_EPISODE}", span(map(last_step, ours.counted))
-        number = replace(blank, algorithm=what, steps=steps, mean=mean(a) - best)
-        rows.append(_row(number, str(len(a)), mean_interval([value - best for value in a])))
+            mark = " (best model-free)" if other is best_model_free else ""
+            found = difference(a, values[other.label])
+            rows.append(_row(blank, f"{other.label}{mark}", [ours, other], found, _seeds(ours, other, found)))
+        best = in_unit(blank.unit, ours.task, ours.data[DATASET_COLUMNS[BEST_EPISODE]])
+        above = [value - best for value in a.values()]
+        rows.append(_row(blank, BEST_EPISODE, [ours], Difference(mean(above), mean_interval(above), above), str(len(a))))
     return rows
 
 
-def _best_model_free(groups: Sequence[Group], values: Mapping[str, Sequence[float]]) -> Group | None:
-    """None where fewer than two are model-free, or a record does not say: that one could be the best."""
+def _idle_notes(blank: Entry, groups: Sequence[Group]) -> list[str]:
+    """A warning where what nobody trained returns as much as the dataset's best episode, which then proves nothing."""
+    task, data = groups[0].task, groups[0].data
+    best = data[DATASET_COLUMNS[BEST_EPISODE]]
+    idle = {column: data[key] for column, key in PROBE_COLUMNS.items() if data.get(key, best - 1) >= best}
+    shown = [f"{column} gives {in_unit(blank.unit, task, value):.1f}" for column, value in idle.items()]
+    bar = f"{BEST_EPISODE}, {in_unit(blank.unit, task, best):.1f}"
+    return [f"{blank.task}: {' and '.join(shown)} without learning, no less than {bar}."] if shown else []
+
+
+def _best_model_free(groups: Sequence[Group], values: Mapping[str, Mapping[int, float]]) -> Group | None:
+    """None where fewer than two are model-free, or a record does not say: that one could be the best.
+
+    A group with a diverged seed is never the best.
+    """
     model_free = [group for group in groups if group.model_free]
     if len(model_free) < 2 or any(group.model_free is None for group in groups):
         return None
-    return max(model_free, key=lambda group: mean(values[group.label]))
+    whole = [group for group in model_free if not group.diverged]
+    return max(whole, key=lambda group: mean(list(values[group.label].values())), default=None)
 
 
-def _row(number: Entry, seeds: str, interval: Interval | None) -> list[Entry]:
-    """The row of a difference whose 95 % interval is this, None where a side has one seed; clear ones in bold."""
-    low, high = interval or (None, None)
-    clear = interval is not None and (interval[0] > 0 or interval[1] < 0)
-    reading = "clear" if clear else "not clear" if interval else "one seed, no interval"
+def _seeds(ours: Group, other: Group, found: Difference) -> str:
+    """How many seeds are behind a difference: "5 paired", "3 paired of 3 and 6", "3 and 6"."""
+    a, b = len(ours.counted), len(other.counted)
+    if not found.pairs:
+        return f"{a} and {b}"
+    return f"{len(found.pairs)} paired" + f" of {a} and {b}" * ({a, b} != {len(found.pairs)})
+
+
+def _row(blank: Entry, other: str, groups: Sequence[Group], found: Difference, seeds: str) -> list[Entry]:
+    """The row of the first group's difference to `other`; a clear one in bold."""
+    low, high = found.interval or (None, None)
+    diverged = [f"{each.label}: {each.diverged_in_words}" for each in groups if each.diverged]
+    clear = found.interval is not None and not diverged and (found.interval[0] > 0 or found.interval[1] < 0)
+    number = replace(
+        blank,
+        algorithm=f"{groups[0].label} minus {other}",
+        steps=span(last_step(run) for group in groups for run in group.counted),
+        mean=found.mean,
+        low=low,
+        high=high,
+        points=found.pairs if len(found.pairs) == 2 else [],
+        bold=clear,
+    )
+    reading = "clear" if clear else "not clear" if found.interval else _why_none(groups)
     leading = (number.task, without_task(number.data), number.unit, number.algorithm, seeds)
-    return [*map(Entry, leading), replace(number, low=low, high=high, bold=clear), Entry(reading)]
+    return [*map(Entry, leading), number, Entry(", ".join(diverged) or reading)]
+
+
+def _why_none(groups: Sequence[Group]) -> str:
+    """Why a difference has no interval."""
+    fewest = min(len(group.counted) for group in groups)
+    return {1: "one seed, no interval", 2: "two seeds, no interval"}.get(fewest, "no spread, no interval")

@@ -41,7 +41,11 @@ class Entry:
     seeds: int = 0
     bold: bool = False
     unfinished: bool = False
+    points: list[float] = field(default_factory=list)  # of two seeds, which are too few for an interval
     diverged: int = 0
+    label: str = ""  # of the column
+    identity: str = ""
+    overrides: str = ""
     paper_mean: float | None = None
     paper_std: float | None = None
     mark: str = ""  # on the paper's number
@@ -54,11 +58,13 @@ class Entry:
         lines = [_spread(self.mean, self.std) + "*" * self.unfinished]
         if intervals and self.low is not None:
             lines.append(f"[{self.low:z.1f}, {self.high:z.1f}]")
+        if intervals and self.points:
+            lines.append(" and ".join(f"{point:z.1f}" for point in self.points))
         if self.paper_mean is not None:
             lines.append(f"({_spread(self.paper_mean, self.paper_std)}){self.mark}")
         if self.difference is not None:
             lines.append(f"Δ {self.difference:+z.1f}")
-        return lines + [f"{self.diverged} diverged"] * (self.diverged > 0)
+        return lines + [f"{self.diverged} of {self.seeds + self.diverged} diverged"] * (self.diverged > 0)
 
 
 def _spread(centre: float | None, std: float | None) -> str:
@@ -90,7 +96,7 @@ class Table:
                     "unit": entry.unit,
                 }
                 | {name: getattr(entry, name) for name in names}
-                | {"steps": entry.steps}
+                | {name: getattr(entry, name) for name in ("steps", "label", "identity", "overrides")}
                 for entry in itertools.chain.from_iterable(self.rows)
                 if entry.algorithm
             ]
@@ -153,20 +159,11 @@ class Table:
         )
 
     def to_rich(self) -> Any:
-        """A `rich.table.Table` for the terminal."""
-        from rich.table import Table as RichTable
-        from rich.text import Text
+        """For rich to print in a terminal of any width."""
+        from .terminal import TerminalTable
 
-        def shown(entry: Entry) -> Text:
-            first, *more = entry.lines(self.intervals)
-            return Text("\n").join([Text(first, "bold" if entry.bold else ""), *map(Text, more)])
-
-        table = RichTable(title=Text(self.title), caption=Text("\n".join(self.notes)), caption_justify="left", show_lines=True)
-        for column in self.columns:
-            table.add_column(Text(column), overflow="fold")
-        for row in self.rows:
-            table.add_row(*map(shown, row))
-        return table
+        rows = [[(entry.lines(self.intervals), entry.bold, bool(entry.algorithm)) for entry in row] for row in self.rows]
+        return TerminalTable(self.title, self.columns, rows, self.notes)
 
 
 FORMATS: dict[str, Callable[[Table], Any]] = {
@@ -177,6 +174,7 @@ FORMATS: dict[str, Callable[[Table], Any]] = {
     "html": Table.to_html,
     "json": Table.to_json,
 }
+SUFFIXES = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html", ".json": "json"}  # of files, by format
 
 
 def span(numbers: Iterable[int]) -> str:

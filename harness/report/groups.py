@@ -1,7 +1,8 @@
 """Which runs stand together: the seeds of one identity, the name of their column and of their dataset, and their unit.
 
-A group holds the seeds of one identity, never more: `grouped` makes them, `labelled` gives each a name to stand under. What an
-algorithm is (title, model-free or not, titles of its stages, warm-up) is read from what it said of itself when it was run.
+A group holds the seeds of one identity, never more: `grouped` makes them, `labelled` gives each a name to stand under, and one
+for its row: a row is a task, its parameters and a dataset. What an algorithm is
+(title, model-free or not, titles of its stages, warm-up) is read from what it said of itself when it was run.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ from typing import Any, NamedTuple
 
 from ...common.errors import UserError
 from ...tasks.registry import all_tasks
-from ..runs.records import Run
+from ..runs.records import Run, plain
 from .paper import HEADINGS
 from .statistics import aggregate
 
 SOURCES = ("v0", "v0-changed", "v2", "regenerated", "lite", "file")  # of a dataset; the paper's first
 
 
-class DatasetKey(NamedTuple):
-    """The task and everything that tells its datasets apart, as text."""
+class RowKey(NamedTuple):
+    """What a row of a table shows: the task, its parameters, and everything that tells its datasets apart, as text."""
 
     task: str
+    parameters: tuple[str, ...]  # those that differ from the registered task's, "angle=45.0"
     source: str
     label: str
     rows: str
@@ -31,17 +33,31 @@ class DatasetKey(NamedTuple):
     digest: str
 
     @classmethod
-    def of(cls, run: Run) -> DatasetKey:
-        """The dataset that a run learned from."""
-        return cls(run.task, *(str(run.cell["data"].get(key)) for key in cls._fields[1:]))
+    def of(cls, run: Run) -> RowKey:
+        """The task that a run learned, and the dataset that it learned from."""
+        return cls(run.task, changed_parameters(run), *(str(run.cell["data"].get(key)) for key in cls._fields[2:]))
+
+
+def changed_parameters(run: Run) -> tuple[str, ...]:
+    """The task's parameters that are not those of the registered task; all of them where no such task is registered.
+
+    A record from before records named them has none.
+    """
+    usual = plain(dict(all_tasks()[run.task].parameters)) if run.task in all_tasks() else {}
+    parameters = run.cell.get("rules", {}).get("parameters", {})
+    return tuple(f"{key}={value}" for key, value in sorted(parameters.items()) if key not in usual or usual[key] != value)
 
 
 @dataclass(frozen=True)
 class Group:
-    """The seeds of one identity: same task, dataset, algorithm and configuration. `label` names its column."""
+    """The seeds of one identity: same task, dataset, algorithm and configuration.
+
+    `label` names its column, `row` its task with the parameters that set it apart.
+    """
 
     runs: tuple[Run, ...]
     label: str = ""
+    row: str = ""
 
     @property
     def task(self) -> str:
@@ -66,8 +82,8 @@ class Group:
         return self.cell["data"]
 
     @property
-    def dataset(self) -> DatasetKey:
-        return DatasetKey.of(self.runs[0])
+    def key(self) -> RowKey:
+        return RowKey.of(self.runs[0])
 
     @property
     def overrides(self) -> list[str]:
@@ -104,15 +120,24 @@ class Group:
         return self.about.get("warmup_steps", 0)
 
     @property
+    def diverged(self) -> int:
+        """How many seeds diverged: the mean of the others says too much of the algorithm."""
+        return len(self.in_state("diverged"))
+
+    @property
+    def diverged_in_words(self) -> str:
+        return f"{self.diverged} of {len(self.counted) + self.diverged} diverged"
+
+    @property
     def counted(self) -> list[Run]:
         return [run for run in self.runs if is_counted(run)]
 
     def in_state(self, state: str) -> list[Run]:
         return [run for run in self.runs if run.state == state]
 
-    def values(self, metric: str, unit: str) -> list[float]:
-        """One number for each seed that counts, in `unit`."""
-        return [in_unit(unit, self.task, aggregate(run.evaluations, metric)) for run in self.counted]
+    def values(self, metric: str, unit: str) -> dict[int, float]:
+        """By seed, one number for each that counts, in `unit`."""
+        return {run.seed: in_unit(unit, self.task, aggregate(run.evaluations, metric)) for run in self.counted}
 
 
 def is_counted(run: Run) -> bool:
@@ -131,19 +156,20 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     tasks = list(all_tasks())
     for run in runs:
         place = (index_in(tasks, run.task), index_in(SOURCES, run.cell["data"]["source"]))
-        kept.setdefault((*place, DatasetKey.of(run), run.algorithm, run.identity), []).append(run)
+        kept.setdefault((*place, RowKey.of(run), run.algorithm, run.identity), []).append(run)
     return [Group(tuple(kept[key])) for key in sorted(kept)]
 
 
 def labelled(groups: Sequence[Group]) -> list[Group]:
-    """Groups with a name: the algorithm and, in brackets, the overrides that set it apart on the same dataset.
+    """Groups with a name: the algorithm and, in brackets, the overrides that set it apart in the same row.
 
     Alone it has the plain name whatever its overrides. Where two would have one name, the highest version keeps it, then
-    the most seeds.
+    the most seeds. Their rows are named likewise: the task and, in brackets, its parameters.
     """
+    rows = _row_labels(groups)
     shared: dict[tuple[Any, ...], set[str]] = {}
     for group in groups:
-        key = (group.dataset, group.algorithm)
+        key = (group.key, group.algorithm)
         shared[key] = shared.get(key, set(group.overrides)) & set(group.overrides)
 
     def newest(group: Group) -> tuple[Any, ...]:
@@ -151,19 +177,32 @@ def labelled(groups: Sequence[Group]) -> list[Group]:
 
     labels: dict[tuple[Any, ...], Group] = {}
     for group in sorted(groups, key=newest, reverse=True):
-        parts = [each for each in group.overrides if each not in shared[group.dataset, group.algorithm]]
-        if holder := labels.get((group.dataset, _label(group.algorithm, parts))):
+        parts = [each for each in group.overrides if each not in shared[group.key, group.algorithm]]
+        if holder := labels.get((group.key, _label(group.algorithm, parts))):
             versions, newer = group.cell["versions"], holder.cell["versions"]
             parts += [f"{part} version {number}" for part, number in versions.items() if newer.get(part) != number]
-            if (group.dataset, _label(group.algorithm, parts)) in labels:
+            if (group.key, _label(group.algorithm, parts)) in labels:
                 parts.append(group.identity)
         label = _label(group.algorithm, parts)
-        labels[group.dataset, label] = replace(group, label=label)
+        labels[group.key, label] = replace(group, label=label, row=rows[group.key])
     return [next(each for each in labels.values() if each.runs is group.runs) for group in groups]
 
 
-def _label(algorithm: str, parts: Sequence[str]) -> str:
-    return f"{algorithm} [{', '.join(parts)}]" if parts else algorithm
+def _row_labels(groups: Sequence[Group]) -> dict[RowKey, str]:
+    """The task of each row, with its parameters where they are not the registered task's.
+
+    Of a task that is not registered here those that all its rows have go without saying.
+    """
+    by_task: dict[str, list[set[str]]] = {}
+    for key in {group.key for group in groups if group.task not in all_tasks()}:
+        by_task.setdefault(key.task, []).append(set(key.parameters))
+    shared = {task: set.intersection(*parameters) for task, parameters in by_task.items()}
+    keys = dict.fromkeys(group.key for group in groups)
+    return {key: _label(key.task, [each for each in key.parameters if each not in shared.get(key.task, ())]) for key in keys}
+
+
+def _label(name: str, parts: Sequence[str]) -> str:
+    return f"{name} [{', '.join(parts)}]" if parts else name
 
 
 def groups_in(runs: Iterable[Run], folder: str) -> list[Group]:
@@ -174,9 +213,9 @@ def groups_in(runs: Iterable[Run], folder: str) -> list[Group]:
     return groups
 
 
-def by_dataset(groups: Iterable[Group]) -> Iterable[tuple[DatasetKey, Iterable[Group]]]:
-    """Groups in the order of `grouped`, those of one dataset together."""
-    return itertools.groupby(groups, key=lambda group: group.dataset)
+def by_row(groups: Iterable[Group]) -> Iterable[tuple[RowKey, Iterable[Group]]]:
+    """Groups in the order of `grouped`, those of one row together."""
+    return itertools.groupby(groups, key=lambda group: group.key)
 
 
 def in_columns(groups: Iterable[Group]) -> list[Group]:
@@ -184,15 +223,15 @@ def in_columns(groups: Iterable[Group]) -> list[Group]:
     return sorted(groups, key=lambda group: (index_in(list(HEADINGS), group.algorithm), group.algorithm, group.label))
 
 
-def dataset_names(groups: Iterable[Group]) -> dict[DatasetKey, str]:
-    """The label of each dataset, with rows, window and digest where one task has several under that label."""
-    facts = {group.dataset: group.data for group in groups}
-    labels = [data["label"] for data in facts.values()]
+def dataset_names(groups: Iterable[Group]) -> dict[RowKey, str]:
+    """The label of each row's dataset, with rows, window and digest where several under that label have rows of one name."""
+    facts = {group.key: group for group in groups}
+    names = [(group.row, group.data["label"]) for group in facts.values()]
     return {
-        key: data["label"]
-        if labels.count(data["label"]) == 1
-        else f"{data['label']} ({data['rows']:,} rows, {data['window']}, {data['digest'][:8]})"
-        for key, data in facts.items()
+        key: label
+        if names.count((row, label)) == 1
+        else f"{label} ({facts[key].data['rows']:,} rows, {facts[key].data['window']}, {facts[key].data['digest'][:8]})"
+        for key, (row, label) in zip(facts, names, strict=True)
     }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..runs.records import Run
 from .formats import DASH, span
 from .groups import Group, last_step
-from .statistics import get_metric
+from .statistics import FEWEST, get_metric
 
 STATES = {
     "running": "* Unfinished",
@@ -21,8 +21,11 @@ def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
     """One sentence for each thing that a reader of these groups' numbers must know."""
     return [
         f"Mean ± sample standard deviation over seeds (no ±: one seed) of {get_metric(metric).meaning}; "
-        f"bold: the best mean of the row; {DASH}: no run to show.",
+        f"{DASH}: no run to show.",
+        "Bold: the best mean and those not clearly below it (the 95 % interval of the difference holds 0), all of at least "
+        f"{FEWEST} seeds and none diverged; nothing is bold where the best mean has fewer.",
         *_extent(groups),
+        *_by_column(groups),
         *_data(groups),
         *_settings(groups),
         *_shared_fits(groups),
@@ -45,25 +48,43 @@ def _extent(groups: Sequence[Group]) -> list[str]:
         f"{span(len(group.counted) for group in groups if group.counted)}. Made by mopo-bench {', '.join(sorted(packages))}.",
         f"Episodes in an evaluation: {span(len(run.evaluations[-1]['returns']) for _, run in counted)}.",
         *(
-            f"{group.task} {group.label}: its seeds end at different steps, {span(map(last_step, group.counted))}."
+            f"{group.row} {group.label}: its seeds end at different steps, {span(map(last_step, group.counted))}."
             for group in groups
             if len(set(map(last_step, group.counted))) > 1
         ),
     ]
 
 
+def _by_column(groups: Sequence[Group]) -> list[str]:
+    """Steps and windows of each column, where the columns differ in them."""
+    steps: dict[str, set[int]] = {}
+    windows: dict[str, set[str]] = {}
+    for group, run in _counted(groups):
+        steps.setdefault(group.label, set()).add(last_step(run))
+        windows.setdefault(group.label, set()).add(group.data["window"])
+    said = {
+        "Steps": {label: span(each) for label, each in steps.items()},
+        "Windows": {label: " and ".join(sorted(each)) for label, each in windows.items()},
+    }
+    return [
+        f"{what} by column: {'; '.join(f'{label} {value}' for label, value in by_label.items())}."
+        for what, by_label in said.items()
+        if len(set(by_label.values())) > 1
+    ]
+
+
 def _data(groups: Sequence[Group]) -> list[str]:
     """The dataset of each row: how many rows, which window, from where."""
     notes = []
-    for data in {group.dataset: group.data for group in groups}.values():
+    for data in {group.key: group.data for group in groups}.values():
         origin = f", from {data['from']}" if data.get("from") else ""
         notes.append(f"Data {data['label']}: {data['rows']:,} rows, window {data['window']}{origin}.")
-    return notes
+    return list(dict.fromkeys(notes))
 
 
 def _settings(groups: Sequence[Group]) -> list[str]:
     """The settings that a user or a suite chose."""
-    changed = [(", ".join(group.overrides), group.task, group.label) for group in groups if group.overrides]
+    changed = [(", ".join(group.overrides), group.row, group.label) for group in groups if group.overrides]
     return [f"Not at the default: {settings} for {what}." for settings, what in _merged(changed)]
 
 
@@ -74,7 +95,7 @@ def _shared_fits(groups: Sequence[Group]) -> list[str]:
     for group, run in _counted(groups):
         titles |= group.stage_titles
         for stage, identity in run.record.get("stages", {}).items():
-            users.setdefault((group.dataset, stage, identity, run.seed), set()).add((stage, group.task, group.label))
+            users.setdefault((group.key, stage, identity, run.seed), set()).add((stage, group.row, group.label))
     shared = sorted(set().union(*(each for each in users.values() if len(each) > 1)))
     return [f"One {titles.get(stage, stage)} per seed is shared by {what}." for stage, what in _merged(shared)]
 
@@ -82,7 +103,7 @@ def _shared_fits(groups: Sequence[Group]) -> list[str]:
 def _warmup_only(groups: Sequence[Group]) -> list[str]:
     """The groups whose runs ended before the algorithm's warm-up did."""
     return [
-        f"{group.task} {group.label}: all its steps were warm-up, in which the policy sees no critic."
+        f"{group.row} {group.label}: all its steps were warm-up, in which the policy sees no critic."
         for group in groups
         if group.counted and 0 < max(map(last_step, group.counted)) <= group.warmup_steps
     ]
@@ -92,7 +113,7 @@ def _states(groups: Sequence[Group]) -> list[str]:
     """The runs that are unfinished or give no number."""
     notes = []
     for state, meaning in STATES.items():
-        if runs := [f"{group.task} {group.label} seed {run.seed}" for group in groups for run in group.in_state(state)]:
+        if runs := [f"{group.row} {group.label} seed {run.seed}" for group in groups for run in group.in_state(state)]:
             notes.append(f"{meaning}: {', '.join(runs)}.")
     return notes
 

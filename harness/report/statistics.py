@@ -11,6 +11,15 @@ import numpy as np
 from ...common.errors import UserError
 
 Interval = tuple[float, float]
+FEWEST = 3  # values behind an interval; the t quantile of two is 12.7
+
+
+class Difference(NamedTuple):
+    """Of two means, with its 95 % interval if there is one, and by pairs of equal seeds; no pairs: Welch's interval."""
+
+    mean: float
+    interval: Interval | None
+    pairs: list[float]
 
 
 class Metric(NamedTuple):
@@ -57,20 +66,36 @@ def standard_deviation(values: Sequence[float]) -> float | None:
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Student's t interval (low, high) of the mean in the unit of the values; None for fewer than two."""
-    if len(values) < 2:
+    """Student's t interval (low, high) of the mean in the unit of the values; None for fewer than `FEWEST`, or all equal."""
+    if len(values) < FEWEST or not _differ(values):
         return None
     return _around(mean(values), _squared_error(values), len(values) - 1, level)
 
 
 def difference_interval(a: Sequence[float], b: Sequence[float], level: float = 0.95) -> Interval | None:
-    """Welch's t interval (low, high) of mean(a) - mean(b); None where either has fewer than two values."""
-    if min(len(a), len(b)) < 2:
+    """Welch's t interval (low, high) of mean(a) - mean(b); None where either has fewer than `FEWEST`, or neither any spread."""
+    if min(len(a), len(b)) < FEWEST or not (_differ(a) or _differ(b)):
         return None
     first, second = _squared_error(a), _squared_error(b)
     scatter = first**2 / (len(a) - 1) + second**2 / (len(b) - 1)
-    freedom = (first + second) ** 2 / scatter if scatter else 1.0  # no spread at all: any will do
-    return _around(mean(a) - mean(b), first + second, freedom, level)
+    return _around(mean(a) - mean(b), first + second, (first + second) ** 2 / scatter, level)
+
+
+def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
+    """How much more a gives than b, both by seed: paired on the seeds that both have if these are `FEWEST`, or all of both.
+
+    Equal seeds meet the same starts, and some share fits and first weights: what they have in common cancels in a pair.
+    """
+    pairs = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    if len(pairs) >= FEWEST or len(pairs) == len(a) == len(b):
+        return Difference(mean(pairs), mean_interval(pairs), pairs)
+    first, second = list(a.values()), list(b.values())
+    return Difference(mean(first) - mean(second), difference_interval(first, second), [])
+
+
+def _differ(values: Sequence[float]) -> bool:
+    """Whether the values differ at all: equal ones say nothing of how far the next may lie."""
+    return min(values) < max(values)
 
 
 def _squared_error(values: Sequence[float]) -> float:

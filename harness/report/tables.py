@@ -18,9 +18,9 @@ from .comparisons import comparisons
 from .formats import DAGGER, FORMATS, Entry, Table, span
 from .groups import (
     SOURCES,
-    DatasetKey,
     Group,
-    by_dataset,
+    RowKey,
+    by_row,
     dataset_names,
     grouped,
     groups_in,
@@ -35,8 +35,10 @@ from .groups import (
     without_task,
 )
 from .notes import footnotes
-from .paper import DATASET_COLUMNS, HEADINGS, LAYOUTS, REFERENCE, paper_table, swapped_cells, tasks_of
-from .statistics import aggregate, mean, mean_interval, standard_deviation
+from .paper import DATASET_COLUMNS, HEADINGS, LAYOUTS, PROBE_COLUMNS, REFERENCE, Layout, paper_table, swapped_cells, tasks_of
+from .statistics import FEWEST, aggregate, difference, mean, mean_interval, standard_deviation
+
+NOT_LEARNED = {**DATASET_COLUMNS, **PROBE_COLUMNS}  # columns that nobody trained, each read from a cell's data
 
 TABLES = {  # what each shows, in a line
     **{name: layout.title for name, layout in LAYOUTS.items()},
@@ -78,14 +80,20 @@ def render(
 def scores(runs: Iterable[Run], metric: str = "last") -> list[dict[str, Any]]:
     """One object a run: task, algorithm, seed, steps (of the last evaluation), data (label), return, score, state.
 
-    return and score are None where the run gives no number (failed, diverged), score also without reference returns.
+    And what tells it from another run of the same algorithm: the label of its column, its identity, the settings that were
+    chosen, the task's parameters. return and score are None where the run gives no number (failed, diverged), score also
+    without reference returns.
     """
-    rows = []
+    rows, groups = [], labelled(grouped(runs := list(runs)))
+    labels = {(group.key, group.identity): group.label for group in groups}
     for run in runs:
         value = aggregate(run.evaluations, metric) if is_counted(run) else None
         score = None if value is None else score_of(run.task, value)
         row = {"task": run.task, "algorithm": run.algorithm, "seed": run.seed, "steps": last_step(run)}
-        rows.append(row | {"data": run.cell["data"]["label"], "return": value, "score": score, "state": run.state})
+        row |= {"data": run.cell["data"]["label"], "return": value, "score": score, "state": run.state}
+        row |= {"label": labels[RowKey.of(run), run.identity], "identity": run.identity}
+        row |= {"overrides": run.cell.get("overrides", {}), "parameters": run.cell.get("rules", {}).get("parameters", {})}
+        rows.append(row)
     return rows
 
 
@@ -105,50 +113,124 @@ def scores_table(runs: Iterable[Run], metric: str = "last", folder: str = "resul
     Scores where the task has reference returns, else returns. Without runs UserError, naming `folder`.
     """
     groups = groups_in(runs, folder)
-    columns, names = [*_labels(groups), *DATASET_COLUMNS], dataset_names(groups)
+    columns, names = [*_labels(groups), *DATASET_COLUMNS, *_probes(groups)], dataset_names(groups)
     rows = []
-    for key, here in by_dataset(groups):
-        by_label, unit = {group.label: group for group in here}, unit_of(key.task)
-        entries = [_measured(Entry(task=key.task, algorithm=each, unit=unit), by_label, metric, names) for each in columns]
-        rows.append([*map(Entry, (key.task, without_task(names[key]), unit)), *_bolded(entries)])
+    for key, members in by_row(groups):
+        here, unit = {group.label: group for group in members}, unit_of(key.task)
+        task = next(iter(here.values())).row
+        entries = [_measured(Entry(task=task, algorithm=each, unit=unit), here, metric, names) for each in columns]
+        rows.append([*map(Entry, (task, without_task(names[key]), unit)), *_bolded(entries, here, metric)])
     heads = ["Task", "Data", "Unit", *_headings(columns, groups)]
-    note = "Score: 100 (return - min) / (max - min) with D4RL's references. In brackets: Student's 95 % interval of the mean."
-    return Table("Scores", metric, heads, rows, [note, *footnotes(groups, metric)], intervals=True)
+    notes = [
+        "Score: 100 (return - min) / (max - min) with D4RL's references. In brackets: Student's 95 % interval of the mean; "
+        f"fewer than {FEWEST} seeds have none, two are shown as they are, and seeds that are all equal have none either.",
+        *_probe_notes(groups),
+        *footnotes(groups, metric),
+    ]
+    return Table("Scores", metric, heads, rows, notes, intervals=True)
+
+
+def _probes(groups: Sequence[Group]) -> list[str]:
+    """The columns of untrained behaviour that the records know."""
+    return [column for column, key in PROBE_COLUMNS.items() if any(key in group.data for group in groups)]
+
+
+def _probe_notes(groups: Sequence[Group]) -> list[str]:
+    said = "Zero Action, Random Actions: nothing learned; the mean of 10 episodes of no action, and of uniformly random ones."
+    return [said] if _probes(groups) else []
 
 
 def beside_paper(name: str, runs: Iterable[Run], metric: str = "last") -> Table:
     """A table in the paper's layout, "table1" or "table2", our numbers above the paper's; other algorithms to the right.
 
-    Each task is shown on one dataset; a note names the others.
+    Each task is shown on one dataset and with its registered parameters; notes name the others.
     """
     layout, tasks = LAYOUTS[name], tasks_of(name)
-    groups = grouped(run for run in runs if run.task in tasks)
+    groups = labelled(grouped(run for run in runs if run.task in tasks))
     names = dataset_names(groups)
-    shown = labelled(_on_one_dataset(groups))
-    columns = [*layout.columns, *(label for label in _labels(shown) if label not in layout.columns)]
-    rows = []
+    usual = [group for group in groups if not group.key.parameters]
+    shown = labelled(_on_one_dataset(usual))
+    columns = _paper_columns(layout, shown)
+    rows, measured = [], []
     for task in tasks:
         here = {group.label: group for group in shown if group.task == task}
         entries = [_measured(_printed(name, task, column), here, metric, names) for column in columns]
-        rows.append([*map(Entry, layout.leading(task)), *_bolded(entries)])
-    notes = [*_paper_notes(rows), *footnotes(shown, metric)]
-    if hidden := sorted({names[group.dataset] for group in groups} - {names[group.dataset] for group in shown}):
-        notes.append(f"Runs on other data exist and are not shown: {', '.join(hidden)}.")
+        entries = [_compared(entry, here, metric, layout) for entry in _bolded(entries, here, metric)]
+        rows.append([*map(Entry, layout.leading(task)), *entries])
+        measured.append(entries)
+    notes = [*_paper_notes(layout, rows), *_probe_notes(shown) * ("batch max" in columns), *footnotes(shown, metric)]
+    notes += _hidden_notes(groups, usual, shown, names)
+    if layout.average:
+        average, said = _average(measured, len(layout.heads))
+        rows, notes = [*rows, *average], [*notes, *said]
     return Table(layout.title, metric, [*layout.heads, *_headings(columns, shown)], rows, notes)
+
+
+def _paper_columns(layout: Layout, groups: Sequence[Group]) -> list[str]:
+    """The paper's columns, untrained behaviour after the dataset's own episodes, other algorithms to the right."""
+    count = sum(column in DATASET_COLUMNS for column in layout.columns)
+    probes = _probes(groups) if count else []
+    others = [label for label in _labels(groups) if label not in layout.columns]
+    return [*layout.columns[:count], *probes, *layout.columns[count:], *others]
+
+
+def _hidden_notes(
+    groups: Sequence[Group], usual: Sequence[Group], shown: Sequence[Group], names: Mapping[RowKey, str]
+) -> list[str]:
+    """Which runs a paper table leaves out: those with other parameters of the task, and those on other data."""
+    other_rows = sorted({group.row for group in groups if group.key.parameters})
+    other_data = sorted({names[group.key] for group in usual} - {names[group.key] for group in shown})
+    return [
+        f"Runs {how} exist and are not shown: {', '.join(hidden)}."
+        for how, hidden in (("with other parameters of the task", other_rows), ("on other data", other_data))
+        if hidden
+    ]
+
+
+def _average(rows: Sequence[Sequence[Entry]], leading: int) -> tuple[list[list[Entry]], list[str]]:
+    """A row with the mean of our means over the rows in which every column with numbers has one, and a note.
+
+    There is none of fewer than two rows.
+    """
+    columns = [place for place in range(len(rows[0])) if any(row[place].mean is not None for row in rows)]
+    whole = [row for row in rows if all(row[place].mean is not None for place in columns)] if columns else []
+    if len(whole) < 2:
+        return [], ["No average: no two rows have a number in every column that has any."] * bool(columns)
+    entries = [_average_entry([row[place] for row in whole]) for place in range(len(rows[0]))]
+    said = (
+        f"Average: of our means, over the {len(whole)} of {len(rows)} rows in which every column with numbers has one; "
+        "the paper prints none."
+    )
+    return [[Entry("Average"), *[Entry()] * (leading - 1), *entries]], [said]
+
+
+def _average_entry(column: Sequence[Entry]) -> Entry:
+    """The average of one column's entries, with all that diverged and whether one is unfinished."""
+    means = [entry.mean for entry in column if entry.mean is not None]
+    return Entry(
+        task="Average",
+        algorithm=column[0].algorithm,
+        unit=column[0].unit,
+        mean=mean(means) if means else None,
+        seeds=sum(entry.seeds for entry in column),
+        unfinished=any(entry.unfinished for entry in column),
+        diverged=sum(entry.diverged for entry in column),
+        label=column[0].algorithm,
+    )
 
 
 def _on_one_dataset(groups: Sequence[Group]) -> list[Group]:
     """Of each task the groups on one dataset: one with results, by `SOURCES`, then with the most seeds done."""
 
-    def worth(key: DatasetKey) -> tuple[Any, ...]:
-        here = [group for group in groups if group.dataset == key]
+    def worth(key: RowKey) -> tuple[Any, ...]:
+        here = [group for group in groups if group.key == key]
         nothing = not any(group.counted or group.in_state("diverged") for group in here)
         return nothing, index_in(SOURCES, key.source), -sum(len(group.in_state("done")) for group in here), key
 
-    chosen: dict[str, DatasetKey] = {}
-    for key in sorted({group.dataset for group in groups}, key=worth):
+    chosen: dict[str, RowKey] = {}
+    for key in sorted({group.key for group in groups}, key=worth):
         chosen.setdefault(key.task, key)
-    return [group for group in groups if group.dataset == chosen[group.task]]
+    return [group for group in groups if group.key == chosen[group.task]]
 
 
 def _printed(name: str, task: str, column: str) -> Entry:
@@ -160,9 +242,9 @@ def _printed(name: str, task: str, column: str) -> Entry:
     return entry
 
 
-def _paper_notes(rows: Sequence[Sequence[Entry]]) -> list[str]:
+def _paper_notes(layout: Layout, rows: Sequence[Sequence[Entry]]) -> list[str]:
     """How to read the paper's numbers beside ours."""
-    notes = ["In parentheses: the paper's number, a reference, not a pass mark."]
+    notes = ["In parentheses: the paper's number, a reference, not a pass mark.", *_paper_steps(layout)]
     entries = [entry for row in rows for entry in row]
     if any(entry.difference is not None for entry in entries):
         notes.append("Δ: ours minus the paper's, only where D4RL v0 and the paper's number of steps make them comparable.")
@@ -172,22 +254,36 @@ def _paper_notes(rows: Sequence[Sequence[Entry]]) -> list[str]:
     return notes
 
 
-def _measured(entry: Entry, groups: Mapping[str, Group], metric: str, names: Mapping[DatasetKey, str]) -> Entry:
+def _paper_steps(layout: Layout) -> list[str]:
+    """How many steps are behind the paper's numbers, where its columns differ in them."""
+    by_steps: dict[int, list[str]] = {}
+    for column, steps in layout.steps.items():
+        by_steps.setdefault(steps, []).append(HEADINGS[column])
+    said = "; ".join(f"{steps:,} for {', '.join(columns)}" for steps, columns in by_steps.items())
+    return [f"Steps behind the paper's numbers: {said}."] if by_steps else []
+
+
+def _measured(entry: Entry, groups: Mapping[str, Group], metric: str, names: Mapping[RowKey, str]) -> Entry:
     """The entry with what the groups of its row, by label, say of its column."""
-    if entry.algorithm in DATASET_COLUMNS and groups:
+    if entry.algorithm in NOT_LEARNED and groups:
         group = next(iter(groups.values()))
-        value = in_unit(entry.unit, entry.task, group.data[DATASET_COLUMNS[entry.algorithm]])
-        return replace(entry, mean=value, data=names[group.dataset])
+        value = group.data.get(NOT_LEARNED[entry.algorithm])
+        return replace(entry, mean=None if value is None else in_unit(entry.unit, group.task, value), data=names[group.key])
     if entry.algorithm not in groups:
         return entry
     group = groups[entry.algorithm]
-    entry = replace(entry, data=names[group.dataset], diverged=len(group.in_state("diverged")))
-    values = group.values(metric, entry.unit)
+    entry = replace(
+        entry,
+        data=names[group.key],
+        diverged=group.diverged,
+        label=group.label,
+        identity=group.identity,
+        overrides=", ".join(group.overrides),
+    )
+    values = list(group.values(metric, entry.unit).values())
     if not values:
         return entry
     low, high = mean_interval(values) or (None, None)
-    if entry.paper_mean is not None and not entry.mark and metric == "last" and _at_paper_budget(group):
-        entry = replace(entry, difference=mean(values) - entry.paper_mean)
     return replace(
         entry,
         steps=span(map(last_step, group.counted)),
@@ -195,26 +291,46 @@ def _measured(entry: Entry, groups: Mapping[str, Group], metric: str, names: Map
         std=standard_deviation(values),
         low=low,
         high=high,
+        points=values if len(values) == 2 else [],
         seeds=len(values),
         unfinished=bool(group.in_state("running")),
     )
 
 
-def _at_paper_budget(group: Group) -> bool:
-    """Whether every seed is done with the paper's steps, on the paper's data and with nothing set otherwise."""
-    budget = all_tasks()[group.task].evaluation.steps
-    whole = all(run.state == "done" and last_step(run) >= budget for run in group.runs)
+def _compared(entry: Entry, groups: Mapping[str, Group], metric: str, layout: Layout) -> Entry:
+    """The entry with its difference from the paper's number, where the two can be compared."""
+    if entry.mean is None or entry.paper_mean is None or entry.mark or metric != "last" or entry.algorithm not in groups:
+        return entry
+    comparable = _at_paper_budget(groups[entry.algorithm], layout)
+    return replace(entry, difference=entry.mean - entry.paper_mean if comparable else None)
+
+
+def _at_paper_budget(group: Group, layout: Layout) -> bool:
+    """Whether every seed is done with the paper's steps, neither more nor fewer, on its data, with nothing set otherwise."""
+    budget = layout.steps.get(group.algorithm, all_tasks()[group.task].evaluation.steps)
+    whole = all(run.state == "done" and last_step(run) == budget for run in group.runs)
     return whole and group.data["source"] == "v0" and not group.overrides
 
 
-def _bolded(entries: Sequence[Entry]) -> list[Entry]:
-    """The best of our means in bold; the dataset's own episodes do not compete."""
-    means = [entry.mean for entry in entries if entry.mean is not None and entry.algorithm not in DATASET_COLUMNS]
-    best = max(means, default=None)
-    return [
-        replace(entry, bold=best is not None and entry.mean == best and entry.algorithm not in DATASET_COLUMNS)
-        for entry in entries
-    ]
+def _bolded(entries: Sequence[Entry], groups: Mapping[str, Group], metric: str) -> list[Entry]:
+    """The best of our means in bold, and those not clearly below it, if at least `FEWEST` seeds are behind each.
+
+    What nobody trained does not compete, nor does a column with a diverged seed.
+    """
+    rivals = {entry.algorithm: groups[entry.algorithm].values(metric, entry.unit) for entry in entries if _competes(entry)}
+    best = max(rivals.values(), key=lambda values: mean(list(values.values())), default={})
+    winners = {label for label, values in rivals.items() if len(best) >= FEWEST and _holds_its_own(values, best)}
+    return [replace(entry, bold=entry.algorithm in winners) for entry in entries]
+
+
+def _competes(entry: Entry) -> bool:
+    return entry.mean is not None and not entry.diverged and entry.algorithm not in NOT_LEARNED
+
+
+def _holds_its_own(values: Mapping[int, float], best: Mapping[int, float]) -> bool:
+    """Whether these seeds are enough, and not clearly below those of the best mean."""
+    interval = difference(best, values).interval
+    return len(values) >= FEWEST and (interval is None or interval[0] <= 0)
 
 
 def _labels(groups: Iterable[Group]) -> list[str]:

@@ -17,6 +17,7 @@ from ...tasks.data.sources import load_dataset, why_missing
 from ...tasks.registry import get_task
 from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
+from ..collection.probes import probe_returns
 from .cell import Cell, describe_dataset
 from .machine import usable_cores
 from .request import RunRequest, Setting, option_of
@@ -51,7 +52,7 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
     cells = []
     for task in tasks:
         dataset = dataset_request(request, task)
-        facts = describe_dataset(load_dataset(task, dataset))
+        facts = describe_dataset(load_dataset(task, dataset)) | probe_returns(task, specifications[task.name])
         if facts["dynamics_rows"] < 2:
             raise UserError(f"the dataset of {task.name} needs at least two rows to learn from")
         steps = of_task(request.steps, task.name) or task.evaluation.steps

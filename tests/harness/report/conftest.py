@@ -13,16 +13,18 @@ class Records(Store):
     def add(
         self, returns, task=HOPPER, algorithm="mopo", identity="a", *, steps=BUDGET, states=None, stages=None, source="v0",
         rows=1000, digest="0123456789abcdef", overrides=None, seeds=None, package="0.1.0",
-        about=None,
+        about=None, parameters=None, window="all", probes=None,
     ):  # fmt: skip
         """A seed for each of `returns`: its last return, or its whole history. Without `about` an older record."""
         data = {
-            "label": f"{task}@{source}", "source": source, "rows": rows, "episodes": 9, "digest": digest, "window": "all",
+            "label": f"{task}@{source}", "source": source, "rows": rows, "episodes": 9, "digest": digest, "window": window,
             "return_max": 3000.0, "return_mean": 1000.0, "from": "a policy & <more>",
         }  # fmt: skip
+        data |= probes or {}
         folder = self.cell_folder(task, algorithm, identity)
         cell = {"task": task, "algorithm": algorithm, "config": {}, "overrides": overrides or {}, "data": data}
         cell |= {"about": about} if about else {}
+        cell |= {"rules": {"task": task, "parameters": parameters}} if parameters is not None else {}
         self.write_cell(folder, {**cell, "versions": {"learner": 1}, "package": package})
         for index, history in enumerate(returns):
             history = np.atleast_1d(history).tolist()

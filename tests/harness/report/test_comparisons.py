@@ -6,7 +6,7 @@ from scipy import stats
 
 def test_comparisons_against_scipy(records):
     mopo, sac = [10.0, 12.0, 14.0], [1.0, 9.0, 2.0, 30.0]
-    records.add(mopo, "point-angle", source="regenerated")
+    records.add(mopo, "point-angle", source="regenerated", seeds=[10, 11, 12])
     records.add(sac, "point-angle", "sac", source="regenerated")
     records.add([1.0], "point-angle", "bc", source="regenerated")
     records.add(mopo, "halfcheetah-jump", "sac")  # nothing of MOPO's to compare with
@@ -82,3 +82,52 @@ def test_the_best_model_free_algorithm_is_marked_where_the_records_say_which_are
         records.add([value, value + 1], algorithm=algorithm, about=None if said is None else {"model_free": said})
     expected = [f"mopo minus {each}" + " (best model-free)" * (each == marked) for each in ("sac", "zeta", "batch max")]
     assert compared(comparisons(records.runs())) == expected
+
+
+def readings(table):
+    return {row[3].text: (row[4].text, row[6].text, row[5].bold) for row in table.rows}
+
+
+def test_columns_whose_seeds_coincide_are_paired(records):
+    mopo, mbpo = [10.0, 40.0, 90.0, 1.0], [8.0, 36.0, 87.0]
+    records.add(mopo, "point-angle")
+    records.add(mbpo, "point-angle", "mbpo")
+    row = comparisons(records.runs()).rows[0]
+    paired = stats.ttest_rel(mopo[:3], mbpo).confidence_interval()
+    assert (row[4].text, row[6].text, row[5].mean) == ("3 paired of 4 and 3", "clear", pytest.approx(3.0))
+    assert (row[5].low, row[5].high) == pytest.approx(tuple(paired))
+    assert any("n paired: Student's" in note and "Welch's" in note for note in comparisons(records.runs()).notes)
+
+
+def test_two_seeds_have_no_interval(records):
+    records.add([1000.0, 1100.0], "point-angle")
+    records.add([1.0, 2.0], "point-angle", "sac")
+    table = comparisons(records.runs())
+    assert readings(table)["mopo minus sac"] == ("2 paired", "two seeds, no interval", False)
+    assert readings(table)["mopo minus batch max"] == ("2", "two seeds, no interval", False)
+    assert (table.rows[0][5].low, table.rows[0][5].lines(True)) == (None, ["1048.5", "999.0 and 1098.0"])
+
+
+def test_without_spread_nothing_is_clear(records):
+    records.add([5.0, 5.0, 5.0], "point-angle")
+    records.add([1.0, 1.0, 1.0], "point-angle", "sac")
+    assert readings(comparisons(records.runs())) == {
+        "mopo minus sac": ("3 paired", "no spread, no interval", False),
+        "mopo minus batch max": ("3", "no spread, no interval", False),
+    }
+
+
+def test_nothing_is_clear_where_a_seed_diverged(records):
+    records.add([5.0, 6.0, 7.5], "point-angle", about={"model_free": False})
+    records.add([1.0, 1.5, 2.0, 9.0], "point-angle", "sac", states=["done"] * 3 + ["diverged"], about={"model_free": True})
+    records.add([0.0, 0.5, 1.5], "point-angle", "bc", about={"model_free": True})
+    read = readings(comparisons(records.runs()))
+    assert read["mopo minus sac"] == ("3 paired", "sac: 1 of 4 diverged", False)
+    assert "mopo minus bc (best model-free)" in read  # the best mean is one of survivors
+
+
+def test_where_the_zero_action_returns_no_less_than_the_best_episode_a_note_says_so(records):
+    records.add([4000.0, 4100.0, 4300.0], "ant-angle", source="lite", probes={"return_zero": 3200.0, "return_random": -5.0})
+    records.add([1.0], "halfcheetah-jump", source="lite", probes={"return_zero": 2999.0, "return_random": -5.0})
+    said = [note for note in comparisons(records.runs()).notes if "zero action" in note]
+    assert said == ["ant-angle: zero action gives 3200.0 without learning, no less than batch max, 3000.0."]

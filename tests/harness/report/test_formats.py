@@ -27,7 +27,7 @@ def awkward():
     )
 
 
-LINES = ["-1.2 ± 0.5", "[-2.0, -0.5]", "(2.0 ± 1.0)†", "Δ -3.2", "1 diverged"]
+LINES = ["-1.2 ± 0.5", "[-2.0, -0.5]", "(2.0 ± 1.0)†", "Δ -3.2", "1 of 4 diverged"]
 
 
 def test_csv_is_tidy_and_reads_back(awkward, records):

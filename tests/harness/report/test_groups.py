@@ -11,7 +11,7 @@ def a_run(algorithm="mopo", identity="a", seed=0, task="hopper-medium", state="d
 
 
 def labels(*runs):
-    return {(group.dataset.label, group.identity): group.label for group in labelled(grouped(runs))}
+    return {(group.key.label, group.identity): group.label for group in labelled(grouped(runs))}
 
 
 def test_seeds_of_one_identity_are_grouped_and_nothing_else():

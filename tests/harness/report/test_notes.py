@@ -42,3 +42,13 @@ def test_runs_that_were_all_warmup_are_named(records):
     records.add([1.0], algorithm="sac", steps=5000)
     said = [note for note in table1(records.runs()).notes if "warm-up" in note]
     assert said == ["hopper-medium bear: all its steps were warm-up, in which the policy sees no critic."]
+
+
+def test_steps_and_windows_are_told_by_column_where_columns_differ(records):
+    records.add([1.0], steps=5000)
+    records.add([1.0], algorithm="sac", steps=9000)
+    said = [note for note in table1(records.runs()).notes if "by column" in note]
+    assert said == ["Steps by column: mopo 5000; sac 9000."]
+    records.add([1.0], "hopper-mixed", "sac", steps=9000, window="last_1m")
+    said = [note for note in table1(records.runs()).notes if "by column" in note]
+    assert said[1:] == ["Windows by column: mopo all; sac all and last_1m."]

@@ -6,6 +6,7 @@ from mopo_bench.common.errors import UserError
 from mopo_bench.harness.report.statistics import (
     METRICS,
     aggregate,
+    difference,
     difference_interval,
     mean,
     mean_interval,
@@ -41,9 +42,28 @@ def test_intervals_need_two_values_each():
     assert difference_interval([1, 2], [1]) is None
 
 
-def test_without_spread_the_interval_is_the_value():
-    assert mean_interval([2, 2, 2]) == (2, 2)
-    assert difference_interval([5, 5], [2, 2, 2]) == (3, 3)
+def test_without_spread_there_is_no_interval():
+    assert mean_interval([0.1, 0.1, 0.1]) is None  # numpy's variance of these is not nought
+    assert difference_interval([5, 5, 5], [2, 2, 2]) is None
+    assert difference({0: 5.0, 1: 6.0, 2: 9.0}, {0: 3.0, 1: 4.0, 2: 7.0}) == (2.0, None, [2.0, 2.0, 2.0])
+    assert difference_interval([5, 6, 7], [2, 2, 2]) is not None
+
+
+def test_two_values_have_no_interval():
+    assert mean_interval([133.0, 170.0]) is None
+    assert difference_interval([1, 2], [1, 2, 3]) is None
+    assert difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 5.0}) == (-1.0, None, [1.0, -3.0])
+
+
+def test_a_difference_is_paired_where_enough_seeds_are_equal():
+    a, b = {0: 1.0, 1: 5.0, 2: 9.0, 3: 40.0}, {2: 8.5, 1: 4.0, 0: 0.0, 7: -3.0}
+    found, student = difference(a, b), stats.ttest_rel([1, 5, 9], [0, 4, 8.5]).confidence_interval()
+    assert found.pairs == [1.0, 1.0, 0.5] and found.mean == pytest.approx(2.5 / 3)
+    assert found.interval == pytest.approx(tuple(student))
+    others = {seed + 2: value for seed, value in b.items()}  # 2 and 3 alone are equal
+    welch = stats.ttest_ind(list(a.values()), list(b.values()), equal_var=False).confidence_interval()
+    assert difference(a, others).pairs == [] and difference(a, others).interval == pytest.approx(tuple(welch))
+    assert difference(a, others).mean == pytest.approx(mean(list(a.values())) - mean(list(b.values())))
 
 
 def test_intervals_cover_as_often_as_they_say():

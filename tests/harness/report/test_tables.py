@@ -67,9 +67,9 @@ def test_one_seed_has_no_spread(records):
 
 
 def test_table2_is_in_returns_and_shows_the_datasets_episodes(records):
-    records.add([4000.0, 4010.0], "halfcheetah-jump", source="regenerated")
+    records.add([4000.0, 4005.0, 4010.0], "halfcheetah-jump", source="regenerated")
     row = table2(records.runs()).rows[0]
-    assert [cell.lines()[0] for cell in row[1:4]] == ["1000.0", "3000.0", "4005.0 ± 7.1"]
+    assert [cell.lines()[0] for cell in row[1:4]] == ["1000.0", "3000.0", "4005.0 ± 5.0"]
     assert [cell.bold for cell in row[1:4]] == [False, False, True]
     assert row[2].paper_mean == 1808.6
 
@@ -89,13 +89,151 @@ def test_metrics_choose_among_the_evaluations(records):
 
 def test_the_highest_mean_of_a_row_is_bold(records):
     for algorithm, value in {"mopo": 900.0, "sac": 1100.0, "bc": 1000.0}.items():
-        records.add([value, value], algorithm=algorithm)
+        records.add([value - 1, value, value + value % 7], algorithm=algorithm)
     assert {name: records.cell(algorithm=name).bold for name in ("mopo", "sac", "bc", "bear")} == {
         "mopo": False, "sac": True, "bc": False, "bear": False,
     }  # fmt: skip
     row = {cell.algorithm: cell for cell in scores_table(records.runs()).rows[0]}
     assert row["batch max"].mean > row["sac"].mean
     assert (row["batch max"].bold, row["sac"].bold) == (False, True)
+
+
+def bold(records):
+    return {cell.algorithm for cell in scores_table(records.runs()).rows[0] if cell.bold}
+
+
+def test_those_that_are_not_clearly_below_the_best_are_bold_too(records):
+    records.add([900.0, 1000.0, 1300.0], algorithm="mopo")
+    records.add([950.0, 990.0, 1200.0], algorithm="mbpo")
+    records.add([100.0, 130.0, 90.0], algorithm="sac")
+    assert bold(records) == {"mopo", "mbpo"}
+    records.add([940.0, 990.0, 1350.0], algorithm="mopo", identity="b", overrides={"x": 1}, seeds=[7, 8, 9])  # Welch's
+    assert bold(records) == {"mopo", "mbpo", "mopo [x=1]"}
+    assert any("not clearly below" in note for note in scores_table(records.runs()).notes)
+
+
+def test_nothing_is_bold_where_the_best_mean_has_fewer_than_three_seeds(records):
+    records.add([900.0, 1000.0, 1300.0])
+    records.add([1310.0], algorithm="sac")
+    assert bold(records) == set()
+    records.add([1.0], algorithm="sac", seeds=[1])
+    assert bold(records) == {"mopo"}  # two seeds do not stand beside three, either
+
+
+def test_a_diverged_seed_wins_no_row(records):
+    records.add([3000.0, 3100.0, 3200.0, 0.0], algorithm="sac", states=["done"] * 3 + ["diverged"])
+    records.add([900.0, 1000.0, 1300.0])
+    assert bold(records) == {"mopo"}
+    table = scores_table(records.runs())
+    assert [cell.lines(True)[-1] for cell in table.rows[0] if cell.algorithm == "sac"] == ["1 of 4 diverged"]
+    assert "none diverged" in notes(table)
+
+
+def test_a_column_without_spread_has_no_interval(records):
+    records.add([500.0, 500.0, 500.0])
+    cell = records.cell(build=scores_table)
+    assert (cell.std, cell.low, cell.high, cell.lines(True)) == (0.0, None, None, ["16.0 ± 0.0"])
+
+
+def test_two_seeds_are_shown_as_they_are(records):
+    records.add([4.0, 6.0], "point-angle", source="regenerated")
+    cell = records.cell("point-angle", build=scores_table)
+    assert cell.lines(True) == ["5.0 ± 1.4", "4.0 and 6.0"] and cell.low is None
+    line = next(csv.DictReader(io.StringIO(scores_table(records.runs()).to_csv())))
+    assert (line["mean"], line["low"], line["high"]) == ("5.0", "", "")
+
+
+# --- a row is a task, its parameters and a dataset ----------------------------------------------------------------------
+
+ANT = {"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": [0.2, 1.0]}
+
+
+def test_other_parameters_of_a_task_are_another_row_and_stay_out_of_the_papers_table(records):
+    records.add([100.0, 110.0], "ant-angle", source="lite", parameters=ANT)
+    records.add([5000.0, 5100.0, 5200.0], "ant-angle", "mopo", "b", source="lite", parameters={**ANT, "angle": 45.0})
+    table = scores_table(records.runs())
+    assert [(row[0].text, row[1].text, row[3].mean) for row in table.rows] == [
+        ("ant-angle", "lite", 105.0),
+        ("ant-angle [angle=45.0]", "lite", 5100.0),
+    ]
+    paper = table2(records.runs())
+    assert records.cell("ant-angle", build=table2).mean == 105.0
+    assert "Runs with other parameters of the task exist and are not shown: ant-angle [angle=45.0]." in paper.notes
+    assert [row[0].text for row in comparisons(records.runs()).rows] == ["ant-angle", "ant-angle [angle=45.0]"]
+    assert {row["task"] for row in csv.DictReader(io.StringIO(table.to_csv()))} == {"ant-angle", "ant-angle [angle=45.0]"}
+    assert [row["parameters"]["angle"] for row in scores(records.runs())] == [30.0] * 2 + [45.0] * 3
+
+
+def test_a_record_that_names_no_parameters_stands_in_the_row_of_the_catalogues(records):
+    records.add([100.0], "ant-angle", source="lite")
+    records.add([110.0], "ant-angle", "sac", source="lite", parameters=ANT)
+    assert len(scores_table(records.runs()).rows) == 1
+
+
+def test_parameters_of_a_task_that_is_not_registered_here_differ_among_its_runs(records):
+    for index, slope in enumerate((1, 2)):
+        records.add([1.0], "hill", identity=str(index), source="file", parameters={"slope": slope, "snow": True})
+    assert [row[0].text for row in scores_table(records.runs()).rows] == ["hill [slope=1]", "hill [slope=2]"]
+    records.add([1.0], "dale", source="file", parameters={"slope": 1})
+    assert "dale" in [row[0].text for row in scores_table(records.runs()).rows]
+
+
+def test_runs_that_only_other_parameters_have_leave_the_papers_row_empty(records):
+    records.add([5000.0], "ant-angle", source="lite", parameters={**ANT, "angle": 45.0})
+    assert records.cell("ant-angle", build=table2).mean is None
+
+
+# --- averages, budgets and untrained behaviour --------------------------------------------------------------------------
+
+
+def test_an_average_is_over_the_rows_that_every_column_has(records):
+    for task, value in {HOPPER: 500.0, "hopper-mixed": 700.0, "hopper-random": 5.0}.items():
+        records.add([value, value + 1], task)
+        if task != "hopper-random":
+            records.add([2 * value], task, "sac")
+    table = table1(records.runs())
+    *_, last = table.rows
+    shown = {cell.algorithm: cell for cell in last if cell.algorithm}
+    means = [records.cell(task).mean for task in (HOPPER, "hopper-mixed")]
+    assert last[0].text == "Average" and len(table.rows) == 13 and len(last) == len(table.columns)
+    assert shown["mopo"].mean == pytest.approx(np.mean(means)) and shown["bc"].mean is None
+    assert not any(cell.bold for cell in last)
+    assert "over the 2 of 12 rows in which every column with numbers has one; the paper prints none" in notes(table)
+    records.add([1.0], "walker2d-random", "bear")
+    assert len(table1(records.runs()).rows) == 12
+    assert "No average: no two rows have a number in every column" in notes(table1(records.runs()))
+
+
+def test_an_average_says_what_diverged(records):
+    for task in (HOPPER, "hopper-mixed"):
+        records.add([1.0, 2.0], task, states=["done", "diverged"])
+    assert [cell.lines()[-1] for cell in table1(records.runs()).rows[-1] if cell.algorithm == "mopo"] == ["2 of 4 diverged"]
+
+
+@pytest.mark.parametrize(("algorithm", "steps"), [("bc", 500_000), ("sac", 500_000), ("mopo", BUDGET), ("mbpo", BUDGET)])
+def test_a_difference_asks_for_the_steps_behind_the_papers_number(records, algorithm, steps):
+    records.add([1000.0, 1000.0], algorithm=algorithm, steps=steps)
+    assert records.cell(algorithm=algorithm).difference is not None
+    for other in {500_000, BUDGET} - {steps}:
+        records.add([1000.0, 1000.0], "hopper-mixed", algorithm, steps=other)
+        assert records.cell("hopper-mixed", algorithm).difference is None
+    said = "Steps behind the paper's numbers: 500,000 for BC, SAC, BEAR, BRAC-v; 1,000,000 for MOPO, MBPO."
+    assert said in table1(records.runs()).notes
+    assert not any("Steps behind" in note for note in table2(records.runs()).notes)
+
+
+def test_what_nobody_trained_stands_beside_the_datasets_episodes(records):
+    probes = {"return_zero": 900.0, "return_random": -50.0}
+    records.add([400.0, 500.0, 650.0], "ant-angle", source="lite", probes=probes)
+    records.add([1.0], source="v0")  # an older record has none
+    table = scores_table(records.runs())
+    assert table.columns[-4:] == ["Batch Mean", "Batch Max", "Zero Action", "Random Actions"]
+    assert [[cell.mean for cell in row[-2:]] for row in table.rows] == [[None, None], [900.0, -50.0]]
+    assert [cell.bold for cell in table.rows[1][-5:]] == [True, False, False, False, False]
+    assert "Zero Action, Random Actions" in notes(table)
+    second = table2(records.runs())
+    assert second.columns[1:5] == ["Batch Mean", "Batch Max", "Zero Action", "Random Actions"]
+    assert "Zero Action" not in table1(records.runs()).columns
 
 
 # --- when a difference is shown ---------------------------------------------------------------------------------------
@@ -132,7 +270,7 @@ def test_no_difference_when_one_seed_is_not_done(records, state):
 
 def test_no_difference_on_a_swapped_cell(records):
     records.add([100.0, 100.0], "hopper-random", "bc")
-    records.add([100.0, 100.0], "hopper-random", "sac")
+    records.add([100.0, 100.0], "hopper-random", "sac", steps=500_000)
     assert records.cell("hopper-random", "bc").difference is None
     assert records.cell("hopper-random", "sac").difference is not None
 
@@ -151,7 +289,7 @@ def test_states_that_give_no_number(records):
     records.add([[]], algorithm="bc", states=["running"])
     table, task = table1(records.runs()), get_task(HOPPER)
     assert records.cell().mean == pytest.approx(task.references.score(1000.0))
-    assert records.cell().lines() == ["31.3", "(28.0 ± 12.4)", "1 diverged"]
+    assert records.cell().lines() == ["31.3", "(28.0 ± 12.4)", "1 of 2 diverged"]
     assert records.cell(algorithm="sac").lines()[0].endswith("*")
     assert records.cell(algorithm="bc").lines()[0] == "–"
     assert "Diverged, not in the means: hopper-medium mopo seed 1." in notes(table)
@@ -217,13 +355,12 @@ def test_scores_table_gives_every_data_a_row(records):
     }
     assert table.columns == ["Task", "Data", "Unit", "MOPO", "SAC", "Batch Mean", "Batch Max"]
     last = [cell.lines(True) for cell in table.rows[-1]]
-    low, high = stats.ttest_1samp([4.0, 6.0], 0).confidence_interval()
     assert last == [
         ["point-angle"],
         ["regenerated"],
         ["return"],
         ["–"],
-        ["5.0 ± 1.4", f"[{low:.1f}, {high:.1f}]"],
+        ["5.0 ± 1.4", "4.0 and 6.0"],
         ["1000.0"],
         ["3000.0"],
     ]
@@ -242,6 +379,20 @@ def test_no_runs_is_an_error_that_says_where_and_what_next(tmp_path):
             build([], folder="here/it")
 
 
+def test_three_values_of_a_setting_are_told_apart_in_json_and_csv(records):
+    for value in (1, 2, 3):
+        records.add([1000.0], identity=f"i{value}", overrides={"x": value})
+    rows = json.loads(tables.render("scores", records.runs(), "f", "json"))
+    told = [("mopo [x=1]", "i1", {"x": 1}), ("mopo [x=2]", "i2", {"x": 2}), ("mopo [x=3]", "i3", {"x": 3})]
+    assert [(row["label"], row["identity"], row["overrides"]) for row in rows] == told
+    lines = [
+        line for line in csv.DictReader(io.StringIO(tables.render("scores", records.runs(), "f", "csv"))) if line["identity"]
+    ]
+    assert [(line["label"], line["identity"], line["overrides"]) for line in lines] == [
+        (label, identity, f"x={value['x']}") for label, identity, value in told
+    ]
+
+
 def test_scores_give_one_object_a_run(records):
     records.add([[1.0, 1000.0], 5.0, []], states=["done", "diverged", "failed"])
     records.add([3.0], "point-angle", steps=8000, source="regenerated")
@@ -249,6 +400,7 @@ def test_scores_give_one_object_a_run(records):
     assert rows[0] == {
         "task": HOPPER, "algorithm": "mopo", "seed": 0, "steps": BUDGET, "data": "hopper-medium@v0", "return": 1000.0,
         "score": pytest.approx(31.35, abs=0.01), "state": "done",
+        "label": "mopo", "identity": "a", "overrides": {}, "parameters": {},
     }  # fmt: skip
     assert [(row["return"], row["score"], row["state"]) for row in rows[1:3]] == [
         (None, None, "diverged"),
