@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -61,9 +62,10 @@ def checked_specification(task: Task) -> EnvSpec:
     return specification
 
 
-def _complaints(task: Task, environment: gymnasium.Env, specification: EnvSpec) -> Any:
+def _complaints(task: Task, environment: gymnasium.Env, specification: EnvSpec) -> Iterator[str]:
     problem = task.problem
-    seen, acted = environment.observation_space, environment.action_space
+    seen: Any = environment.observation_space
+    acted: Any = environment.action_space
     for kind, space, size in (("observations", seen, problem.observation_size), ("actions", acted, problem.action_size)):
         if not isinstance(space, Box) or len(space.shape) != 1:
             yield f"has {kind} of {space}: a vector of real numbers (a Box of one axis) is needed"

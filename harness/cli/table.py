@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ...common.errors import UserError
+from ..report.choices import METRICS, TABLES
 from ..report.formats import FORMATS, SUFFIXES
 from ..report.paper import REFERENCE
-from ..report.statistics import METRICS
-from ..report.tables import TABLES
 from .options import DEFAULT_RESULTS, Results, console, existing_folder
 
-TableName = StrEnum("TableName", list(TABLES))  # type: ignore[misc] - the report says which there are
-Format = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
-Metric = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
+TableName: Any = StrEnum("TableName", list(TABLES))  # type: ignore[misc]
+Format: Any = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
+Metric: Any = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
 LAST = Metric("last")
 Reference = Annotated[str | None, typer.Option(help="The algorithm that `scores` compares with the others.")]
 Out = Annotated[Path | None, typer.Option(help=f"Write to this file; {', '.join(SUFFIXES)} say in which format.")]

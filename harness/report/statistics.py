@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...common.errors import UserError
+from .choices import get_metric
 
 Interval = tuple[float, float]
 FEWEST = 3  # values behind an interval; the t quantile of two is 12.7
@@ -20,27 +20,6 @@ class Difference(NamedTuple):
     mean: float
     interval: Interval | None
     pairs: list[float]
-
-
-class Metric(NamedTuple):
-    """What stands for a run, in words and as a function."""
-
-    meaning: str
-    pick: Callable[[np.ndarray], float]  # from the mean returns of a run's evaluations, in order
-
-
-METRICS = {
-    "last": Metric("the last evaluation, as in the paper", lambda returns: returns[-1]),
-    "mean10": Metric("the mean of the last 10 evaluations, the authors' plot script", lambda returns: returns[-10:].mean()),
-    "best": Metric("the best evaluation, chosen with hindsight", lambda returns: returns.max()),
-}
-
-
-def get_metric(name: str) -> Metric:
-    """The metric of this name; UserError that lists them for another."""
-    if name not in METRICS:
-        raise UserError(f"unknown metric {name!r}: --metric is one of {', '.join(METRICS)}")
-    return METRICS[name]
 
 
 def aggregate(evaluations: Sequence[Mapping[str, Any]], metric: str = "last") -> float:

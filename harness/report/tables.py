@@ -14,6 +14,7 @@ from typing import Any
 from ...common.errors import UserError, unknown
 from ...tasks.registry import all_tasks
 from ..runs.records import Run
+from .choices import TABLES
 from .comparisons import comparisons
 from .formats import DAGGER, FORMATS, Entry, Table, span
 from .groups import (
@@ -39,11 +40,6 @@ from .paper import DATASET_COLUMNS, HEADINGS, LAYOUTS, PROBE_COLUMNS, REFERENCE,
 from .statistics import FEWEST, aggregate, difference, mean, mean_interval, standard_deviation
 
 NOT_LEARNED = {**DATASET_COLUMNS, **PROBE_COLUMNS}  # columns that nobody trained, each read from a cell's data
-
-TABLES = {  # what each shows, in a line
-    **{name: layout.title for name, layout in LAYOUTS.items()},
-    "scores": "every task and algorithm that was run, and how one compares with the others",
-}
 
 
 def render(

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 from mopo_bench.common.errors import UserError
+from mopo_bench.harness.report.choices import METRICS
 from mopo_bench.harness.report.statistics import (
-    METRICS,
     aggregate,
     difference,
     difference_interval,

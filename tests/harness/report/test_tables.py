@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.report import tables
+from mopo_bench.harness.report.choices import METRICS
 from mopo_bench.harness.report.comparisons import comparisons
-from mopo_bench.harness.report.statistics import METRICS
 from mopo_bench.harness.report.tables import scores, scores_table, table1, table2
 from mopo_bench.tasks.registry import get_task
 from scipy import stats

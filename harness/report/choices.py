@@ -1,0 +1,35 @@
+"""What tables there are, and which number may stand for a run. Light to import: the command line's help reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from ...common.errors import UserError
+from .paper import LAYOUTS
+
+TABLES = {  # what each shows, in a line
+    **{name: layout.title for name, layout in LAYOUTS.items()},
+    "scores": "every task and algorithm that was run, and how one compares with the others",
+}
+
+
+class Metric(NamedTuple):
+    """What stands for a run, in words and as a function."""
+
+    meaning: str
+    pick: Callable[[Any], float]  # from an array of the mean returns of a run's evaluations, in order
+
+
+METRICS = {
+    "last": Metric("the last evaluation, as in the paper", lambda returns: returns[-1]),
+    "mean10": Metric("the mean of the last 10 evaluations, the authors' plot script", lambda returns: returns[-10:].mean()),
+    "best": Metric("the best evaluation, chosen with hindsight", lambda returns: returns.max()),
+}
+
+
+def get_metric(name: str) -> Metric:
+    """The metric of this name; UserError that lists them for another."""
+    if name not in METRICS:
+        raise UserError(f"unknown metric {name!r}: --metric is one of {', '.join(METRICS)}")
+    return METRICS[name]
