@@ -1,48 +1,87 @@
-"""What an algorithm says of itself."""
+"""How algorithms from outside are registered, told apart and configured."""
 
-import json
+import importlib.util
+import sys
 
 import pytest
-from mopo_bench.algorithms.learning.experience import Experience
-from mopo_bench.algorithms.learning.registry import Algorithm, all_algorithms, get_algorithm
+from mopo_bench.algorithms.learning.registry import (
+    Algorithm,
+    all_algorithms,
+    register_algorithm,
+    source_digest,
+    task_settings,
+    version_of,
+)
 from mopo_bench.algorithms.sac import SAC
-
-ROOM = "mopo_bench.algorithms."
-
-
-def own():
-    """Those of this package, by name."""
-    return {name: each for name, each in all_algorithms().items() if each.origin.startswith(ROOM)}
+from mopo_bench.common.errors import UserError
+from mopo_bench.tasks.registry import all_tasks, get_task, register_task
+from mopo_bench.tasks.task import Task
 
 
-@pytest.mark.parametrize("name", sorted(own()))
-def test_says_what_it_is(name):
-    algorithm = get_algorithm(name)
-    said = algorithm.describe(algorithm.configure())
-    assert said == json.loads(json.dumps(said))
-    assert said["title"] == algorithm.title and said["title"].lower().replace("(", "").replace(")", "") == name.replace(
-        "-2020", " 2020"
-    )
-    assert len(said["about"].split()) > 3
-    assert said["stages"].keys() == algorithm.stages.keys()
-    assert (said["warmup_steps"] > 0) == (algorithm.learner.warmup_fraction > 0)
+@pytest.mark.parametrize("name", ["my/algo", "../../escape", "", "a b", "a:b", "all", "stages", "-x", ".hidden", "ä"])
+def test_names_that_a_folder_or_an_option_cannot_bear(name):
+    before = dict(all_algorithms())
+    with pytest.raises(UserError, match="a name is made of letters") as refused:
+        register_algorithm(name, SAC)
+    assert "\n" not in str(refused.value) and all_algorithms() == before
+    with pytest.raises(UserError, match="a name is made of letters"):
+        register_task(Task(name, "Pendulum-v1", get_task("pendulum-mixed").problem))
 
 
-def test_what_is_model_free():
-    assert {name for name, algorithm in own().items() if not algorithm.model_free} == {"mbpo", "mopo"}
+def test_a_taken_name_wants_to_be_replaced(monkeypatch):
+    monkeypatch.setitem(all_algorithms(), "sac", all_algorithms()["sac"])
+    monkeypatch.setitem(all_tasks(), "ant-angle", all_tasks()["ant-angle"])
+    with pytest.raises(UserError, match=r"'sac' is registered by mopo_bench\.algorithms\.sac already: .*replace=True"):
+        register_algorithm("sac", SAC)
+    with pytest.raises(UserError, match="'ant-angle' is registered by mopo_bench already"):
+        register_task(Task("ant-angle", "Ant-v4", get_task("ant-angle").problem))
+    assert register_algorithm("sac", SAC, replace=True).origin == __name__
+    register_algorithm("sac", SAC, tau=0.5)  # by the same module, as a notebook's cell that is run again
+    assert all_algorithms()["sac"].configure()["tau"] == 0.5
 
 
-def test_describes_the_configuration_it_is_given():
-    bear, mopo = get_algorithm("bear"), get_algorithm("mopo")
-    assert bear.describe(bear.configure({"warmup_steps": 7}))["warmup_steps"] == 7
-    assert mopo.describe(mopo.configure())["stages"] == {"dynamics": "dynamics ensemble"}
-    for name, share in (("bear", 0.08), ("brac-p", 0.04), ("brac-v", 0.04)):  # of the 500 000 steps of D4RL
-        algorithm = get_algorithm(name)
-        assert algorithm.describe(algorithm.configure())["warmup_steps"] == share * 500_000
-        assert algorithm.learner.warmup_fraction == share
+def test_a_task_says_who_registered_it(monkeypatch):
+    monkeypatch.setitem(all_tasks(), "mine", None)
+    monkeypatch.delitem(all_tasks(), "mine")
+    assert register_task(Task("mine", "Pendulum-v1", get_task("pendulum-mixed").problem)).origin == __name__
+    assert get_task("hopper-medium").origin == "mopo_bench"
 
 
-def test_says_little_of_what_says_nothing():
-    algorithm = Algorithm("mine", SAC, Experience)
-    said = algorithm.describe(algorithm.configure())
-    assert said == {"title": "mine", "about": "", "model_free": True, "stages": {}, "warmup_steps": 0}
+SOURCE = """
+from mopo_bench.algorithms.sac import SAC
+class Mine(SAC):
+    {version}
+    def update(self, batch, noise, phase):
+        return super().update(batch, noise, phase){comment}
+"""
+
+
+def loaded(folder, monkeypatch, **changes):
+    """The class Mine of a module with this source, which nothing else has imported."""
+    text = SOURCE.format(**{"version": "pass", "comment": "", **changes})
+    path = folder / f"outside_{abs(hash(text))}.py"
+    path.write_text(text)
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, path.stem, module)  # where Python looks for the source of a class
+    specification.loader.exec_module(module)
+    return module.Mine
+
+
+def test_edited_code_from_outside_is_another_version(tmp_path, monkeypatch):
+    first, edited = loaded(tmp_path, monkeypatch), loaded(tmp_path, monkeypatch, comment="  # edited")
+    assert version_of(first) != version_of(edited) and version_of(first).endswith(version_of(SAC))
+    assert len(source_digest(first)) == 8 and source_digest(SAC) == ""
+
+
+def test_a_version_of_its_own_stands_for_the_source(tmp_path, monkeypatch):
+    one = loaded(tmp_path, monkeypatch, version="version = 3")
+    other = loaded(tmp_path, monkeypatch, version="version = 3", comment="  # edited")
+    assert version_of(one) == version_of(other) == f"3.{version_of(SAC)}"
+
+
+def test_settings_by_task_are_the_package_s_own():
+    """A stranger's `tau` may mean another thing: point-angle's 0.01 is not for it, unless it says whose variant it is."""
+    assert task_settings(all_algorithms()["sac"], "point-angle")["tau"] == 0.01
+    assert task_settings(Algorithm("iql", SAC, origin="outside.iql"), "point-angle") == {}
+    assert task_settings(Algorithm("iql", SAC, origin="outside.iql", variant_of="sac"), "point-angle")["tau"] == 0.01
