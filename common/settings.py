@@ -92,6 +92,13 @@ def converted(value: Any, kind: Any, where: str) -> Any:
     return number
 
 
+def takes_several(kind: Any) -> bool:
+    """Whether a value of this type is itself a list, such as the sizes of layers."""
+    if get_origin(kind) is Annotated or get_origin(kind) in (Union, UnionType):
+        return any(takes_several(each) for each in get_args(kind))
+    return get_origin(kind) is tuple
+
+
 def _converted_tuple(value: Any, kinds: tuple[Any, ...], where: str, refusal: UserError) -> tuple[Any, ...]:
     items = value.strip("()[] ").split(",") if isinstance(value, str) else value
     if not isinstance(items, Iterable):

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 from ...common.errors import UserError, unknown
 from ...common.plugins import checked_name, load_plugins
-from ...common.settings import converted
+from ...common.settings import converted, takes_several
 from .experience import Experience
 from .learner import Learner
 from .stage import Stage
@@ -101,6 +101,15 @@ class Algorithm:
             except ValueError as error:
                 raise UserError(f"{self.name}: {error}") from None
         return configs
+
+    def several(self, key: str, value: Any) -> list[Any]:
+        """The values that a setting sweeps over, "0.5,1,2" or a list, if the setting itself takes one value; else `value` alone."""
+        if key not in (fields := self._fields()):
+            return [value]  # refused by `configure`
+        part, name = fields[key]
+        if takes_several(get_type_hints(part, include_extras=True)[name]) or not isinstance(value, str | list | tuple):
+            return [value]
+        return value.split(",") if isinstance(value, str) else list(value)
 
     def changed(self, values: Settings) -> dict[str, Any]:
         """The settings that differ from the Config defaults: what enters a run's identity."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
     tasks = chosen_tasks(request)
     algorithms = [each if isinstance(each, Algorithm) else get_algorithm(each) for each in request.algorithms]
     device = resolve_device(request.device)
-    configs = {(task.name, each.name): configure(each, task, request, algorithms) for task in tasks for each in algorithms}
+    configs = {(task.name, each.name): configurations(each, task, request, algorithms) for task in tasks for each in algorithms}
     refuse_missing_datasets(tasks, request)
     specifications = {task.name: checked_specification(task) for task in tasks}
     cells = []
@@ -57,12 +58,12 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
             raise UserError(f"the dataset of {task.name} needs at least two rows to learn from")
         steps = of_task(request.steps, task.name) or task.evaluation.steps
         compilation = decide(request.compile, steps, device)
-        for each in algorithms:
-            config, overrides = configs[task.name, each.name]
+        chosen = [(each, *configured) for each in algorithms for configured in configs[task.name, each.name]]
+        for algorithm, config, overrides in chosen:
             cells.append(
                 Cell(
                     task=task,
-                    algorithm=each,
+                    algorithm=algorithm,
                     config=config,
                     overrides=overrides,
                     dataset=dataset,
@@ -117,13 +118,26 @@ def refuse_missing_datasets(tasks: list[Task], request: RunRequest) -> None:
         raise UserError(f"no dataset on this machine for {why}; --dataset FILE takes one of your own{others}")
 
 
-def configure(
-    algorithm: Algorithm, task: Task, request: RunRequest, algorithms: list[Algorithm]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The full configuration of a cell, and which settings of it were chosen beyond the task's own.
+Configured = tuple[dict[str, Any], dict[str, Any]]  # a full configuration, and what was chosen in it beyond the task's own
+
+
+def configurations(algorithm: Algorithm, task: Task, request: RunRequest, algorithms: list[Algorithm]) -> list[Configured]:
+    """One configuration for each combination of the values that settings sweep over; one where none has several.
 
     What is said beside a grid wins over the grid; then the more specific setting over the more general; then the later.
     """
+    chosen = chosen_settings(algorithm, task, request, algorithms)
+    of_task = task_settings(algorithm, task.name)
+    usual, made = algorithm.configure(of_task), list[Configured]()
+    for values in itertools.product(*(algorithm.several(key, value) for key, value in chosen.items())):
+        config = algorithm.configure(of_task, dict(zip(chosen, values, strict=True)))
+        configured = config, {key: value for key, value in config.items() if value != usual[key]}
+        made += [configured] * (configured not in made)
+    return made
+
+
+def chosen_settings(algorithm: Algorithm, task: Task, request: RunRequest, algorithms: list[Algorithm]) -> dict[str, Any]:
+    """The settings of a request that are meant for this algorithm on this task, by key."""
     layers: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
     for setting in request.settings:
         meant = meant_for(setting, request, algorithms)
@@ -134,10 +148,7 @@ def configure(
         if for_task in (None, task.name) and for_algorithm in (None, algorithm.name) and has_key:
             rank = (not setting.of_grid, for_task is not None, for_algorithm is not None)
             layers.setdefault(rank, {})[key] = setting.value
-    of_task = task_settings(algorithm, task.name)
-    usual = algorithm.configure(of_task)
-    config = algorithm.configure(of_task, *(layers[rank] for rank in sorted(layers)))
-    return config, {key: value for key, value in config.items() if value != usual[key]}
+    return {key: value for rank in sorted(layers) for key, value in layers[rank].items()}
 
 
 def meant_for(setting: Setting, request: RunRequest, algorithms: list[Algorithm]) -> tuple[str, str | None, str | None] | None:

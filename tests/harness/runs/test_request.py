@@ -6,7 +6,6 @@ import pytest
 from mopo_bench.algorithms.learning.registry import all_algorithms
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.api import plan_run
-from mopo_bench.harness.runs.plan import configure
 from mopo_bench.harness.runs.request import RunRequest, suites
 from mopo_bench.tasks.registry import all_tasks, get_task
 
@@ -54,11 +53,10 @@ def test_unknown_option_names_the_nearest():
 def test_suites_hold_what_there_is(name):
     request = RunRequest.of(suite=name)
     assert set(request.tasks) <= set(all_tasks()) and set(request.algorithms) <= set(all_algorithms())
+    algorithms = [all_algorithms()[each] for each in request.algorithms]
     for task in request.tasks:
-        for algorithm in request.algorithms:
-            configure(
-                all_algorithms()[algorithm], get_task(task), request, [all_algorithms()[each] for each in request.algorithms]
-            )
+        for algorithm in algorithms:
+            configurations(algorithm, get_task(task), request, algorithms)
 
 
 @pytest.mark.parametrize("name", suites())
@@ -112,3 +110,21 @@ def test_bad_grid_files(text, word, tmp_path):
     file.write_text(text)
     with pytest.raises(UserError, match=word):
         plan_run(grid=file, tasks="point-angle", algorithms="sac", results=tmp_path)
+
+
+def test_several_values_sweep(tmp_path):
+    settings = ["mopo.penalty_coefficient=0.5,1,2", "hidden=8,8", "sac.tau=0.1,0.2", "sac.batch_size=16,16"]
+    plan = plan_run(tasks="point-angle", algorithms="mopo,sac", settings=settings, results=tmp_path)
+    mopo = [cell for cell in plan.cells if cell.algorithm.name == "mopo"]
+    assert [cell.config["penalty_coefficient"] for cell in mopo] == [0.5, 1.0, 2.0]
+    assert all(cell.config["hidden"] == (8, 8) for cell in plan.cells) and len({cell.identity for cell in mopo}) == 3
+    assert [cell.config["tau"] for cell in plan.cells if cell.algorithm.name == "sac"] == [0.1, 0.2]
+    again = plan_run(
+        tasks="point-angle", algorithms="mopo", settings={"mopo.penalty_coefficient": [0.5, 1, 2]}, results=tmp_path
+    )
+    assert [cell.config["penalty_coefficient"] for cell in again.cells] == [0.5, 1.0, 2.0]
+
+
+def test_values_of_a_sweep_are_checked(tmp_path):
+    with pytest.raises(UserError, match="a number"):
+        plan_run(tasks="point-angle", algorithms="mopo", settings=["mopo.penalty_coefficient=0.5,,2"], results=tmp_path)
