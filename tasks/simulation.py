@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -61,15 +62,16 @@ def checked_specification(task: Task) -> EnvSpec:
     return specification
 
 
-def _complaints(task: Task, environment: gymnasium.Env, specification: EnvSpec) -> Any:
+def _complaints(task: Task, environment: gymnasium.Env, specification: EnvSpec) -> Iterator[str]:
     problem = task.problem
-    seen, acted = environment.observation_space, environment.action_space
+    seen: Any = environment.observation_space
+    acted: Any = environment.action_space
     for kind, space, size in (("observations", seen, problem.observation_size), ("actions", acted, problem.action_size)):
         if not isinstance(space, Box) or len(space.shape) != 1:
             yield f"has {kind} of {space}: a vector of real numbers (a Box of one axis) is needed"
         elif space.shape[0] != size:
             yield f"has {kind} of {space.shape[0]} numbers where the task declares {size}"
-    low, high = (np.broadcast_to(bound, acted.shape) for bound in (problem.action_box.low, problem.action_box.high))
+    low, high = (np.full(acted.shape, bound) for bound in (problem.action_box.low, problem.action_box.high))
     if not (np.allclose(acted.low, low) and np.allclose(acted.high, high)):
         box = f"[{acted.low.min():g}, {acted.high.max():g}]"
         declared = f"[{low.min():g}, {high.max():g}]"
