@@ -71,7 +71,7 @@ def _complaints(task: Task, environment: gymnasium.Env, specification: EnvSpec) 
             yield f"has {kind} of {space}: a vector of real numbers (a Box of one axis) is needed"
         elif space.shape[0] != size:
             yield f"has {kind} of {space.shape[0]} numbers where the task declares {size}"
-    low, high = (np.broadcast_to(bound, acted.shape) for bound in (problem.action_box.low, problem.action_box.high))
+    low, high = (np.full(acted.shape, bound) for bound in (problem.action_box.low, problem.action_box.high))
     if not (np.allclose(acted.low, low) and np.allclose(acted.high, high)):
         box = f"[{acted.low.min():g}, {acted.high.max():g}]"
         declared = f"[{low.min():g}, {high.max():g}]"

@@ -219,7 +219,8 @@ class Task:
 
 def _kind_of(default: Any) -> Any:
     """The type of a parameter, from its default; several numbers may also be none at all."""
-    return tuple[*map(type, default)] | None if isinstance(default, tuple) else type(default)  # type: ignore[misc]
+    several: Any = tuple
+    return several[tuple(map(type, default))] | None if isinstance(default, tuple) else type(default)
 
 
 def name_of(function: Any) -> str:

@@ -103,7 +103,7 @@ class Algorithm:
         return configs
 
     def several(self, key: str, value: Any) -> list[Any]:
-        """The values that a setting sweeps over, "0.5,1,2" or a list, if the setting itself takes one value; else `value` alone."""
+        """The values that a setting sweeps over ("0.5,1,2" or a list, if it takes one value itself), else `value` alone."""
         if key not in (fields := self._fields()):
             return [value]  # refused by `configure`
         part, name = fields[key]

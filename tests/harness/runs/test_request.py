@@ -6,6 +6,7 @@ import pytest
 from mopo_bench.algorithms.learning.registry import all_algorithms
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.api import plan_run
+from mopo_bench.harness.runs.plan import configurations
 from mopo_bench.harness.runs.request import RunRequest, suites
 from mopo_bench.tasks.registry import all_tasks, get_task
 
