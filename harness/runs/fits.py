@@ -29,14 +29,14 @@ def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
     with filelock.FileLock(path.with_suffix(".lock")):
         if not path.exists():
             prepare_process(cell.device)
-            config, parent = cell.algorithm.build_configs(cell.config)[stage], os.getppid()
+            config = cell.algorithm.build_configs(cell.config)[stage]
             keeper = PartFile(path.with_suffix(".part.pt"), cell.device)
             state, record = cell.algorithm.stages[stage].fit(
                 load_problem(cell),
                 config,
                 seed,
                 device=cell.device,
-                report=lambda row: leave_if_orphaned(parent),
+                report=lambda row: leave_if_orphaned(),
                 keeper=keeper,
             )
             save_tensors(path, {"state": state, "record": {**record, "machine": describe_machine()}})
@@ -60,9 +60,21 @@ class PartFile(FitKeeper):
             self.kept_at = time.monotonic()
 
 
-def leave_if_orphaned(parent: int) -> None:
-    """Ends a worker whose parent is gone: what it holds locked is for the next run to take over."""
-    if os.getppid() != parent:
+_head: int | None = None  # the process that this one works for; None where it is that process itself
+
+
+def work_for(head: int) -> None:
+    """Says which process handed the present work out: this one, or the parent that a worker must not outlive."""
+    global _head
+    _head = head if os.getpid() != head else None
+
+
+def leave_if_orphaned() -> None:
+    """Ends a worker whose parent is gone: what it holds locked is for the next run to take over.
+
+    The user's own process may lose its parent, a shell, and goes on.
+    """
+    if _head is not None and os.getppid() != _head:
         sys.exit(1)
 
 

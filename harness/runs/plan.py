@@ -86,7 +86,8 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
 def chosen_tasks(request: RunRequest) -> list[Task]:
     """The tasks of a request, with the parameters that it sets."""
     tasks = {task.name: task for task in (each if isinstance(each, Task) else get_task(each) for each in request.tasks)}
-    for setting in request.task_set:
+    # a termination last: parameters may bring their own
+    for setting in sorted(request.task_set, key=lambda each: each.name.endswith(".termination")):
         name, dot, parameter = setting.name.partition(".")
         if not dot or name not in tasks:
             get_task(name)
@@ -95,6 +96,8 @@ def chosen_tasks(request: RunRequest) -> list[Task]:
                 f"with a task of this run ({', '.join(tasks)})"
             )
         tasks[name] = tasks[name].variant(parameter, setting.value)
+    for name in (name for each in (request.steps, request.rows) if isinstance(each, Mapping) for name in each):
+        get_task(name)  # raises for a slip of the pen, which would leave the task at its own number
     return list(tasks.values())
 
 
@@ -138,7 +141,7 @@ def configurations(algorithm: Algorithm, task: Task, request: RunRequest, algori
 
 def chosen_settings(algorithm: Algorithm, task: Task, request: RunRequest, algorithms: list[Algorithm]) -> dict[str, Any]:
     """The settings of a request that are meant for this algorithm on this task, by key."""
-    layers: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
+    layers: dict[tuple[int, bool, bool], dict[str, Any]] = {}
     for setting in request.settings:
         meant = meant_for(setting, request, algorithms)
         if meant is None:
@@ -146,7 +149,7 @@ def chosen_settings(algorithm: Algorithm, task: Task, request: RunRequest, algor
         key, for_task, for_algorithm = meant
         has_key = for_algorithm is not None or key in algorithm.defaults()
         if for_task in (None, task.name) and for_algorithm in (None, algorithm.name) and has_key:
-            rank = (not setting.of_grid, for_task is not None, for_algorithm is not None)
+            rank = (setting.layer, for_task is not None, for_algorithm is not None)
             layers.setdefault(rank, {})[key] = setting.value
     return {key: value for rank in sorted(layers) for key, value in layers[rank].items()}
 

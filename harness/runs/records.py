@@ -129,7 +129,7 @@ class Store:
 
     def read_record(self, folder: Path) -> dict[str, Any] | None:
         path = folder / "record.json"
-        return read_json(path, "delete it to run this seed again") if path.exists() else None
+        return read_json(path, "delete its folder to run this seed again") if path.exists() else None
 
     def write_record(self, folder: Path, record: dict[str, Any]) -> None:
         write_json(folder / "record.json", record)

@@ -32,13 +32,14 @@ PerTask = Count | Mapping[str, Count] | None  # one number for all tasks, or one
 class Setting(NamedTuple):
     """One `[TASK:][ALGORITHM.]KEY=VALUE`; without a task or an algorithm it is meant for all that have the key.
 
-    of_grid: whether it stands in a suite or a grid file. What is said beside a grid wins over it, and a setting of the grid is
-    left out where the tasks or algorithms that it is meant for are not run.
+    of_grid: whether it stands in a suite or a grid file, whose settings are left out where the tasks or algorithms that they are
+    meant for are not run. layer: settings of a later layer win; what is said beside a grid is one layer more.
     """
 
     name: str
     value: Any
     of_grid: bool = False
+    layer: int = 0
 
     @property
     def task(self) -> str | None:
@@ -120,7 +121,9 @@ class RunRequest:
         chosen = {name: value for name, value in said.items() if value is not None and value != () and value != []}
         of_grid = _as_settings(base.get("settings", ()), None, "settings", of_grid=True)
         if of_grid and "settings" in chosen:
-            chosen["settings"] = (*of_grid, *_as_settings(chosen["settings"], None, option_of("settings")))
+            layer = 1 + max(setting.layer for setting in of_grid)
+            asked = _as_settings(chosen["settings"], None, option_of("settings"))
+            chosen["settings"] = (*of_grid, *(setting._replace(layer=layer) for setting in asked))
         return cls(**{**base, "settings": of_grid, **chosen})
 
     def to_grid(self) -> dict[str, Any]:
@@ -133,7 +136,10 @@ class RunRequest:
             elif value == each.default:
                 continue
             elif each.name in ("settings", "task_set"):
-                value = {setting.name: setting.value for setting in value}
+                layers: dict[int, dict[str, Any]] = {}
+                for setting in value:
+                    layers.setdefault(setting.layer, {})[setting.name] = setting.value
+                value = list(layers.values()) if len(layers) > 1 else next(iter(layers.values()))
             elif isinstance(value, tuple):
                 value = list(value)
             elif isinstance(value, Path):
@@ -211,7 +217,10 @@ def _as_per_task(value: Any, kind: Any, option: str) -> Any:
 
 
 def _as_settings(value: Any, kind: Any, option: str, of_grid: bool = False) -> tuple[Setting, ...]:
-    """Settings from a mapping, from texts "key=value" or as they are."""
+    """Settings from a mapping, from texts "key=value", as they are, or from a list of mappings, of which later ones win."""
+    if isinstance(value, list) and value and all(isinstance(each, Mapping) for each in value):
+        layers = [_as_settings(each, kind, option, of_grid) for each in value]
+        return tuple(setting._replace(layer=number) for number, each in enumerate(layers) for setting in each)
     found = []
     for each in [value] if isinstance(value, str) else value.items() if isinstance(value, Mapping) else value:
         if isinstance(each, Setting):

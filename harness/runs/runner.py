@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from ...common.errors import WriteError
 from .cell import Cell
-from .fits import fit_stage, missing_fits
+from .fits import fit_stage, missing_fits, work_for
 from .interrupts import ignore_interrupts, interrupts_held
 from .ledger import Ledger, Todo
 from .plan import Plan
@@ -29,8 +30,9 @@ def execute(plan: Plan, jobs: int, group: int = 1, console: Console | None = Non
     Raises WriteError in the end where a file could not be written.
     """
     todo = prepare(plan)
-    work = [joblib.delayed(_refusal)(_fit, *fit) for fit in missing_fits(plan.results, todo)]
-    work += [joblib.delayed(_refusal)(run_cell, cell) for cell in groups(todo, group)]
+    head = os.getpid()
+    work = [joblib.delayed(_refusal)(head, _fit, *fit) for fit in missing_fits(plan.results, todo)]
+    work += [joblib.delayed(_refusal)(head, run_cell, cell) for cell in groups(todo, group)]
     refusals: list[WriteError] = []
     wanted = (each for each in work if not refusals)  # on a full disk nothing more is begun
     with progress(plan.results, todo, console), workers(jobs):
@@ -81,8 +83,11 @@ def run_order(cell: Cell, steps_done: int) -> tuple[bool, int]:
     return bool(cell.algorithm.stages), steps_done - cell.steps
 
 
-def _refusal(work: Callable[..., None], *arguments: Any) -> WriteError | None:
+def _refusal(head: int, work: Callable[..., None], *arguments: Any) -> WriteError | None:
     """Does the work, in a worker, and hands a WriteError back: joblib would kill the other workers in mid-file over it."""
+    work_for(head)
+    if os.getpid() != head:
+        ignore_interrupts()
     try:
         work(*arguments)
     except WriteError as error:

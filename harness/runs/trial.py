@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -37,14 +36,14 @@ def run_cell(cell: Cell) -> None:
     again by the next run. WriteError is raised besides, since no other cell could keep what it learns.
     """
     with ExitStack() as locks:
-        try:
-            for seed in cell.seeds:
-                folder = cell.seed_folder(seed)
-                folder.mkdir(parents=True, exist_ok=True)
+        held = []
+        for seed in cell.seeds:
+            folder = cell.seed_folder(seed)
+            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(filelock.Timeout):
                 locks.enter_context(filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS))
-        except filelock.Timeout:
-            return
-        for group in by_step(cell):
+                held.append(seed)
+        for group in by_step(cell.with_seeds(*held)):
             train(group)
 
 
@@ -132,8 +131,10 @@ class Records:
             record["stage_records"] = {**record.get("stage_records", {}), stage: fit["record"]}
 
     def begin_segment(self, facts: Mapping[str, Any]) -> None:
-        """A stretch of training on one machine begins."""
+        """A stretch of training on one machine begins, for all seeds but those that have diverged before."""
         for index, record in enumerate(self.each):
+            if record["state"] == "diverged":
+                continue
             record["segments"] = [*record["segments"], dict(facts)]
             record |= {"state": "running", "traceback": None}
             self.write(index)
@@ -141,7 +142,7 @@ class Records:
     def note(self, facts: Mapping[str, Any]) -> None:
         """Facts of the present segment that turned out otherwise."""
         for index, record in enumerate(self.each):
-            if record["segments"][-1] | facts != record["segments"][-1]:
+            if record["state"] == "running" and record["segments"][-1] | facts != record["segments"][-1]:
                 record["segments"][-1] |= facts
                 self.write(index)
 
@@ -204,12 +205,12 @@ class Trial:
 
     def run(self) -> None:
         """Trains to the cell's number of steps, or until every seed has diverged."""
-        cell, parent = self.cell, os.getppid()
+        cell = self.cell
         self.records.begin_segment(self._segment())
         with closing(self.evaluation):
             try:
                 while self.step < cell.steps and self.records.running:
-                    leave_if_orphaned(parent)
+                    leave_if_orphaned()
                     self.experience.refresh(self.step, self.learner)
                     self._take_step()
                     self.step += 1

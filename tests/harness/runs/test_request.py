@@ -129,3 +129,23 @@ def test_several_values_sweep(tmp_path):
 def test_values_of_a_sweep_are_checked(tmp_path):
     with pytest.raises(UserError, match="a number"):
         plan_run(tasks="point-angle", algorithms="mopo", settings=["mopo.penalty_coefficient=0.5,,2"], results=tmp_path)
+
+
+def test_a_printed_grid_gives_the_same_cells_as_what_was_said(command, tmp_path):
+    """Though the demo's setting is the more specific one, and would win over one of its own layer."""
+    said = ("--tasks", "hopper-medium", "--algorithms", "mopo", "--rows", "300", "--set", "dynamics.max_epochs=3")
+    (tmp_path / "grid.toml").write_text(command("run", "--suite", "demo", *said, "--print-grid").out)
+    (cell,) = plan_run(grid=tmp_path / "grid.toml", results=tmp_path).cells
+    assert cell.config["dynamics.max_epochs"] == 3
+
+
+def test_a_task_named_wrongly_in_a_number_by_task(tmp_path):
+    with pytest.raises(UserError, match="'hopper-medium'"):
+        plan_run(tasks="point-angle", algorithms="bc", steps={"hopper-meduim": 5}, results=tmp_path)
+
+
+def test_a_termination_that_is_set_stays(tmp_path):
+    for order in (1, -1):
+        settings = ["ant-angle.termination=never", "ant-angle.angle=45"][::order]
+        (cell,) = plan_run(tasks="ant-angle", algorithms="bc", rows=200, results=tmp_path, task_set=settings).cells
+        assert cell.task.identity()["termination"] == "never" and cell.task.parameters["angle"] == 45.0
