@@ -138,13 +138,19 @@ def version_of(part: type) -> str:
 
 
 def source_digest(part: type) -> str:
-    """Eight hex digits of a class's source; empty for a class of this package, and for one whose source cannot be read."""
+    """Eight hex digits of a class's source; empty for a class of this package, and for one whose source cannot be read.
+
+    It is kept with the class, which a worker process may get without its source.
+    """
     if part.__module__.partition(".")[0] in (__name__.partition(".")[0], "builtins", "abc", "typing"):
         return ""
-    try:
-        return hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:8]
-    except (OSError, TypeError):
-        return ""
+    if "_source_digest" not in vars(part):
+        try:
+            digest = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:8]
+        except (OSError, TypeError):
+            digest = ""
+        part._source_digest = digest  # type: ignore[attr-defined]
+    return vars(part)["_source_digest"]
 
 
 _ALGORITHMS: dict[str, Algorithm] = {}

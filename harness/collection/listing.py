@@ -31,7 +31,7 @@ def data_listing() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": task.name,
-                "dataset": f"{task.name}@{label}",
+                "batch": f"{task.name}@{label}",
                 "rows": count,
                 "here": here,
                 "d4rl_file": task.recipe.files[0].name if task.recipe.files else None,

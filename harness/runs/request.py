@@ -32,8 +32,8 @@ PerTask = Count | Mapping[str, Count] | None  # one number for all tasks, or one
 class Setting(NamedTuple):
     """One `[TASK:][ALGORITHM.]KEY=VALUE`; without a task or an algorithm it is meant for all that have the key.
 
-    of_grid: whether it stands in a suite or a grid file, whose settings are left out where the tasks or algorithms that they are
-    meant for are not run. layer: settings of a later layer win; what is said beside a grid is one layer more.
+    of_grid: whether it stands in a suite or a grid file; it is then left out where the tasks or algorithms that it is meant for
+    are not run. layer: settings of a later layer win; what is said beside a grid is one layer more.
     """
 
     name: str

@@ -10,6 +10,14 @@ import pytest
 from mopo_bench.harness.runs.interrupts import interrupts_held
 
 
+@pytest.fixture(autouse=True)
+def answered():
+    """A shell that starts its jobs in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_held_until_the_end_of_the_block():
     reached = []
     with pytest.raises(KeyboardInterrupt), interrupts_held():

@@ -47,6 +47,7 @@ def interrupted(name, call):
             self.calls += 1
             return super().update(batch, noise, phase)
 
+    Interrupted.__module__ = kind.learner.__module__  # to have the identity of the algorithm itself
     return Algorithm(name, Interrupted, kind.experience, kind.settings)
 
 
