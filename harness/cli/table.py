@@ -15,7 +15,7 @@ from ..report.statistics import METRICS
 from ..report.tables import TABLES
 from .options import DEFAULT_RESULTS, Results, console, existing_folder
 
-TableName = StrEnum("TableName", list(TABLES))  # type: ignore[misc] - the report says which there are
+TableName = StrEnum("TableName", list(TABLES))  # type: ignore[misc]  # the report says which there are
 Format = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
 Metric = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
 LAST = Metric("last")
