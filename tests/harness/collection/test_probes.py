@@ -35,7 +35,8 @@ def test_they_are_measured_once_and_anew_where_the_cache_is_spoilt(monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(probes, "_measured", lambda *_: pytest.fail("measured again"))
         assert probed("point-angle") == found
-    (path,) = (data_folder / "probes").glob("PointAngle-v0-*.json")
+    path = probes._cached(get_task("point-angle"))
+    assert path.parent.parent == data_folder
     path.write_text("{")
     assert probed("point-angle") == found and path.read_text() != "{"
 
