@@ -226,7 +226,7 @@ def data_relabel(
 ) -> None:
     """Writes a copy of a dataset with another reward.
 
-    Example: mopo-bench data relabel collected/ant-angle.hdf5 --reward ant-angle --set angle=45 --out ant-45.hdf5
+    Example: mopo-bench data relabel collected/ant-angle/ant-angle.hdf5 --reward ant-angle --set angle=45 --out ant-45.hdf5
     """
     from ...tasks.data.relabelling import relabel_file
 

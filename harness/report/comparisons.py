@@ -110,8 +110,9 @@ def _seeds(ours: Group, other: Group, found: Difference) -> str:
 def _row(blank: Entry, other: str, groups: Sequence[Group], found: Difference, seeds: str) -> list[Entry]:
     """The row of the first group's difference to `other`; a clear one in bold."""
     low, high = found.interval or (None, None)
-    diverged = [f"{each.label}: {each.diverged_in_words}" for each in groups if each.diverged]
-    clear = found.interval is not None and not diverged and (found.interval[0] > 0 or found.interval[1] < 0)
+    doubts = [f"{each.label}: {each.diverged_in_words}" for each in groups if each.diverged]
+    doubts += [f"{each.label} unfinished" for each in groups if each.in_state("running")]
+    clear = found.interval is not None and not doubts and (found.interval[0] > 0 or found.interval[1] < 0)
     number = replace(
         blank,
         algorithm=f"{groups[0].label} minus {other}",
@@ -124,7 +125,7 @@ def _row(blank: Entry, other: str, groups: Sequence[Group], found: Difference, s
     )
     reading = "clear" if clear else "not clear" if found.interval else _why_none(groups)
     leading = (number.task, without_task(number.data), number.unit, number.algorithm, seeds)
-    return [*map(Entry, leading), number, Entry(", ".join(diverged) or reading)]
+    return [*map(Entry, leading), number, Entry(", ".join(doubts) or reading)]
 
 
 def _why_none(groups: Sequence[Group]) -> str:

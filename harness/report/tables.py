@@ -305,7 +305,8 @@ def _at_paper_budget(group: Group, layout: Layout) -> bool:
     """Whether every seed is done with the paper's steps, neither more nor fewer, on its data, with nothing set otherwise."""
     budget = layout.steps.get(group.algorithm, all_tasks()[group.task].evaluation.steps)
     whole = all(run.state == "done" and last_step(run) == budget for run in group.runs)
-    return whole and group.data["source"] == "v0" and not group.overrides
+    whole_dataset = group.data["source"] == "v0" and group.data["window"] == "all"
+    return whole and whole_dataset and not group.overrides
 
 
 def _bolded(entries: Sequence[Entry], groups: Mapping[str, Group], metric: str) -> list[Entry]:

@@ -131,3 +131,10 @@ def test_where_the_zero_action_returns_no_less_than_the_best_episode_a_note_says
     records.add([1.0], "halfcheetah-jump", source="lite", probes={"return_zero": 2999.0, "return_random": -5.0})
     said = [note for note in comparisons(records.runs()).notes if "zero action" in note]
     assert said == ["ant-angle: zero action gives 3200.0 without learning, no less than batch max, 3000.0."]
+
+
+def test_nothing_is_clear_where_a_run_is_unfinished(records):
+    records.add([10.0, 11.0, 12.0], "point-angle", source="regenerated")
+    records.add([1.0, 1.5, 2.0], "point-angle", "sac", states=["done", "done", "running"], source="regenerated")
+    (row,) = [row for row in comparisons(records.runs()).rows if row[3].text == "mopo minus sac"]
+    assert row[6].text == "sac unfinished" and not row[5].bold and row[5].low > 0
