@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ..common.settings import Count, Fraction, Interval, NonNegative, Positive, StepCount
+from ..common.settings import Choice, Count, Fraction, Interval, NonNegative, Positive, StepCount
 from ..common.streams import torch_stream
 from .learning.divergences import KERNELS, squared_mmd
 from .learning.learner import Batch, Learner, Noise, per_seed
@@ -38,7 +39,7 @@ class BEAR(Learner):
         multiplier_learning_rate: Positive = 1e-3
         tau: Fraction = 0.005
         log_std_range: Interval = (-5.0, 2.0)
-        kernel: str = "laplacian"
+        kernel: Annotated[str, Choice(*KERNELS)] = "laplacian"
         kernel_width: Positive = 20.0
         matched_samples: Count = 4  # of the policy and of the behaviour, at each state
         threshold: NonNegative = 0.05
@@ -47,10 +48,6 @@ class BEAR(Learner):
         minimum_weight: Fraction = 0.75
         warmup_steps: StepCount = 40_000  # 8 % of D4RL's 500 000
         acting_samples: Count = 100
-
-        def __post_init__(self) -> None:
-            if self.kernel not in KERNELS:
-                raise ValueError(f"kernel={self.kernel!r} is none of {', '.join(KERNELS)}")
 
     version = 1
     warmup_fraction = 0.08

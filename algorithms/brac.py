@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from ..common.settings import Count, Fraction, Interval, NonNegative, Positive, ProperFraction, StepCount
+from ..common.settings import Choice, Count, Fraction, Interval, NonNegative, Positive, ProperFraction, StepCount
 from .bc import BC
 from .learning.divergences import dual_kl, gradient_penalty, sampled_kl, squared_mmd
 from .learning.experience import Experience
@@ -53,7 +54,7 @@ class BRAC(Learner):
         tau: Fraction = 0.005
         log_std_range: Interval = (-5.0, 0.0)
         value_penalty: bool = True  # BRAC-v; without it BRAC-p
-        divergence: str = "kl"
+        divergence: Annotated[str, Choice(*DIVERGENCES)] = "kl"
         divergence_coefficient: NonNegative = 1.0  # alpha; D4RL's own script has 0.3 for BRAC-v on walker2d
         divergence_samples: Count = 4
         action_margin: ProperFraction = 1e-3  # b is asked about actions this far inside the box
@@ -63,10 +64,6 @@ class BRAC(Learner):
         discriminator_learning_rate: Positive = 1e-3
         discriminator_steps: Count = 3
         slope_coefficient: NonNegative = 5.0
-
-        def __post_init__(self) -> None:
-            if self.divergence not in DIVERGENCES:
-                raise ValueError(f"divergence={self.divergence!r} is none of {', '.join(DIVERGENCES)}")
 
     version = 1
     warmup_fraction = 0.04

@@ -7,10 +7,11 @@ r~(s, a) = r(s, a) - lambda * u(s, a),  u the model's uncertainty
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
-from ..common.settings import NonNegative
+from ..common.settings import Choice, NonNegative
 from .learning.dynamics import Prediction
 from .learning.penalties import PENALTIES
 from .learning.registry import register_algorithm
@@ -21,15 +22,11 @@ from .sac import SAC
 class PenalisedRollouts(ModelRollouts):
     @dataclass(frozen=True)
     class Config(ModelRollouts.Config):
-        penalty: str = "max_std"  # see `penalties.py`; the code's standard deviation, not the formula's covariance
+        penalty: Annotated[str, Choice(*PENALTIES)] = (
+            "max_std"  # see `penalties.py`; the code's standard deviation, not the formula's covariance
+        )
         penalty_coefficient: NonNegative = 1.0  # lambda
-        penalised_reward: str = "sampled"  # the code's; "mean" is the paper's
-
-        def __post_init__(self) -> None:
-            if self.penalty not in PENALTIES:
-                raise ValueError(f"penalty={self.penalty!r} is none of {', '.join(PENALTIES)}")
-            if self.penalised_reward not in ("sampled", "mean"):
-                raise ValueError(f"penalised_reward={self.penalised_reward!r} is none of sampled, mean")
+        penalised_reward: Annotated[str, Choice("sampled", "mean")] = "sampled"  # the code's; "mean" is the paper's
 
     version = 1
     all_networks = True

@@ -150,7 +150,7 @@ def test_warm_up_lasts_as_long_as_it_says(problem):
 
 
 def test_a_kernel_that_is_none_is_refused():
-    with pytest.raises(UserError, match="kernel='linear' is none of laplacian, gaussian"):
+    with pytest.raises(UserError, match="kernel='linear': expected laplacian or gaussian"):
         get_algorithm("bear").configure({"kernel": "linear"})
 
 

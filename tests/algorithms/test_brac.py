@@ -224,7 +224,7 @@ def test_acts_by_its_mode(problem, generator):
 
 
 def test_a_divergence_that_is_none_is_refused():
-    with pytest.raises(UserError, match="divergence='w' is none of kl, mmd, kl_dual"):
+    with pytest.raises(UserError, match="divergence='w': expected kl, mmd or kl_dual"):
         get_algorithm("brac-v").configure({"divergence": "w"})
 
 
