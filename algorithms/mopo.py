@@ -22,9 +22,8 @@ from .sac import SAC
 class PenalisedRollouts(ModelRollouts):
     @dataclass(frozen=True)
     class Config(ModelRollouts.Config):
-        penalty: Annotated[str, Choice(*PENALTIES)] = (
-            "max_std"  # see `penalties.py`; the code's standard deviation, not the formula's covariance
-        )
+        # see `penalties.py`; the code's standard deviation, not the formula's covariance
+        penalty: Annotated[str, Choice(*PENALTIES)] = "max_std"
         penalty_coefficient: NonNegative = 1.0  # lambda
         penalised_reward: Annotated[str, Choice("sampled", "mean")] = "sampled"  # the code's; "mean" is the paper's
 
