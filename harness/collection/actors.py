@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ...common.streams import derived_seed
+from ...tasks.data import BUNDLED
 from ...tasks.data.behaviour_policies import BehaviourPolicy, bundled_policies
-from ...tasks.data.recipes import BUNDLED
 from ...tasks.registry import get_task
 from ..runs.evaluation import Evaluator
 from ..runs.machine import prepare_process

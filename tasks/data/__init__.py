@@ -1,1 +1,5 @@
-"""Offline datasets: read and checked, downloaded, rolled out from bundled policies, cached."""
+"""Offline datasets: read, checked, fetched, rolled out from bundled policies, cached."""
+
+from importlib import resources
+
+BUNDLED = resources.files(__package__) / "bundled"  # policies and small datasets that come with the package

@@ -17,8 +17,8 @@ from ...common.files import replace_file
 from ...common.streams import numpy_stream
 from ..environments import make_environment, recorded_step
 from ..task import Task
+from . import BUNDLED
 from .dataset import OfflineDataset
-from .recipes import BUNDLED
 
 EPISODES_AT_ONCE = 10  # decides a dataset's numbers, since a product of 10 rows may round differently from one of 1
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from ..point_angle import point_angle_dataset
 from ..task import Task
+from . import BUNDLED
 from .dataset import OfflineDataset
 
 RECIPE_VERSION = 2  # raised by hand when the same recipe gives another dataset, which the cache then regenerates
-BUNDLED = resources.files(__package__) / "bundled"
 
 
 @dataclass(frozen=True)

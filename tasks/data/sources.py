@@ -13,11 +13,12 @@ import filelock
 from ...common.errors import UserError
 from ...common.settings import converted
 from ..task import DataFile, Task, name_of
+from . import BUNDLED
 from .d4rl import cache_folder, cache_trouble, check_file, d4rl_path, sha256_of
 from .dataset import OfflineDataset
 from .hdf5 import write_hdf5
 from .memory_mapped import mapped
-from .recipes import BUNDLED, RECIPE_VERSION
+from .recipes import RECIPE_VERSION
 from .request import DatasetRequest, Source
 
 
