@@ -11,7 +11,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from ...common.errors import UserError
 from ...common.settings import Choice
@@ -43,7 +45,7 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
         if "help" not in each.metadata:
             continue
         kind: Any = str | None
-        metavar: str | None = each.name.upper()
+        metavar: str | None = "TEXT"
         if isinstance(each.default, bool):
             kind, metavar = bool | None, None
         elif each.name in ("settings", "task_set"):
@@ -75,12 +77,21 @@ def checked_count(option: str, number: int) -> int:
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
+    """A line per row, or, where lines would be longer than the terminal is wide, a block per row: no word is broken."""
     table = Table(box=None, header_style="bold")
-    for index, column in enumerate(rows[0]):
-        table.add_column(column.replace("_", " "), no_wrap=index == 0, overflow="fold")
+    for column in rows[0]:
+        table.add_column(Text(column.replace("_", " ")), no_wrap=True)
     for row in rows:
-        table.add_row(*[text(value) for value in row.values()])
-    console.print(table)
+        table.add_row(*[Text(text(value)) for value in row.values()])
+    if console.measure(table, options=console.options.update(width=10_000)).maximum <= console.width:
+        console.print(table)
+        return
+    for row in rows:
+        first, *others = row.items()
+        console.print(Text(text(first[1]), "bold"))
+        for name, value in others:
+            if shown := text(value):
+                console.print(Padding(Text(f"{name.replace('_', ' ')}: {shown}"), (0, 0, 0, 2)))
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

@@ -77,7 +77,9 @@ class RunRequest:
     data_seed: int = asked(0, "Seed of a regenerated dataset; jump and angle: odd is the second collection.")
     dataset: Path | None = asked(None, "Your own HDF5 file in D4RL's layout, for one task.")
     clip_actions: bool = asked(False, "Accept actions outside the box, clipped.")
-    settings: tuple[Setting, ...] = asked((), "[TASK:][ALGORITHM.]KEY=VALUE, may be repeated.", "--set")
+    settings: tuple[Setting, ...] = asked(
+        (), "KEY=VALUE, for some only: ALGORITHM.KEY=VALUE, TASK:KEY=VALUE; may be repeated.", "--set"
+    )
     task_set: tuple[Setting, ...] = asked((), "TASK.PARAMETER=VALUE, such as ant-angle.angle=45; may be repeated.")
     evaluate_every: Count | None = asked(None, "Gradient steps between evaluations.")
     episodes: Count | None = asked(None, "Episodes per evaluation.")
