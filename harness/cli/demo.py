@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..runs.interrupts import interrupts_held
 from .options import Results, checked_count, console
 from .run import Jobs, report
 
@@ -13,8 +14,9 @@ def demo(results: Results = Path("runs/demo"), jobs: Jobs = None) -> None:
 
     Example: mopo-bench demo
     """
-    from ..api import make_table, plan_run
-    from ..runs.runner import execute
+    with interrupts_held():
+        from ..api import make_table, plan_run
+        from ..runs.runner import execute
 
     console.print("Regenerating two datasets, fitting a dynamics model to each, training BC, SAC, MBPO and MOPO on two seeds.")
     plan = plan_run(suite="demo", results=results)

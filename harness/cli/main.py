@@ -1,4 +1,4 @@
-"""The entry point of `mopo-bench`. Nothing is imported before Ctrl-C is answered: imports take a while."""
+"""The entry point of `mopo-bench`. What takes long to import is imported where Ctrl-C is answered already."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 from typing import Any
+
+from ..runs.interrupts import interrupts_held, note_interrupts
 
 RENAMED = {"--batch": "--dataset"}  # options that are still accepted under a former name
 
@@ -15,6 +17,7 @@ def main() -> None:
     debug = "--debug" in sys.argv
     arguments = [renamed(argument) for argument in sys.argv[1:] if argument != "--debug"]
     try:
+        note_interrupts()
         code = _answer(arguments, debug)
     except KeyboardInterrupt:
         code = 130
@@ -38,12 +41,13 @@ def renamed(argument: str) -> str:
 
 
 def _answer(arguments: list[str], debug: bool) -> int:
-    import traceback
+    with interrupts_held():
+        import traceback
 
-    import typer
+        import typer
 
-    from ...common.errors import UserError
-    from .app import app
+        from ...common.errors import UserError
+        from .app import app
 
     try:
         code = app(arguments, standalone_mode=False)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..runs.interrupts import interrupts_held
 from ..runs.request import RunRequest
 from .options import DEFAULT_RESULTS, Results, checked_count, console, request_options
 
@@ -44,8 +45,9 @@ def run(
 
         print(tomli_w.dumps(request.to_grid()), end="")
         return
-    from ..runs.plan import make_plan
-    from ..runs.runner import execute
+    with interrupts_held():  # torch is imported here, in the midst of which it would not stop cleanly
+        from ..runs.plan import make_plan
+        from ..runs.runner import execute
 
     checked_count("--group", group)
     plan = make_plan(request, results)

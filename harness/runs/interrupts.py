@@ -1,4 +1,4 @@
-"""Ctrl-C while processes are started: held until they run, then delivered, and never theirs to answer."""
+"""Ctrl-C: held while processes are started or libraries imported, then delivered; noted, so that nothing can swallow it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,29 @@ def interrupts_held() -> Iterator[None]:
         signal.signal(signal.SIGINT, usual)
         if noted and usual is not signal.SIG_IGN:
             signal.raise_signal(signal.SIGINT)
+
+
+_asked = False  # whether the user asked this process to stop
+
+
+def note_interrupts() -> None:
+    """From now on Ctrl-C is noted besides raising KeyboardInterrupt, which a library may swallow. Of the main thread alone."""
+    global _asked
+    _asked = False
+
+    def stop(number: int, frame: object) -> None:
+        global _asked
+        _asked = True
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, stop)
+
+
+def stop_if_asked() -> None:
+    """Raises KeyboardInterrupt where one was noted, and did not get through."""
+    if _asked:
+        raise KeyboardInterrupt
 
 
 def ignore_interrupts() -> None:

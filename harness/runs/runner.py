@@ -13,7 +13,7 @@ from rich.console import Console
 from ...common.errors import WriteError
 from .cell import Cell
 from .fits import fit_stage, missing_fits, work_for
-from .interrupts import ignore_interrupts, interrupts_held
+from .interrupts import ignore_interrupts, interrupts_held, stop_if_asked
 from .ledger import Ledger, Todo
 from .plan import Plan
 from .private_joblib import end_workers
@@ -29,6 +29,7 @@ def execute(plan: Plan, jobs: int, group: int = 1, console: Console | None = Non
     jobs: worker processes, one thread each; with one job the work is done in this process. group: seeds trained together.
     Raises WriteError in the end where a file could not be written.
     """
+    stop_if_asked()
     todo = prepare(plan)
     head = os.getpid()
     work = [joblib.delayed(_refusal)(head, _fit, *fit) for fit in missing_fits(plan.results, todo)]

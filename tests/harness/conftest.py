@@ -71,8 +71,10 @@ def command(monkeypatch, capsys):
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["mopo-bench", *map(str, words)])
         capsys.readouterr()
+        before = signal.getsignal(signal.SIGINT)
         with pytest.raises(SystemExit) as stopped:
             main()
+        signal.signal(signal.SIGINT, before)  # a command answers Ctrl-C in its own way
         return Finished(stopped.value.code, *capsys.readouterr())
 
     return call

@@ -5,9 +5,10 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 import pytest
-from mopo_bench.harness.runs.interrupts import interrupts_held
+from mopo_bench.harness.runs.interrupts import interrupts_held, note_interrupts, stop_if_asked
 
 
 @pytest.fixture(autouse=True)
@@ -94,3 +95,15 @@ def test_a_worker_ignores_them_by_itself():
         "ignore_interrupts(); os.kill(os.getpid(), signal.SIGINT); print('still here')"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "still here\n"
+
+
+def test_an_interrupt_that_was_swallowed_stops_all_the_same():
+    note_interrupts()
+    stop_if_asked()
+    with suppress(KeyboardInterrupt):  # as some libraries do while they are imported
+        os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        stop_if_asked()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    note_interrupts()
+    stop_if_asked()
