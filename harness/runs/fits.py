@@ -14,6 +14,7 @@ import filelock
 from ...algorithms.learning.stage import FitKeeper
 from .cell import Cell, load_problem
 from .checkpoints import load_tensors, save_tensors, stage_path
+from .interrupts import stop_if_asked
 from .machine import describe_machine, prepare_process
 
 KEEP_SECONDS = 60  # between two states of a fit that is still at work
@@ -36,7 +37,7 @@ def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
                 config,
                 seed,
                 device=cell.device,
-                report=lambda row: leave_if_orphaned(),
+                report=lambda row: stop_if_unwanted(),
                 keeper=keeper,
             )
             save_tensors(path, {"state": state, "record": {**record, "machine": describe_machine()}})
@@ -67,6 +68,12 @@ def work_for(head: int) -> None:
     """Says which process handed the present work out: this one, or the parent that a worker must not outlive."""
     global _head
     _head = head if os.getpid() != head else None
+
+
+def stop_if_unwanted() -> None:
+    """Asked between two steps of long work: whether whoever wants it is still there, and has not said to stop."""
+    leave_if_orphaned()
+    stop_if_asked()
 
 
 def leave_if_orphaned() -> None:

@@ -19,8 +19,7 @@ from ...common.errors import WriteError
 from .cell import Cell, build
 from .checkpoints import load_checkpoint, save_checkpoint
 from .evaluation import EvaluationBeside, EvaluationHere, Returns, evaluation_processes, reset_seeds
-from .fits import fit_stage, leave_if_orphaned
-from .interrupts import stop_if_asked
+from .fits import fit_stage, stop_if_unwanted
 from .machine import describe_machine, matmul_precision, prepare_process
 from .records import Store
 
@@ -211,8 +210,7 @@ class Trial:
         with closing(self.evaluation):
             try:
                 while self.step < cell.steps and self.records.running:
-                    leave_if_orphaned()
-                    stop_if_asked()
+                    stop_if_unwanted()
                     self.experience.refresh(self.step, self.learner)
                     self._take_step()
                     self.step += 1

@@ -52,7 +52,8 @@ def test_held_where_another_thread_takes_the_signal():
 
 def test_nothing_comes_where_nothing_was_sent():
     with interrupts_held():
-        pass
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_an_error_in_the_block_is_not_lost():

@@ -240,7 +240,7 @@ def test_a_stopped_fit_goes_on(plan, evaluations, monkeypatch, tmp_path):
     """From the file in which it was kept, which is gone in the end; a fit of seconds is never kept."""
     wanted = {"steps": 25, "settings": {"all.dynamics.max_epochs": 6}}
     execute(plan("mopo", results=tmp_path / "undisturbed", **wanted), jobs=1)
-    epochs, leave = [], fits.leave_if_orphaned
+    epochs, leave = [], fits.stop_if_unwanted
 
     def stopped():
         epochs.append(None)
@@ -249,7 +249,7 @@ def test_a_stopped_fit_goes_on(plan, evaluations, monkeypatch, tmp_path):
         leave()
 
     monkeypatch.setattr(fits, "KEEP_SECONDS", 0)
-    monkeypatch.setattr(fits, "leave_if_orphaned", stopped)
+    monkeypatch.setattr(fits, "stop_if_unwanted", stopped)
     with pytest.raises(KeyboardInterrupt):
         execute(plan("mopo", results=tmp_path, **wanted), jobs=1)
     (kept,) = tmp_path.glob("stages/dynamics/*/*.pt")
