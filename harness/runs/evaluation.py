@@ -19,7 +19,7 @@ from .cell import Cell, build
 from .fits import fit_stage
 from .interrupts import ignore_interrupts, interrupts_held
 from .machine import prepare_process, usable_cores
-from .private_joblib import ProcessPoolExecutor
+from .private_joblib import ProcessPoolExecutor, end
 
 Act = Callable[[np.ndarray], np.ndarray]
 Returns = Callable[[], np.ndarray]  # undiscounted, (S, n), waited for
@@ -120,7 +120,7 @@ class EvaluationBeside:
         return lambda: np.concatenate([job.result() for job in jobs])
 
     def close(self) -> None:
-        self.executor.shutdown(wait=True, kill_workers=True)
+        end(self.executor)
 
 
 def as_arrays(state: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,24 @@
+"""Ending worker processes at once, in the midst of what they are given."""
+
+import threading
+
+from mopo_bench.harness.runs.private_joblib import ProcessPoolExecutor, end
+
+
+def test_end_while_a_job_is_handed_over(monkeypatch):
+    """The executor's thread sees the shutdown after a job that it has not yet passed on: it used to die with a KeyError."""
+    died, handing_over, shut = [], threading.Event(), threading.Event()
+    monkeypatch.setattr(threading, "excepthook", died.append)
+    executor = ProcessPoolExecutor(2)
+    first = executor.submit(abs, -1)
+    first.add_done_callback(lambda job: (handing_over.set(), shut.wait(30)))  # runs in the executor's thread
+    assert handing_over.wait(60) and first.result() == 1
+    waiting = executor.submit(abs, -2)
+    ending = threading.Thread(target=end, args=(executor,))
+    ending.start()
+    while not executor._flags.shutdown:
+        pass
+    shut.set()
+    ending.join(30)
+    assert not ending.is_alive() and not died
+    assert waiting.exception(timeout=0) is not None
