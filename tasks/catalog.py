@@ -10,7 +10,7 @@ from typing import Any
 from .. import results
 from . import rewards
 from . import terminations as rules
-from .data.recipes import FromBundledDataset, FromPolicies, from_random_policy, point_angle_regenerated
+from .data.recipes import FromPolicies, FromReplayBuffer, from_random_policy, point_angle_regenerated
 from .point_angle import HORIZON
 from .rewards import Reward
 from .task import ActionBox, DataFile, DatasetRecipe, EvaluationProtocol, Problem, ReferenceReturns, Task
@@ -137,7 +137,7 @@ def catalogue() -> list[Task]:
             "Pendulum-v1",
             Problem(observation_size=3, action_size=1, action_box=ActionBox(-2.0, 2.0), max_episode_steps=200),
             recipe=DatasetRecipe(
-                regenerate=FromBundledDataset("pendulum-mixed"),
+                regenerate=FromReplayBuffer("pendulum-mixed"),
                 rows=5_000,
                 made_from="the replay buffer of this project's SAC",
             ),

@@ -115,7 +115,7 @@ def write_hdf5(dataset: OfflineDataset, path: str | os.PathLike[str], *, compres
         with h5py.File(partial, "w") as file:
             for name, array in arrays.items():
                 file.create_dataset(name, data=array, compression=compression, shuffle=True)
-            _write_provenance(file, dataset.provenance)
+            write_provenance(file, dataset.provenance)
 
     replace_file(Path(path), write)
 
@@ -129,12 +129,13 @@ def copy_with_rewards(source: Path, path: Path, rewards: np.ndarray, provenance:
         with h5py.File(partial, "r+") as file:
             del file["rewards"]
             file.create_dataset("rewards", data=rewards, compression="gzip", shuffle=True)
-            _write_provenance(file, provenance)
+            write_provenance(file, provenance)
 
     replace_file(path, write)
 
 
-def _write_provenance(file: h5py.File, provenance: Mapping[str, Any]) -> None:
+def write_provenance(file: h5py.File, provenance: Mapping[str, Any]) -> None:
+    """Stores where a dataset comes from, in place of what the file says so far."""
     if "metadata/provenance" in file:
         del file["metadata/provenance"]
     # A string of fixed length: HDF5 can hang on a damaged one of variable length.

@@ -48,22 +48,29 @@ class FromPolicies:
 
 
 @dataclass(frozen=True)
-class FromBundledDataset:
-    """The first rows of a small dataset that comes whole with the package; the seed has no part in it."""
+class FromReplayBuffer:
+    """A replay buffer that comes with the package, with the task's own reward: all of it, or whole episodes spread over it.
+
+    collections: where it is not 0, there are the buffers of that many training runs, name-0, name-1, ..., and the dataset's
+        seed chooses among them; else the seed has no part in it.
+    """
 
     name: str
+    collections: int = 0
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The name of the bundled file."""
-        return (f"{self.name}.hdf5",)
+        """The names of the bundled files."""
+        return tuple(f"{self.name}{run}.hdf5" for run in [f"-{run}" for run in range(self.collections)] or [""])
 
     def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
-        from .hdf5 import read_hdf5
+        from .compact import read_compact, thinned
+        from .relabelling import with_own_rewards
 
         box = task.problem.action_box
-        with resources.as_file(BUNDLED / self.files[0]) as path:
-            return read_hdf5(path, action_low=box.low, action_high=box.high).head(rows)
+        with resources.as_file(BUNDLED / self.files[seed % self.collections if self.collections else 0]) as path:
+            dataset = read_compact(path, action_low=box.low, action_high=box.high)
+        return thinned(with_own_rewards(dataset, task), rows)
 
 
 def from_random_policy(task: Task, rows: int, seed: int) -> OfflineDataset:
