@@ -13,7 +13,7 @@ from . import terminations as rules
 from .data.recipes import FromPolicies, FromReplayBuffer, from_random_policy, point_angle_regenerated
 from .point_angle import HORIZON
 from .rewards import Reward
-from .task import ActionBox, DataFile, DatasetRecipe, EvaluationProtocol, Problem, ReferenceReturns, Task
+from .task import Acceptance, ActionBox, DataFile, DatasetRecipe, EvaluationProtocol, Problem, ReferenceReturns, Task
 
 D4RL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 FOLDERS = {"v0": "gym_mujoco", "v2": "gym_mujoco_v2"}
@@ -32,6 +32,8 @@ MADE_FROM = {
     "expert": "this project's best SAC",
     "replay": "ten policies along this project's SAC, relabelled",
 }
+# columns of the observation, counted from its end, since velocities are last: the torso's angle and its forward velocity
+POSTURES = {"halfcheetah": {"pitch": 1, "speed": -9}, "hopper": {"speed": -6}, "walker2d": {"pitch": 1, "speed": -9}}
 ROWS = {"medium": 1_000_000, "expert": 1_000_000, "mixed": 200_920}  # of D4RL's parts; the one mixed part is hopper's
 
 
@@ -66,6 +68,13 @@ def d4rl_tasks() -> list[Task]:
         for domain, (environment, problem, references) in DOMAINS.items():
             name = f"{domain}-{quality}"
             protocol = ("expert", "mixed") if name == "hopper-medium-expert" else usual
+            expert = 0.7 * references.max if "expert" in protocol else None
+            acceptance = Acceptance(
+                margin=0.1 * (references.max - references.min),  # ten points
+                **POSTURES[domain],
+                growing=protocol == ("mixed",),
+                expert=expert,
+            )
             policies = FromPolicies(tuple((f"{domain}-{part}", ROWS[part]) for part in protocol if part != "random"))
             recipe = DatasetRecipe(
                 files=files[name],
@@ -75,12 +84,13 @@ def d4rl_tasks() -> list[Task]:
                 made_from=", then ".join(MADE_FROM[part] for part in protocol),
                 label="lite" if "mixed" in protocol else "regenerated",
                 protocol=protocol,
+                acceptance=None if quality == "random" else acceptance,
             )
             tasks.append(Task(name, environment, problem, recipe=recipe, references=references))
     return tasks
 
 
-def out_of_distribution_recipe(name: str, reward: Reward, *recorded: str) -> DatasetRecipe:
+def out_of_distribution_recipe(name: str, reward: Reward, acceptance: Acceptance, *recorded: str) -> DatasetRecipe:
     """The recipe of Table 2's datasets: the replay buffer of SAC on the behaviour reward, relabelled with the task's reward.
 
     Policies of two training runs are bundled, and the dataset's seed chooses between them.
@@ -93,6 +103,7 @@ def out_of_distribution_recipe(name: str, reward: Reward, *recorded: str) -> Dat
         collected_under={"reward": "behaviour"},
         recorded=recorded,
         reward=reward,
+        acceptance=acceptance,
     )
 
 
@@ -109,7 +120,12 @@ def catalogue() -> list[Task]:
             Problem(observation_size=18, action_size=6),
             parameters={"height_weight": 15.0, "observation": "torso", "z_reference": "reset"},
             follows=halfcheetah_jump_follows,
-            recipe=out_of_distribution_recipe("halfcheetah-jump", rewards.halfcheetah_jump, "x_velocity", "z", "z_init"),
+            recipe=out_of_distribution_recipe(
+                "halfcheetah-jump",
+                rewards.halfcheetah_jump,
+                Acceptance(margin=500, **POSTURES["halfcheetah"], growing=True),
+                *("x_velocity", "z", "z_init"),
+            ),
             evaluation=table2,
         ),
         Task(
@@ -118,7 +134,12 @@ def catalogue() -> list[Task]:
             Problem(observation_size=27, action_size=8, termination=rules.ant((0.2, 1.0))),
             parameters={"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": (0.2, 1.0)},
             follows=ant_angle_follows,
-            recipe=out_of_distribution_recipe("ant-angle", rewards.ant_angle, "x_velocity", "y_velocity", "contact_cost"),
+            recipe=out_of_distribution_recipe(
+                "ant-angle",
+                rewards.ant_angle,
+                Acceptance(margin=500, speed=-14, growing=True),
+                *("x_velocity", "y_velocity", "contact_cost"),
+            ),
             evaluation=table2,
         ),
         Task(

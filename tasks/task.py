@@ -91,6 +91,26 @@ class DataFile:
 
 
 @dataclass(frozen=True)
+class Acceptance:
+    """What a dataset must show before it may stand for the paper's; `harness/collection/acceptance.py` looks.
+
+    margin: the best episode's return must pass the zero action's and that of random actions by so much, under the task's reward.
+    pitch, speed: columns of the observation that hold the torso's angle (rad) and its forward velocity (m/s); None where nothing
+        is asked of it. The median of |pitch| must be below `upright`, the last tenth's mean velocity above `moving`.
+    growing: for a replay buffer, whose last tenth must return `margin` more than its first.
+    expert: the return that the best episodes must have on average; None where there is no expert among them.
+    """
+
+    margin: float
+    pitch: int | None = None
+    speed: int | None = None
+    upright: float = 1.0
+    moving: float = 1.0
+    growing: bool = False
+    expert: float | None = None
+
+
+@dataclass(frozen=True)
 class DatasetRecipe:
     """How a task's dataset comes to be: D4RL's files, else regenerated from what the package bundles, else collected anew.
 
@@ -105,6 +125,7 @@ class DatasetRecipe:
     collected_under: parameters of the environment that had other values when the dataset was logged.
     recorded: entries of the environment's `info` that the log must store in addition to the transitions.
     reward: computes the task's own rewards from what was recorded; None where the log has them already.
+    acceptance: what the dataset must show to be fit for comparisons; None where nothing is asked.
     """
 
     files: tuple[DataFile, ...] = ()
@@ -117,6 +138,7 @@ class DatasetRecipe:
     collected_under: Mapping[str, Any] = field(default_factory=dict)
     recorded: tuple[str, ...] = ()
     reward: Reward | None = None
+    acceptance: Acceptance | None = None
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def data_inspect(
         print(json.dumps(facts, indent=1))
         return
     for key, value in facts.items():
-        shown = "; ".join(value) if key == "oddities" else text(value)
+        shown = "; ".join(value) if key in ("oddities", "acceptance") else text(value)
         console.print(f"{key.replace('_', ' '):>20}  {shown or '-'}")
 
 
@@ -197,6 +197,7 @@ def data_collect(
     Example: mopo-bench data collect halfcheetah-jump --steps 300000 --out collected/jump
     """
     from ...tasks.registry import get_task
+    from ..collection.acceptance import check_dataset
     from ..collection.collect import collect
 
     chosen = get_task(task)
@@ -215,6 +216,8 @@ def data_collect(
     )
     returns = dataset.episode_returns()
     console.print(f"{len(dataset):,} rows in {out / task}.hdf5: return {returns.mean():.0f}, best {returns.max():.0f}")
+    for check in check_dataset(dataset, chosen):
+        console.print(f"  {check}")
 
 
 @data_app.command("relabel")

@@ -15,8 +15,11 @@ from ...tasks.data.dataset import OfflineDataset
 from ...tasks.data.hdf5 import read_hdf5
 from ...tasks.data.sources import DatasetRequest, load_dataset
 from ...tasks.registry import all_tasks, get_task
+from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
 from ..report.paper import DATASET_COLUMNS, HEADINGS, paper_table
+from .acceptance import check_dataset
+from .probes import probe_returns
 
 SLICE = 100_000  # rows examined together, so that a dataset of millions is inspected in bounded memory
 
@@ -46,7 +49,8 @@ def find_dataset(task_or_file: str, request: DatasetRequest, task: str | None = 
 def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any]:
     """Facts by name, JSON-able: counts, returns, ranges per dimension, and oddities in words.
 
-    With a task, also the normalised score of its mean and best episode, how often its termination rule and the stored
+    With a task, also whether the dataset is all that the task asks of it (`accepted`, None where it asks nothing), with what was
+    found (`acceptance`), the normalised score of its mean and best episode, how often its termination rule and the stored
     terminals disagree, and the paper's Batch Mean and Batch Max where it prints them.
     """
     lengths, returns = dataset.episode_lengths(), dataset.episode_returns()
@@ -71,8 +75,11 @@ def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any
         facts[f"{singular}_low"], facts[f"{singular}_high"] = (
             [float(value) for value in of(array, axis=0)] for of in (np.min, np.max)
         )
+    checks = check_dataset(dataset, task) if task is not None else []
     return {
         **facts,
+        "accepted": all(check.holds for check in checks) if checks else None,
+        "acceptance": [str(check) for check in checks],
         "stored_besides": sorted(dataset.extras),
         "oddities": oddities(dataset, task, facts),
         "from": dataset.provenance.get("from"),
@@ -81,13 +88,20 @@ def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any
 
 
 def summary(task: Task, request: DatasetRequest) -> dict[str, Any]:
-    """One row about a task's dataset: the facts by which datasets are compared, with the paper's where it prints them."""
-    facts = inspect_dataset(load_dataset(task, request), task)
-    rounded = ("return_mean", "return_std", "return_max", "score_mean", "paper_return_mean", "paper_return_max")
+    """One row about a task's dataset: the facts by which datasets are compared, with the paper's where it prints them.
+
+    `return_zero` and `return_random` are of the zero action and of random actions; `accepted` is "yes", or what fails.
+    """
+    dataset = load_dataset(task, request)
+    facts = inspect_dataset(dataset, task) | probe_returns(task, checked_specification(task))
+    fails = "; ".join(f"{check.name}: {check.found}" for check in check_dataset(dataset, task) if not check.holds)
+    rounded = ("return_mean", "return_std", "return_max", "return_zero", "return_random")
+    rounded += ("score_mean", "paper_return_mean", "paper_return_max")
     return {
         "dataset": facts["label"],
         **{name: facts[name] for name in ("rows", "episodes")},
         **{name: None if facts.get(name) is None else round(facts[name], 1) for name in rounded},
+        "accepted": {True: "yes", False: fails, None: None}[facts["accepted"]],
         **{name: facts[name] for name in ("terminals", "repaired", "dropped")},
         "oddities": "; ".join(facts["oddities"]),
         "digest": facts["digest"][:12],

@@ -54,7 +54,7 @@ def write_compact(dataset: OfflineDataset, path: Path, extras: Collection[str] =
 
 
 def read_compact(path: str | os.PathLike[str], *, action_low: ArrayLike, action_high: ArrayLike) -> OfflineDataset:
-    """The dataset that `write_compact` wrote, with all its successors; another file in D4RL's layout as `read_hdf5` gives it."""
+    """The dataset that `write_compact` wrote, with all its successors; other files in D4RL's layout as `read_hdf5` does."""
     dataset = read_hdf5(path, action_low=action_low, action_high=action_high)
     with damage_reported(Path(path)), h5py.File(path, "r") as file:
         if FINAL not in file:
