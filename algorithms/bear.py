@@ -23,7 +23,8 @@ from ..common.settings import Choice, Count, Fraction, Interval, NonNegative, Po
 from ..common.streams import torch_stream
 from .learning.divergences import KERNELS, squared_mmd
 from .learning.learner import Batch, Learner, Noise, per_seed
-from .learning.networks import Critics, GaussianActor, Scalar, VariationalAutoencoder, each_with
+from .learning.networks import Critics, GaussianActor, Initialisation, Scalar, VariationalAutoencoder, each_with
+from .learning.optimisation import AdamForm
 from .learning.registry import register_algorithm
 
 
@@ -48,6 +49,8 @@ class BEAR(Learner):
         minimum_weight: Fraction = 0.75
         warmup_steps: StepCount = 40_000  # 8 % of D4RL's 500 000
         acting_samples: Count = 100
+        initialisation: Initialisation = "torch"  # BEAR's code is written in PyTorch
+        adam: AdamForm = "torch"
 
     version = 1
     warmup_fraction = 0.08

@@ -24,7 +24,8 @@ from .bc import BC
 from .learning.divergences import dual_kl, gradient_penalty, sampled_kl, squared_mmd
 from .learning.experience import Experience
 from .learning.learner import Batch, Learner, Noise, per_seed
-from .learning.networks import Critics, GaussianActor
+from .learning.networks import Critics, GaussianActor, Initialisation
+from .learning.optimisation import AdamForm
 from .learning.pretraining import PretrainedPolicy
 from .learning.registry import register_algorithm
 
@@ -64,8 +65,10 @@ class BRAC(Learner):
         discriminator_learning_rate: Positive = 1e-3
         discriminator_steps: Count = 3
         slope_coefficient: NonNegative = 5.0
+        initialisation: Initialisation = "glorot"  # BRAC's code is written in Keras
+        adam: AdamForm = "keras"
 
-    version = 1
+    version = 2
     warmup_fraction = 0.04
     stages = {"behaviour": BehaviourPolicy}  # noqa: RUF012 - a class-level declaration
 

@@ -8,25 +8,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...common.settings import Choice
+
 LOG_2 = math.log(2.0)
 HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
+
+# How the layers of an MLP begin: "glorot" is Keras' default (Glorot and Bengio 2010), "torch" that of PyTorch's Linear.
+Initialisation = Annotated[str, Choice("glorot", "torch")]
 
 
 class Initialiser:
     """Draws the first weights of each seed from that seed's own generator, so that a seed is the same alone and in a group."""
 
-    def __init__(self, generators: Sequence[torch.Generator], dtype: torch.dtype, device: torch.device | str):
-        self.generators, self.dtype, self.device = list(generators), dtype, device
+    def __init__(
+        self,
+        generators: Sequence[torch.Generator],
+        dtype: torch.dtype,
+        device: torch.device | str,
+        initialisation: str = "torch",
+    ):
+        self.generators, self.dtype, self.device, self.initialisation = list(generators), dtype, device, initialisation
 
     def draw(self, sample: Callable[[torch.Generator], Tensor]) -> Tensor:
         """Stacks one draw per seed: (S, *shape). Drawn in float64, so that both precisions start from the same numbers."""
         return torch.stack([sample(generator) for generator in self.generators]).to(self.device, self.dtype)
+
+    def linear(self, size_in: int, size_out: int, ensemble: Sequence[int] = ()) -> list[Tensor]:
+        """Weight (S, *ensemble, in, out) and bias (S, *ensemble, 1, out) of a layer of an MLP.
+
+        "glorot": weights uniform within +-sqrt(6 / (in + out)), biases 0. "torch": both uniform within +-1/sqrt(in).
+        """
+        shape, bias = (*ensemble, size_in, size_out), (*ensemble, 1, size_out)
+        if self.initialisation == "glorot":
+            return [self.uniform(shape, math.sqrt(6 / (size_in + size_out))), self.constant(bias, 0.0)]
+        return [self.uniform(each, 1 / math.sqrt(size_in)) for each in (shape, bias)]
 
     def uniform(self, shape: Sequence[int], bound: float) -> Tensor:
         return self.draw(lambda g: (torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1) * bound)
@@ -87,13 +108,9 @@ class MLP(Network):
 
     @classmethod
     def create(cls, initialiser: Initialiser, sizes: Sequence[int], ensemble: Sequence[int] = ()) -> MLP:
-        """`sizes` from input to output; weights and biases uniform in +-1/sqrt(fan in), PyTorch's own default."""
-        weights = []
-        for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
-            bound = 1 / math.sqrt(size_in)
-            weights.append(initialiser.uniform((*ensemble, size_in, size_out), bound))
-            weights.append(initialiser.uniform((*ensemble, 1, size_out), bound))
-        return cls(weights)
+        """`sizes` from input to output."""
+        layers = zip(sizes[:-1], sizes[1:], strict=True)
+        return cls([each for size_in, size_out in layers for each in initialiser.linear(size_in, size_out, ensemble)])
 
     def __call__(self, inputs: Tensor) -> Tensor:
         last = len(self.weights) - 2

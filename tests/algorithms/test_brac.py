@@ -26,11 +26,12 @@ from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.data.dataset import OfflineDataset, Packing
 from mopo_bench.tasks.task import OfflineProblem
-from support import assert_weights, module
+from support import TensorFlowAdam, assert_weights, module
 from torch import nn
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
+KERAS = 1e-7  # its Adam's epsilon
 SEEDS = (3, 8)
 CHANGES = [{"divergence": "mmd"}, {"divergence": "kl_dual", "discriminator_steps": 2}, {"d4rl_loader": True}]
 
@@ -46,11 +47,11 @@ class Reference:
         self.behaviour = module([weight[index] for weight in learner.behaviour.actor.weights])
         self.critics = nn.ModuleList(module([w[index, member] for w in learner.critic.weights]) for member in (0, 1))
         self.targets = copy.deepcopy(self.critics)
-        self.policy_optimiser = torch.optim.Adam(self.policy.parameters(), 3e-5)
-        self.critic_optimiser = torch.optim.Adam(self.critics.parameters(), 1e-3)
+        self.policy_optimiser = TensorFlowAdam(self.policy.parameters(), 3e-5, KERAS)
+        self.critic_optimiser = TensorFlowAdam(self.critics.parameters(), 1e-3, KERAS)
         if self.kind == "kl_dual":
             self.discriminator = module([weight[index, 0] for weight in learner.discriminator.weights])
-            self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), 1e-3)
+            self.discriminator_optimiser = TensorFlowAdam(self.discriminator.parameters(), 1e-3, KERAS)
         self.moved, self.steep = 0, 0
 
     @staticmethod
@@ -196,7 +197,7 @@ def test_steps_equal_the_reference(name, changes, problem):
             pairs.append((learner.critic.weights, critic.parameters(), (member,)))
             pairs.append((learner.target.weights, target.parameters(), (member,)))
         assert_weights(index, pairs)
-        assert (reference.moved > 100) == ("action_margin" in changes)
+        assert (reference.moved > 50) == ("action_margin" in changes)
 
 
 @pytest.mark.parametrize("name, changes", [("brac-v", {}), ("brac-v", {"divergence": "kl_dual"})])
