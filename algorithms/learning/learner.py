@@ -119,6 +119,14 @@ class Learner:
         self._made.append(copy)
         return copy
 
+    def acting_noise(self, samples: int) -> Tensor:
+        """Standard normals (S, samples, 1, act), of each seed's own and the same at every state.
+
+        For a policy that acts by the best of some samples: without noise it is then a function of the state.
+        """
+        shape, streams = (samples, 1, self.problem.action_size), [torch_stream(seed, "acting") for seed in self.seeds]
+        return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(self.device, self.dtype)
+
     def minimise(
         self,
         network: AnyNetwork,

@@ -133,6 +133,10 @@ class Critics(Network):
     def __call__(self, observations: Tensor, actions: Tensor) -> Tensor:
         return MLP(self.weights)(torch.cat((observations, actions), -1)[:, None]).squeeze(-1)
 
+    def of_several(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Q_e(s, a_k), (S, E, N, B), of N actions (S, N, B, act) at each state (S, B, obs)."""
+        return self(*each_with(observations, actions)).unflatten(-1, actions.shape[1:3])
+
 
 class DeterministicActor(Network):
     """tanh(MLP(s)): (S, B, obs) to (S, B, act)."""
@@ -194,6 +198,12 @@ class GaussianActor(Network):
         """N samples at each state, before tanh: (S, B, obs) and noise (S, N, B, act) to (S, N, B, act)."""
         mean, log_std = self.gaussian(observations)
         return mean[:, None] + log_std.exp()[:, None] * noise
+
+    def best_of(self, critics: Critics, observations: Tensor, noise: Tensor) -> Tensor:
+        """Of N samples at each state the one that the first critic values most: noise (S, N, B or 1, act) to (S, B, act)."""
+        actions = torch.tanh(self.several(observations, noise))
+        best = critics.of_several(observations, actions)[:, 0].argmax(1)
+        return actions.gather(1, best[:, None, :, None].expand(-1, 1, -1, actions.shape[-1]))[:, 0]
 
     def log_prob(self, observations: Tensor, actions: Tensor, margin: float = 1e-6) -> Tensor:
         """log pi(a | s), (S, B), of given actions; those at the edge of the box are moved inside by `margin`."""

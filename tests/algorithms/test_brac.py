@@ -224,6 +224,25 @@ def test_acts_by_its_mode(problem, generator):
         torch.testing.assert_close(sampled, torch.tanh(mean + std * noise[index]), rtol=0, atol=1e-12)
 
 
+def test_acts_by_the_best_of_ten_samples_where_that_is_asked_for(problem, generator):
+    """`max_q` of the authors' code, with the first critic, by trying every sample at every state; the mode is the default."""
+    assert get_algorithm("brac-v").defaults()["max_q_samples"] is None
+    group = Group(get_algorithm("brac-v"), problem, SEEDS, max_q_samples=10)
+    group.advance(3)
+    learner, states = group.learner, torch.randn(2, 15, 3, generator=generator, dtype=torch.float64)
+    found = learner.act(states)
+    for index in range(2):
+        policy = module([weight[index] for weight in learner.actor.weights])
+        critic = module([weight[index, 0] for weight in learner.critic.weights])
+        for row, state in enumerate(states[index]):
+            mean, std = Reference.gaussian(policy, state[None])
+            samples = [torch.tanh(mean + std * each) for each in learner.candidates[index]]
+            best = max(samples, key=lambda action, state=state: critic(torch.cat((state[None], action), -1)).item())
+            torch.testing.assert_close(found[index, row], best[0].detach(), rtol=0, atol=1e-12)
+    assert (found - learner.actor.mode(states)).abs().max() > 0.01
+    assert len(learner.candidates[0]) == 10 and set(learner.acting_states()[0]) == {"actor", "critic"}
+
+
 def test_a_divergence_that_is_none_is_refused():
     with pytest.raises(UserError, match="divergence='w': expected kl, mmd or kl_dual"):
         get_algorithm("brac-v").configure({"divergence": "w"})
