@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from mopo_bench.algorithms.learning.networks import MLP, Initialiser
+from mopo_bench.algorithms.learning.networks import MLP, Critics, Initialiser
 from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.algorithms.learning.testing import Group
 
@@ -43,6 +43,17 @@ def test_glorot_is_what_torch_calls_xavier():
     for weight in first_weights("glorot")[::2]:
         own = torch.nn.init.xavier_uniform_(torch.empty(weight.shape[-1], weight.shape[-2], dtype=torch.float64))
         assert 0.9 < weight.abs().max() / own.abs().max() < 1.1
+
+
+def test_values_differ_three_times_as_much_at_first(generator):
+    """Over states and actions, of halfcheetah's sizes and the default layers, on average over 20 seeds."""
+    states, actions = (torch.randn(20, 500, size, generator=generator, dtype=torch.float64) for size in (17, 6))
+    spread = {}
+    for initialisation in LIMITS:
+        generators = [torch.Generator().manual_seed(seed) for seed in range(20)]
+        critics = Critics.create(Initialiser(generators, torch.float64, "cpu", initialisation), 17, 6, (256, 256))
+        spread[initialisation] = float(critics(states, torch.tanh(actions)).std(-1).mean())
+    assert spread["torch"] == pytest.approx(0.063, abs=0.005) and spread["glorot"] == pytest.approx(0.184, abs=0.015)
 
 
 @pytest.mark.parametrize("name", ["bc", "sac", "mbpo", "mopo", "brac-p", "brac-v"])
