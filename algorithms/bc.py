@@ -14,7 +14,8 @@ from torch import Tensor
 
 from ..common.settings import Count, Interval, Positive, ProperFraction
 from .learning.learner import Batch, Learner, Noise, per_seed
-from .learning.networks import GaussianActor, Scalar
+from .learning.networks import GaussianActor, Initialisation, Scalar
+from .learning.optimisation import AdamForm
 from .learning.registry import register_algorithm
 
 
@@ -29,8 +30,10 @@ class BC(Learner):
         initial_temperature: Positive = 1.0
         log_std_range: Interval = (-5.0, 0.0)
         action_margin: ProperFraction = 1e-3  # actions of the dataset are moved inside the box by this much
+        initialisation: Initialisation = "glorot"  # BRAC's code is written in Keras
+        adam: AdamForm = "keras"
 
-    version = 2
+    version = 3
 
     def build(self) -> None:
         config, sizes = self.config, (self.problem.observation_size, self.problem.action_size)

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from ..common.settings import Choice, Count, Fraction, Interval, NonNegative, Positive, StepCount
-from ..common.streams import torch_stream
 from .learning.divergences import KERNELS, squared_mmd
 from .learning.learner import Batch, Learner, Noise, per_seed
-from .learning.networks import Critics, GaussianActor, Scalar, VariationalAutoencoder, each_with
+from .learning.networks import Critics, GaussianActor, Initialisation, Scalar, VariationalAutoencoder, each_with
+from .learning.optimisation import AdamForm
 from .learning.registry import register_algorithm
 
 
@@ -48,6 +48,8 @@ class BEAR(Learner):
         minimum_weight: Fraction = 0.75
         warmup_steps: StepCount = 40_000  # 8 % of D4RL's 500 000
         acting_samples: Count = 100
+        initialisation: Initialisation = "torch"  # BEAR's code is written in PyTorch
+        adam: AdamForm = "torch"
 
     version = 1
     warmup_fraction = 0.08
@@ -63,10 +65,7 @@ class BEAR(Learner):
         behaviour = VariationalAutoencoder.create(self.initialise, *sizes, self.latent_size, config.behaviour_hidden)
         self.behaviour = self.trainable(behaviour, config.behaviour_learning_rate)
         self.log_multiplier = self.trainable(Scalar.create(self.initialise, 0.0), config.multiplier_learning_rate)
-        # the same candidates at every state, so that acting without noise is a function of the state
-        streams = [torch_stream(seed, "acting") for seed in self.seeds]
-        candidates = [torch.randn(config.acting_samples, 1, sizes[1], generator=stream) for stream in streams]
-        self.candidates = torch.stack(candidates).to(self.device, self.dtype)  # (S, samples, 1, act)
+        self.candidates = self.acting_noise(config.acting_samples)
 
     def noise(self) -> dict[str, tuple[int, ...]]:
         config, rows, actions = self.config, self.config.batch_size, self.problem.action_size
@@ -95,7 +94,7 @@ class BEAR(Learner):
 
         behaviour_value = self.minimise(self.behaviour, behaviour_loss)
         next_actions = torch.tanh(self.actor.several(batch.next_observations, noise["next"]))
-        next_values = self._values(self.target, batch.next_observations, next_actions)
+        next_values = self.target.of_several(batch.next_observations, next_actions)
         weighted = config.minimum_weight * next_values.amin(1) + (1 - config.minimum_weight) * next_values.amax(1)
         target = batch.rewards + self.problem.discount * batch.alive * weighted.amax(1)
         states, latents = each_with(batch.observations, noise["decoded"].clamp(-0.5, 0.5))
@@ -133,13 +132,7 @@ class BEAR(Learner):
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         if noise is not None:
             return self.actor(observations, noise)[0]
-        actions = torch.tanh(self.actor.several(observations, self.candidates))
-        best = self._values(self.critic, observations, actions)[:, 0].argmax(1)
-        return actions.gather(1, best[:, None, :, None].expand(-1, 1, -1, actions.shape[-1]))[:, 0]
-
-    def _values(self, critic: Critics, observations: Tensor, actions: Tensor) -> Tensor:
-        """Q_e(s, a_k), (S, E, N, B), of N actions (S, N, B, act) at each state."""
-        return critic(*each_with(observations, actions)).unflatten(-1, actions.shape[1:3])
+        return self.actor.best_of(self.critic, observations, self.candidates)
 
 
 register_algorithm("bear", BEAR, title="BEAR", about="actor-critic whose policy keeps within an MMD threshold of the behaviour")

@@ -24,7 +24,8 @@ from .bc import BC
 from .learning.divergences import dual_kl, gradient_penalty, sampled_kl, squared_mmd
 from .learning.experience import Experience
 from .learning.learner import Batch, Learner, Noise, per_seed
-from .learning.networks import Critics, GaussianActor
+from .learning.networks import Critics, GaussianActor, Initialisation
+from .learning.optimisation import AdamForm
 from .learning.pretraining import PretrainedPolicy
 from .learning.registry import register_algorithm
 
@@ -64,9 +65,13 @@ class BRAC(Learner):
         discriminator_learning_rate: Positive = 1e-3
         discriminator_steps: Count = 3
         slope_coefficient: NonNegative = 5.0
+        max_q_samples: Count | None = None  # none: acts by the mode; 10: by the best of ten, the authors' `max_q`
+        initialisation: Initialisation = "glorot"  # BRAC's code is written in Keras
+        adam: AdamForm = "keras"
 
-    version = 1
+    version = 2
     warmup_fraction = 0.04
+    acting = ("actor", "critic")
     stages = {"behaviour": BehaviourPolicy}  # noqa: RUF012 - a class-level declaration
 
     def build(self) -> None:
@@ -77,6 +82,7 @@ class BRAC(Learner):
         self.critic = self.trainable(critic, config.critic_learning_rate)
         self.target = self.slow_copy(self.critic)
         self.behaviour: BehaviourPolicy = self.fitted["behaviour"]
+        self.candidates = None if config.max_q_samples is None else self.acting_noise(config.max_q_samples)
         if config.divergence == "kl_dual":
             discriminator = Critics.create(self.initialise, *sizes, config.critic_hidden, count=1)
             self.discriminator = self.trainable(discriminator, config.discriminator_learning_rate)
@@ -172,7 +178,11 @@ class BRAC(Learner):
         return value
 
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
-        return self.actor.mode(observations) if noise is None else self.actor(observations, noise)[0]
+        if noise is not None:
+            return self.actor(observations, noise)[0]
+        if self.candidates is not None:
+            return self.actor.best_of(self.critic, observations, self.candidates)
+        return self.actor.mode(observations)
 
 
 class D4RLLoader(Experience):

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..common.settings import Count, Fraction, Interval, Positive
 from .learning.learner import Batch, Learner, Noise, per_seed
-from .learning.networks import Critics, GaussianActor, Scalar
+from .learning.networks import Critics, GaussianActor, Initialisation, Scalar
+from .learning.optimisation import AdamForm
 from .learning.registry import register_algorithm
 
 
@@ -32,8 +33,10 @@ class SAC(Learner):
         target_entropy: float | None = None  # None: minus the number of action dimensions
         initial_temperature: Positive = 1.0
         log_std_range: Interval = (-20.0, 2.0)
+        initialisation: Initialisation = "glorot"  # MOPO's code is written in Keras and TensorFlow 1
+        adam: AdamForm = "tensorflow"
 
-    version = 1
+    version = 2
 
     def build(self) -> None:
         config, sizes = self.config, (self.problem.observation_size, self.problem.action_size)

@@ -1,7 +1,7 @@
-"""Fills the tables of README.md and docs/data.md from committed files: `python docs/fill.py`, from anywhere.
+"""Fills the tables of README.md, docs/data.md and docs/fidelity.md from committed files: `python docs/fill.py`, from anywhere.
 
 A table stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER,
-`batches` and `actors` are rows of `results/collection/`. Nothing between two such lines is written by hand.
+others are the rows of `FILES`, below `results/`. Nothing between two such lines is written by hand.
 """
 
 import csv
@@ -12,9 +12,13 @@ from mopo_bench import table
 from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "data.md")
-BLOCK = re.compile(r"(<!-- (table|batches|actors) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL)
-FILES = {"batches": ("batches-seed0.csv", "batches-seed1.csv"), "actors": ("actors.csv",)}
+PAGES = (ROOT / "README.md", ROOT / "docs" / "data.md", ROOT / "docs" / "fidelity.md")
+BLOCK = re.compile(r"(<!-- (table|batches|actors|first weights) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL)
+FILES = {
+    "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
+    "actors": ("collection/actors.csv",),
+    "first weights": ("first_weights/scores.csv",),
+}
 
 
 def made(kind: str, folder: str) -> str:
@@ -23,7 +27,7 @@ def made(kind: str, folder: str) -> str:
         return table("scores", ROOT / folder, "markdown").strip()
     rows: list[dict[str, str]] = []
     for name in FILES[kind]:
-        with (ROOT / "results" / "collection" / name).open() as lines:
+        with (ROOT / "results" / name).open() as lines:
             rows += csv.DictReader(lines)
     return markdown(rows)
 

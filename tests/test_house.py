@@ -115,7 +115,7 @@ def test_no_circle_between_files():
 # Words of algorithms are their names, their stages and their settings. Only an algorithm's own file, hyperparameters.toml,
 # suites, the small settings of tests and the paper's tables may know them.
 MAY_KNOW = ("algorithms/learning/testing.py", "harness/report/paper.py")
-COMMON = {"steps", "warmup_steps"}  # words of the contract, too
+COMMON = {"steps", "warmup_steps", "initialisation", "adam"}  # words of the contract, too
 OTHERWISE = {
     "algorithms/learning/dynamics.py": {"dynamics", "elites", "holdout_rows"},  # its random streams, state and record
     "algorithms/learning/rollouts.py": {"dynamics", "rollout_length"},  # the stage that it names, a number that it measures

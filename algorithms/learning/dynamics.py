@@ -21,7 +21,7 @@ from ...common.settings import Count, Fraction, NonNegative, Positive, ProperFra
 from ...common.streams import torch_stream
 from ...tasks.task import OfflineProblem
 from .networks import Initialiser, Network, linear
-from .optimisation import Adam, gradient
+from .optimisation import Adam, AdamForm, gradient
 from .stage import FitKeeper, Stage
 
 # Of so many states a network's activations stay in a core's own cache: a fifth faster than of 1 000.
@@ -110,6 +110,7 @@ class Dynamics(Stage):
         improvement: Fraction = 0.01  # a network's holdout error must fall by this fraction to count
         patience: Count = 5  # epochs without any network improving
         max_epochs: Count | None = None
+        adam: AdamForm = "tensorflow"  # the authors' code is written in TensorFlow 1
 
         def __post_init__(self) -> None:
             if len(self.weight_decays) != len(self.hidden) + 1:
@@ -118,7 +119,7 @@ class Dynamics(Stage):
             if not 1 <= self.elites <= self.networks:
                 raise ValueError(f"elites={self.elites} must be between 1 and networks={self.networks}")
 
-    version = 1
+    version = 2
     title = "dynamics ensemble"
     models_environment = True
 
@@ -248,7 +249,7 @@ class EnsembleTraining:
     def __init__(self, network: EnsembleNetwork, config: Dynamics.Config, rows: Tensor, size_in: int, seed: int):
         self.network, self.rows, self.size_in, self.seed = network, rows, size_in, seed
         decays = network.decays(config.weight_decays, config.variance_weight_decay)
-        self.optimiser = Adam(network.weights, config.learning_rate, decays)
+        self.optimiser = Adam(network.weights, config.learning_rate, decays, config.adam)
         stream = torch_stream(seed, "dynamics", "bootstrap", device=rows.device)
         # whole numbers of seven times the rows: in 32 bits, or they take more memory than the rows
         size = (config.networks, len(rows))

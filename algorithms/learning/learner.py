@@ -37,6 +37,8 @@ def per_seed(values: Tensor) -> Tensor:
 class Learner:
     """Base of every algorithm. An author writes `Config`, `build`, `noise`, `update` and `act`; see `sac.py`.
 
+    A Config may choose how its networks begin and whose Adam trains them, by `initialisation` and `adam`; else PyTorch's.
+
     problem: the rules of the task (sizes, termination, discount, horizon), never an environment.
     seeds: S training seeds; each draws its first weights from its own stream.
     """
@@ -62,7 +64,8 @@ class Learner:
         self.problem, self.config, self.seeds = problem, config, list(seeds)
         self.dtype, self.device = dtype, torch.device(device)
         self.fitted = dict(stages or {})
-        self.initialise = Initialiser([torch_stream(seed, "weights") for seed in seeds], dtype, device)
+        generators = [torch_stream(seed, "weights") for seed in seeds]
+        self.initialise = Initialiser(generators, dtype, device, getattr(config, "initialisation", "torch"))
         self._made: list[Network] = []
         self.build()
         kept = [id(network) for network in self.networks().values()]
@@ -106,7 +109,7 @@ class Learner:
     # what the base gives
 
     def trainable(self, network: AnyNetwork, learning_rate: float) -> AnyNetwork:
-        network.optimiser = Adam(network.weights, learning_rate)
+        network.optimiser = Adam(network.weights, learning_rate, form=getattr(self.config, "adam", "torch"))
         self._made.append(network)
         return network
 
@@ -115,6 +118,14 @@ class Learner:
         copy = network.copy()
         self._made.append(copy)
         return copy
+
+    def acting_noise(self, samples: int) -> Tensor:
+        """Standard normals (S, samples, 1, act), of each seed's own and the same at every state.
+
+        For a policy that acts by the best of some samples: without noise it is then a function of the state.
+        """
+        shape, streams = (samples, 1, self.problem.action_size), [torch_stream(seed, "acting") for seed in self.seeds]
+        return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(self.device, self.dtype)
 
     def minimise(
         self,

@@ -8,25 +8,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ...common.settings import Choice
+
 LOG_2 = math.log(2.0)
 HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
+
+# How the layers of an MLP begin: "glorot" is Keras' default (Glorot and Bengio 2010), "torch" that of PyTorch's Linear.
+Initialisation = Annotated[str, Choice("glorot", "torch")]
 
 
 class Initialiser:
     """Draws the first weights of each seed from that seed's own generator, so that a seed is the same alone and in a group."""
 
-    def __init__(self, generators: Sequence[torch.Generator], dtype: torch.dtype, device: torch.device | str):
-        self.generators, self.dtype, self.device = list(generators), dtype, device
+    def __init__(
+        self,
+        generators: Sequence[torch.Generator],
+        dtype: torch.dtype,
+        device: torch.device | str,
+        initialisation: str = "torch",
+    ):
+        self.generators, self.dtype, self.device, self.initialisation = list(generators), dtype, device, initialisation
 
     def draw(self, sample: Callable[[torch.Generator], Tensor]) -> Tensor:
         """Stacks one draw per seed: (S, *shape). Drawn in float64, so that both precisions start from the same numbers."""
         return torch.stack([sample(generator) for generator in self.generators]).to(self.device, self.dtype)
+
+    def linear(self, size_in: int, size_out: int, ensemble: Sequence[int] = ()) -> list[Tensor]:
+        """Weight (S, *ensemble, in, out) and bias (S, *ensemble, 1, out) of a layer of an MLP.
+
+        "glorot": weights uniform within +-sqrt(6 / (in + out)), biases 0. "torch": both uniform within +-1/sqrt(in).
+        """
+        shape, bias = (*ensemble, size_in, size_out), (*ensemble, 1, size_out)
+        if self.initialisation == "glorot":
+            return [self.uniform(shape, math.sqrt(6 / (size_in + size_out))), self.constant(bias, 0.0)]
+        return [self.uniform(each, 1 / math.sqrt(size_in)) for each in (shape, bias)]
 
     def uniform(self, shape: Sequence[int], bound: float) -> Tensor:
         return self.draw(lambda g: (torch.rand(*shape, generator=g, dtype=torch.float64) * 2 - 1) * bound)
@@ -87,13 +108,9 @@ class MLP(Network):
 
     @classmethod
     def create(cls, initialiser: Initialiser, sizes: Sequence[int], ensemble: Sequence[int] = ()) -> MLP:
-        """`sizes` from input to output; weights and biases uniform in +-1/sqrt(fan in), PyTorch's own default."""
-        weights = []
-        for size_in, size_out in zip(sizes[:-1], sizes[1:], strict=True):
-            bound = 1 / math.sqrt(size_in)
-            weights.append(initialiser.uniform((*ensemble, size_in, size_out), bound))
-            weights.append(initialiser.uniform((*ensemble, 1, size_out), bound))
-        return cls(weights)
+        """`sizes` from input to output."""
+        layers = zip(sizes[:-1], sizes[1:], strict=True)
+        return cls([each for size_in, size_out in layers for each in initialiser.linear(size_in, size_out, ensemble)])
 
     def __call__(self, inputs: Tensor) -> Tensor:
         last = len(self.weights) - 2
@@ -115,6 +132,10 @@ class Critics(Network):
 
     def __call__(self, observations: Tensor, actions: Tensor) -> Tensor:
         return MLP(self.weights)(torch.cat((observations, actions), -1)[:, None]).squeeze(-1)
+
+    def of_several(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Q_e(s, a_k), (S, E, N, B), of N actions (S, N, B, act) at each state (S, B, obs)."""
+        return self(*each_with(observations, actions)).unflatten(-1, actions.shape[1:3])
 
 
 class DeterministicActor(Network):
@@ -177,6 +198,12 @@ class GaussianActor(Network):
         """N samples at each state, before tanh: (S, B, obs) and noise (S, N, B, act) to (S, N, B, act)."""
         mean, log_std = self.gaussian(observations)
         return mean[:, None] + log_std.exp()[:, None] * noise
+
+    def best_of(self, critics: Critics, observations: Tensor, noise: Tensor) -> Tensor:
+        """Of N samples at each state the one that the first critic values most: noise (S, N, B or 1, act) to (S, B, act)."""
+        actions = torch.tanh(self.several(observations, noise))
+        best = critics.of_several(observations, actions)[:, 0].argmax(1)
+        return actions.gather(1, best[:, None, :, None].expand(-1, 1, -1, actions.shape[-1]))[:, 0]
 
     def log_prob(self, observations: Tensor, actions: Tensor, margin: float = 1e-6) -> Tensor:
         """log pi(a | s), (S, B), of given actions; those at the edge of the box are moved inside by `margin`."""

@@ -13,21 +13,27 @@ import torch
 from mopo_bench.algorithms.learning.dynamics import Dynamics
 from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.algorithms.learning.testing import SMALL, Group, small_problem
+from mopo_bench.harness.collection.collect import ONLINE_SAC, Collection
 
 FOLDER = Path(__file__).parent / "golden"
 ALGORITHMS = ("bc", "sac", "mbpo", "mopo", "bear", "brac-p", "brac-v")
-NAMES = (*ALGORITHMS, "dynamics")
+NAMES = (*ALGORITHMS, "dynamics", "collection")
 STEPS = 10
 
 
 def trace(name):
     """Versions by class name, and numbers by what they are."""
-    return dynamics_trace() if name == "dynamics" else algorithm_trace(name)
+    if name == "dynamics":
+        return dynamics_trace()
+    if name == "collection":  # of the learner that makes datasets, which keeps its numbers where SAC's defaults change
+        online = {key: getattr(ONLINE_SAC, key) for key in ("initialisation", "adam")}
+        return algorithm_trace("sac", **online) | {"versions": {"Collection": Collection.version}}
+    return algorithm_trace(name)
 
 
-def algorithm_trace(name):
+def algorithm_trace(name, **changes):
     algorithm = get_algorithm(name)
-    group = Group(algorithm, small_problem(), (0, 1))
+    group = Group(algorithm, small_problem(), (0, 1), **changes)
     metrics = group.advance(STEPS)
     numbers = {f"metric {key}": values.tolist() for key, values in metrics.items()}
     for key, network in group.learner.networks().items():

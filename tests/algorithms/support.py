@@ -14,6 +14,23 @@ def module(weights):
     return nn.Sequential(*layers[:-1])
 
 
+class TensorFlowAdam(torch.optim.Optimizer):
+    """As TensorFlow 1 defines it: -lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + epsilon); Keras has an epsilon of 1e-7."""
+
+    def __init__(self, parameters, lr, epsilon=1e-8):
+        super().__init__(parameters, {"lr": lr, "epsilon": epsilon})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                t, m, v = self.state.get(parameter, (0, 0, 0))
+                t, m, v = t + 1, 0.9 * m + 0.1 * parameter.grad, 0.999 * v + 0.001 * parameter.grad**2
+                rate = group["lr"] * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t)
+                parameter -= rate * m / (v.sqrt() + group["epsilon"])
+                self.state[parameter] = t, m, v
+
+
 def flat(parameters):
     return torch.cat([parameter.detach().flatten() for parameter in parameters])
 

@@ -4,12 +4,15 @@ import copy
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from mopo_bench.algorithms.learning.networks import Initialiser, VariationalAutoencoder
 from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
-from mopo_bench.algorithms.learning.testing import Group, check_compiles
+from mopo_bench.algorithms.learning.testing import Group, check_compiles, leaves_the_interval
 from mopo_bench.common.errors import UserError
+from mopo_bench.tasks.data.dataset import OfflineDataset
+from mopo_bench.tasks.task import OfflineProblem
 from support import assert_weights, module
 from torch import nn
 from torch.distributions import Normal, kl_divergence
@@ -245,6 +248,27 @@ def test_acting_with_noise_is_the_policy_s_own_sample(problem, generator):
         mean, log_std = module([weight[index] for weight in learner.actor.weights])(states[index]).chunk(2, -1)
         expected = torch.tanh(mean + log_std.exp() * noise[index])
         torch.testing.assert_close(learner.act(states, noise)[index], expected, rtol=0, atol=1e-12)
+
+
+def test_no_thousandth_row_is_left_out():
+    """D4RL's loader counts to 1000 from the last terminal and leaves that row out, which is an episode's last only if it has
+    1000 rows. Ours leaves out the rows whose next observation is another episode's."""
+    rows, ends = 2997, [998, 1997, 2996]  # three episodes of 999 rows, as in halfcheetah's files
+    timeouts, terminals = np.zeros(rows, bool), np.zeros(rows, bool)
+    timeouts[ends] = True
+    columns = {name: np.zeros((rows, size), np.float32) for name, size in (("observations", 3), ("next_observations", 3))}
+    columns |= {"actions": np.zeros((rows, 2), np.float32), "rewards": np.arange(rows, dtype=np.float32)}
+    dataset = OfflineDataset(**columns, terminals=terminals, timeouts=timeouts, valid_next=~timeouts)
+    problem = OfflineProblem(3, 2, leaves_the_interval, 0.99, 1000, dataset)
+    experience = get_algorithm("bear").experience
+    drawn = experience(problem, experience.Config(), (0,)).draw((torch.arange(2994) + 0.5)[None] / 2994).rewards[0]
+    assert sorted(drawn.tolist()) == [row for row in range(rows) if row not in ends]
+    theirs, counted = [], 0
+    for row in range(rows - 1):
+        if counted < 999:
+            theirs.append(row)
+        counted = counted + 1 if counted < 999 else 0
+    assert [row for row in range(rows - 1) if row not in theirs] == [999, 1999] and {998, 1997} <= set(theirs)
 
 
 # the variational autoencoder

@@ -26,11 +26,12 @@ from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.data.dataset import OfflineDataset, Packing
 from mopo_bench.tasks.task import OfflineProblem
-from support import assert_weights, module
+from support import TensorFlowAdam, assert_weights, module
 from torch import nn
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
 
+KERAS = 1e-7  # its Adam's epsilon
 SEEDS = (3, 8)
 CHANGES = [{"divergence": "mmd"}, {"divergence": "kl_dual", "discriminator_steps": 2}, {"d4rl_loader": True}]
 
@@ -46,11 +47,11 @@ class Reference:
         self.behaviour = module([weight[index] for weight in learner.behaviour.actor.weights])
         self.critics = nn.ModuleList(module([w[index, member] for w in learner.critic.weights]) for member in (0, 1))
         self.targets = copy.deepcopy(self.critics)
-        self.policy_optimiser = torch.optim.Adam(self.policy.parameters(), 3e-5)
-        self.critic_optimiser = torch.optim.Adam(self.critics.parameters(), 1e-3)
+        self.policy_optimiser = TensorFlowAdam(self.policy.parameters(), 3e-5, KERAS)
+        self.critic_optimiser = TensorFlowAdam(self.critics.parameters(), 1e-3, KERAS)
         if self.kind == "kl_dual":
             self.discriminator = module([weight[index, 0] for weight in learner.discriminator.weights])
-            self.discriminator_optimiser = torch.optim.Adam(self.discriminator.parameters(), 1e-3)
+            self.discriminator_optimiser = TensorFlowAdam(self.discriminator.parameters(), 1e-3, KERAS)
         self.moved, self.steep = 0, 0
 
     @staticmethod
@@ -196,7 +197,7 @@ def test_steps_equal_the_reference(name, changes, problem):
             pairs.append((learner.critic.weights, critic.parameters(), (member,)))
             pairs.append((learner.target.weights, target.parameters(), (member,)))
         assert_weights(index, pairs)
-        assert (reference.moved > 100) == ("action_margin" in changes)
+        assert (reference.moved > 50) == ("action_margin" in changes)
 
 
 @pytest.mark.parametrize("name, changes", [("brac-v", {}), ("brac-v", {"divergence": "kl_dual"})])
@@ -221,6 +222,25 @@ def test_acts_by_its_mode(problem, generator):
         torch.testing.assert_close(group.learner.act(states)[index], torch.tanh(mean), rtol=0, atol=1e-12)
         sampled = group.learner.act(states, noise)[index]
         torch.testing.assert_close(sampled, torch.tanh(mean + std * noise[index]), rtol=0, atol=1e-12)
+
+
+def test_acts_by_the_best_of_ten_samples_where_that_is_asked_for(problem, generator):
+    """`max_q` of the authors' code, with the first critic, by trying every sample at every state; the mode is the default."""
+    assert get_algorithm("brac-v").defaults()["max_q_samples"] is None
+    group = Group(get_algorithm("brac-v"), problem, SEEDS, max_q_samples=10)
+    group.advance(3)
+    learner, states = group.learner, torch.randn(2, 15, 3, generator=generator, dtype=torch.float64)
+    found = learner.act(states)
+    for index in range(2):
+        policy = module([weight[index] for weight in learner.actor.weights])
+        critic = module([weight[index, 0] for weight in learner.critic.weights])
+        for row, state in enumerate(states[index]):
+            mean, std = Reference.gaussian(policy, state[None])
+            samples = [torch.tanh(mean + std * each) for each in learner.candidates[index]]
+            best = max(samples, key=lambda action, state=state: critic(torch.cat((state[None], action), -1)).item())
+            torch.testing.assert_close(found[index, row], best[0].detach(), rtol=0, atol=1e-12)
+    assert (found - learner.actor.mode(states)).abs().max() > 0.01
+    assert len(learner.candidates[0]) == 10 and set(learner.acting_states()[0]) == {"actor", "critic"}
 
 
 def test_a_divergence_that_is_none_is_refused():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.algorithms.learning.testing import Group
-from support import assert_weights, module
+from support import TensorFlowAdam, assert_weights, module
 from torch import nn
 from torch.distributions import Normal, TransformedDistribution
 from torch.distributions.transforms import TanhTransform
@@ -24,9 +24,9 @@ class Reference:
         self.targets = copy.deepcopy(self.critics)
         self.log_temperature = nn.Parameter(torch.zeros((), dtype=torch.float64))
         self.target_entropy = target_entropy
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), 3e-4)
-        self.critic_optimiser = torch.optim.Adam(self.critics.parameters(), 3e-4)
-        self.temperature_optimiser = torch.optim.Adam([self.log_temperature], 3e-4)
+        self.actor_optimiser = TensorFlowAdam(self.actor.parameters(), 3e-4)
+        self.critic_optimiser = TensorFlowAdam(self.critics.parameters(), 3e-4)
+        self.temperature_optimiser = TensorFlowAdam([self.log_temperature], 3e-4)
 
     def sample(self, states, noise):
         mean, log_std = self.actor(states).chunk(2, -1)

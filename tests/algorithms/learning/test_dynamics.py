@@ -293,7 +293,7 @@ class Scripted:
     def __init__(self, script):
         self.script, self.epochs = script, 0
 
-    def __call__(self, weights, learning_rate, decays):
+    def __call__(self, weights, learning_rate, decays, form):
         return self
 
     def step(self, weights, gradients):

@@ -9,7 +9,8 @@ import pytest
 import torch
 from mopo_bench.common.errors import UserError
 from mopo_bench.common.streams import derived_seed
-from mopo_bench.harness.collection.collect import Collection, OnlineTrainer, collect, joined, medium_return
+from mopo_bench.harness.collection.collect import ONLINE_SAC, Collection, OnlineTrainer, collect, joined, medium_return
+from mopo_bench.harness.runs.records import identity_hash
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, roll_out
 from mopo_bench.tasks.data.hdf5 import read_hdf5
 from mopo_bench.tasks.data.simulator_agreement import replay_physics
@@ -347,6 +348,19 @@ def test_what_was_not_stored_from_the_start_is_refused(tmp_path):
     collection(steps=80).run(tmp_path)
     with pytest.raises(UserError, match=r"infos/x_velocity.*--out"):
         collection(replace(HOPPER, recipe=replace(HOPPER.recipe, recorded=("x_velocity",))), steps=200).run(tmp_path)
+
+
+def test_what_a_collection_is_known_by():
+    """Long ones resume by it, and bundled policies record it: SAC's own version may rise, this one does not with it."""
+    assert collection().identity() == {
+        "environment": "Hopper-v4",
+        "rules": identity_hash({key: value for key, value in HOPPER.identity().items() if key != "task"}),
+        "seed": 4,
+        "random_steps": 50,
+        "compiled": False,
+        "sac": "1.1",
+    }
+    assert (ONLINE_SAC.initialisation, ONLINE_SAC.adam) == ("torch", "torch")
 
 
 def test_command_makes_it_again(tmp_path):

@@ -67,7 +67,7 @@ def test_algorithm_version_and_task_change_the_identity(identity):
     task = get_task("point-angle")
     others = [
         identity("bc"),
-        identity(sac_with(version=2)),
+        identity(sac_with(version=SAC.version + 1)),
         identity(Algorithm("another", SAC)),
         identity(tasks=[replace(task, problem=replace(task.problem, discount=0.98))]),
         identity(tasks=[replace(get_task("hopper-random"), name="a")], rows=200),
@@ -124,7 +124,7 @@ def test_changed_default_under_the_same_version_is_refused(plan, contents, tmp_p
         execute(changed, jobs=1)
     assert "\n" not in str(refused.value)
     assert contents(tmp_path) == before
-    execute(plan(sac_with(version=2, initial_temperature=(float, 0.5)), results=tmp_path, steps=2), jobs=1)
+    execute(plan(sac_with(version=SAC.version + 1, initial_temperature=(float, 0.5)), results=tmp_path, steps=2), jobs=1)
     assert {run.state for run in load_runs(tmp_path)} == {"done"} and len(load_runs(tmp_path)) == 2
 
 
