@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike
 from ...common.errors import UserError
 from ...common.files import replace_file, reserve
 from .dataset import COLUMNS, TIMEOUT_INFERRED, OfflineDataset, Packing, row_slices
-from .episodes import BY_DATA, KINEMATICS, infer_timeouts
+from .episodes import KINEMATICS, find_ends
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _ACTION_TOLERANCE = 1e-3
@@ -47,10 +48,10 @@ def read_hdf5(
 ) -> OfflineDataset:
     """Reads a file in D4RL's layout: v0 (no next observations), v2, or as `write_hdf5` leaves it.
 
-    Stored next observations are all taken as valid, unless the file says otherwise in `valid_next`. Without them
-    next_observations[i] = observations[i + 1], valid but on the last row of each episode and of the file. Missing
-    timeouts are inferred, and where a file has timeouts but no next observations, what it joins without a timeout is cut:
-    see `infer_timeouts`; `kinematics` names one of `KINEMATICS`, without it only the count of `max_episode_steps` is left.
+    Stored next observations are taken as valid but where they are the next episode's first, unless the file itself says in
+    `valid_next` which are. Without them next_observations[i] = observations[i + 1], valid but on the last row of each episode
+    and of the file. Where episodes end is found from all that the file stores, see `find_ends`; `kinematics` names one of
+    `KINEMATICS`. Where flags and rows disagree, the provenance counts it as "flags".
     Rewards and flags of shape (N, 1) are squeezed, numbers become float32. Actions up to 1e-3 outside
     [action_low, action_high] are clipped; further out they are refused, or clipped and counted in the provenance as
     "clipped_actions" (rows) with `clip_actions`. `provenance` overrides the file's own.
@@ -62,7 +63,7 @@ def read_hdf5(
     """
     path = Path(path)
     require_hdf5(path)
-    with damage_reported(path), h5py.File(path, "r") as file:
+    with trouble_reported(path), open_hdf5(path) as file:
         nodes = {key: _member(path, file, key) for key in _keys(path, file)}
         for key, node in nodes.items():
             _refuse(path, key, node, _NODE_FAULTS)
@@ -81,23 +82,28 @@ def read_hdf5(
     if clipped:
         notes["clipped_actions"] = clipped
     terminals, timeouts, valid_next = flags.values()
-    if "timeouts" not in nodes or (kinematics and "next_observations" not in nodes):
-        motion = KINEMATICS[kinematics] if kinematics else None
-        inferred = infer_timeouts(arrays["observations"], terminals, max_episode_steps, motion)
-        if "timeouts" in nodes:  # counting has no part where the file itself says what timed out
-            inferred = np.where(timeouts, 0, inferred & BY_DATA).astype(np.uint8)
-        else:
-            timeouts[:] = False
-        timeouts |= inferred > 0
-        if inferred.any():
-            extras[TIMEOUT_INFERRED] = allocate(TIMEOUT_INFERRED, (rows,), np.dtype(np.uint8))
-            extras[TIMEOUT_INFERRED][:] = inferred
+    ends = find_ends(
+        arrays["observations"],
+        terminals,
+        max_episode_steps,
+        KINEMATICS[kinematics] if kinematics else None,
+        timeouts if "timeouts" in nodes else None,
+        arrays["next_observations"] if "next_observations" in nodes else None,
+        valid_next if "valid_next" in nodes else None,
+    )
+    timeouts[:] = ends.timeouts
+    if ends.inferred.any():
+        extras[TIMEOUT_INFERRED] = allocate(TIMEOUT_INFERRED, (rows,), np.dtype(np.uint8))
+        extras[TIMEOUT_INFERRED][:] = ends.inferred
+    notes.pop("flags", None)  # of the file that this one was made from
+    if ends.disagreements:
+        notes["flags"] = ends.disagreements
     if "next_observations" not in nodes:
         _shift(arrays["observations"], arrays["next_observations"])
         valid_next[:] = ~(terminals | timeouts)
         valid_next[-1] = False
     elif "valid_next" not in nodes:
-        valid_next[:] = True
+        valid_next[:] = ~ends.astray
     table[:, packing.alive] = ~terminals
     return OfflineDataset(**arrays, extras=extras, provenance=notes)
 
@@ -112,7 +118,7 @@ def write_hdf5(dataset: OfflineDataset, path: str | os.PathLike[str], *, compres
 
     def write(partial: Path) -> None:
         reserve(partial, sum(array.nbytes for array in arrays.values()) + _OVERHEAD)
-        with h5py.File(partial, "w") as file:
+        with open_hdf5(partial, "w") as file:
             for name, array in arrays.items():
                 file.create_dataset(name, data=array, compression=compression, shuffle=True)
             _write_provenance(file, dataset.provenance)
@@ -126,7 +132,7 @@ def copy_with_rewards(source: Path, path: Path, rewards: np.ndarray, provenance:
     def write(partial: Path) -> None:
         reserve(partial, source.stat().st_size + rewards.nbytes + _OVERHEAD)
         shutil.copyfile(source, partial)
-        with h5py.File(partial, "r+") as file:
+        with open_hdf5(partial, "r+") as file:
             del file["rewards"]
             file.create_dataset("rewards", data=rewards, compression="gzip", shuffle=True)
             _write_provenance(file, provenance)
@@ -144,12 +150,15 @@ def _write_provenance(file: h5py.File, provenance: Mapping[str, Any]) -> None:
 # What makes a file, or an object in it, unusable: the first test that holds names the fault.
 _Faults = tuple[tuple[Callable[[Any], Any], str], ...]
 _FILE_FAULTS: _Faults = (
-    (lambda path: not os.path.exists(path), "does not exist; check the path, or fetch the dataset first"),
     (os.path.isdir, "is a directory; name the .hdf5 file itself"),
     (lambda path: not os.path.isfile(path), "is not a regular file; name an .hdf5 file"),
-    (lambda path: not os.access(path, os.R_OK), "may not be read; check its permissions"),
     (lambda path: not h5py.is_hdf5(path), "is not an HDF5 file; fetch or convert it again"),
 )
+# What the system says of a file that may be whole, by errno.
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+_LOCKED = (errno.EAGAIN, errno.EDEADLK, errno.ENOLCK)
+_OF_DAMAGE = (errno.EINVAL, errno.EOVERFLOW, errno.EFBIG, errno.ENOMEM)  # of offsets and sizes that a damaged file names
 _NODE_FAULTS: _Faults = (
     (lambda node: isinstance(node, h5py.Group), "is a group where a dataset is expected; store an array there"),
     (lambda node: not isinstance(node, h5py.Dataset), "is a datatype, not a dataset; store an array there"),
@@ -162,7 +171,16 @@ _NODE_FAULTS: _Faults = (
 
 def require_hdf5(path: Path) -> None:
     """Raises UserError unless `path` is an HDF5 file that may be read."""
-    _refuse(path, "it", path, _FILE_FAULTS)
+    if "\0" in str(path):
+        _fail(path, "it does not exist; no file has such a name")
+    with trouble_reported(path):
+        os.stat(path)  # which says why, where `exists` only says no
+        _refuse(path, "it", path, _FILE_FAULTS)
+
+
+def open_hdf5(path: str | os.PathLike[str], mode: str = "r") -> h5py.File:
+    """Opens an HDF5 file without locking it, so that one is read, too, that another process holds open."""
+    return h5py.File(path, mode, locking=False)
 
 
 def _fail(path: Path, problem: str) -> NoReturn:
@@ -176,12 +194,27 @@ def _refuse(path: Path, name: str, node: Any, faults: _Faults) -> None:
 
 
 @contextmanager
-def damage_reported(path: Path) -> Iterator[None]:
-    """Raises UserError for whatever goes wrong while the file is read."""
+def trouble_reported(path: Path) -> Iterator[None]:
+    """Raises UserError for whatever goes wrong while the file is read, and tells damage from what the system refuses."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:  # h5py's, on bad bytes
-        _fail(path, f"the file is truncated or damaged ({type(error).__name__}: {error}); fetch or write it again")
+        _fail(path, _trouble(error))
+
+
+def _trouble(error: Exception) -> str:
+    code = getattr(error, "errno", None)
+    if code in _NOT_THERE:
+        return "it does not exist; check the path, or fetch the dataset first"
+    if code in _FORBIDDEN:
+        return "it may not be read; check its permissions and those of its folder"
+    if code in _LOCKED:
+        return f"it is locked ({os.strerror(code)}); run again when the process that holds it is done"
+    if code is not None and code not in _OF_DAMAGE:
+        return f"the system cannot read it ({os.strerror(code)}); check the disk or the network, and run again"
+    if "already open for write" in str(error):
+        return "it is being written, or its writer was killed; run again when that is done, or clear the mark with `h5clear -s`"
+    return f"the file is truncated or damaged ({type(error).__name__}: {error}); fetch or write it again"
 
 
 def _keys(path: Path, file: h5py.File) -> list[str]:

@@ -248,6 +248,26 @@ def test_inspect_takes_no_option_in_silence(words, complaint, my_rewards, comman
     assert finished.code == 2 and len(finished.err.splitlines()) == 1 and complaint in finished.err
 
 
+def test_ends_that_a_file_does_not_mark_are_found_and_said(cache, command, tmp_path):
+    """As in D4RL's medium-replay of v2: next observations are stored, and hardly a timeout is marked. Under tables, too."""
+    task = get_task("hopper-random")
+    log = roll_out(task, BehaviourPolicy.random(task, 0), 200, seed=1)
+    ends = log.terminals[:-1].sum()
+    with h5py.File(tmp_path / "log.hdf5", "w") as file:
+        for name in ("observations", "actions", "rewards", "next_observations"):
+            file[name] = getattr(log, name)
+        file["terminals"] = file["timeouts"] = np.zeros(200, bool)
+    for words in ((), ("--task", "hopper-random")):
+        facts = parsed(command("data", "inspect", tmp_path / "log.hdf5", *words, "--json"))
+        assert facts["episodes"] == ends + 1 > 5 and facts["return_max"] == pytest.approx(log.episode_returns().max())
+        (note,) = [each for each in facts["oddities"] if "mark" in each]
+        assert note == f"ends of episodes that the file does not mark, found from its rows: {ends}"
+    run = ("run", "--tasks", "hopper-random", "--algorithms", "bc", "--seeds", "1", "--jobs", "1", "--steps", "2")
+    small = ("--set", "bc.hidden=8,8", "--episodes", "1", "--results", tmp_path / "runs", "--dataset", tmp_path / "log.hdf5")
+    assert command(*run, *small).code == 0
+    assert f"; {note}." in command("table", "scores", "--results", tmp_path / "runs", "--format", "markdown").out
+
+
 def test_list_says_what_a_run_would_find(mirror, cache, command, monkeypatch):
     walker2d = get_task("walker2d-random")
     walker2d = replace(walker2d, recipe=replace(walker2d.recipe, regenerate=None))
