@@ -41,6 +41,8 @@ def find_dataset(task_or_file: str, request: DatasetRequest, task: str | None = 
     if request.clip_actions:
         raise UserError(f"--clip-actions: say whose actions {path} holds with --task")
     dataset = read_hdf5(path, action_low=-math.inf, action_high=math.inf, provenance={"label": str(path)})
+    if layout := dataset.provenance.get("layout"):
+        dataset = dataset.noting(**{"from": f"a file in {layout}'s layout"})
     return dataset.window(request.window), None
 
 

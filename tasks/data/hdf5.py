@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike
 from ...common.errors import UserError
 from ...common.files import replace_file, reserve
 from .dataset import COLUMNS, TIMEOUT_INFERRED, OfflineDataset, Packing, row_slices
-from .episodes import KINEMATICS, find_ends
+from .episodes import KINEMATICS, Ends, find_ends
+from .minari_layout import episodes_in, minari_nodes
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _ACTION_TOLERANCE = 1e-3
@@ -46,7 +47,7 @@ def read_hdf5(
     provenance: Mapping[str, Any] | None = None,
     allocate: Allocate = in_memory,
 ) -> OfflineDataset:
-    """Reads a file in D4RL's layout: v0 (no next observations), v2, or as `write_hdf5` leaves it.
+    """Reads a file in D4RL's layout: v0 (no next observations), v2, or as `write_hdf5` leaves it; or one in Minari's.
 
     Stored next observations are taken as valid but where they are the next episode's first, unless the file itself says in
     `valid_next` which are. Without them next_observations[i] = observations[i + 1], valid but on the last row of each episode
@@ -64,9 +65,7 @@ def read_hdf5(
     path = Path(path)
     require_hdf5(path)
     with trouble_reported(path), open_hdf5(path) as file:
-        nodes = {key: _member(path, file, key) for key in _keys(path, file)}
-        for key, node in nodes.items():
-            _refuse(path, key, node, _NODE_FAULTS)
+        nodes, episode_stops, notes = _nodes(path, file)
         _check_shapes(path, nodes, {"observations": observation_size, "actions": action_size})
         rows, packing = len(nodes["observations"]), Packing(nodes["observations"].shape[1], nodes["actions"].shape[1])
         table = allocate("table", (rows, packing.width), np.dtype(np.float32))
@@ -76,36 +75,44 @@ def read_hdf5(
         extras = {key: allocate(key, node.shape, np.dtype(node.dtype.str)) for key, node in nodes.items() if key not in COLUMNS}
         for key, node in nodes.items():
             _fill(path, key, node, arrays[key] if key in arrays else extras[key])
-        notes = _provenance(path, file) | dict(provenance or {})
+    notes |= provenance or {}
 
     clipped = _clip(path, arrays["actions"], action_low, action_high, clip_actions)
     if clipped:
         notes["clipped_actions"] = clipped
-    terminals, timeouts, valid_next = flags.values()
+    notes.pop("flags", None)  # of the file that this one was made from
+    if episode_stops is not None:  # the layout itself says where episodes end
+        flags["timeouts"][episode_stops - 1] |= ~flags["terminals"][episode_stops - 1]
+        flags["valid_next"][:] = True
+    else:
+        ends = _complete(arrays, set(nodes), max_episode_steps, kinematics)
+        if ends.inferred.any():
+            extras[TIMEOUT_INFERRED] = allocate(TIMEOUT_INFERRED, (rows,), np.dtype(np.uint8))
+            extras[TIMEOUT_INFERRED][:] = ends.inferred
+        if ends.disagreements:
+            notes["flags"] = ends.disagreements
+    table[:, packing.alive] = ~flags["terminals"]
+    return OfflineDataset(**arrays, extras=extras, provenance=notes)
+
+
+def _complete(arrays: Mapping[str, np.ndarray], stored: Set[str], max_episode_steps: int, kinematics: str | None) -> Ends:
+    """Fills in what a file in D4RL's layout does not store, or stores wrongly: timeouts, next observations, valid_next."""
+    terminals, timeouts, valid_next = (arrays[name] for name in ("terminals", "timeouts", "valid_next"))
     ends = find_ends(
         arrays["observations"],
         terminals,
         max_episode_steps,
         KINEMATICS[kinematics] if kinematics else None,
-        timeouts if "timeouts" in nodes else None,
-        arrays["next_observations"] if "next_observations" in nodes else None,
-        valid_next if "valid_next" in nodes else None,
+        **{name: arrays[name] for name in ("timeouts", "next_observations", "valid_next") if name in stored},
     )
     timeouts[:] = ends.timeouts
-    if ends.inferred.any():
-        extras[TIMEOUT_INFERRED] = allocate(TIMEOUT_INFERRED, (rows,), np.dtype(np.uint8))
-        extras[TIMEOUT_INFERRED][:] = ends.inferred
-    notes.pop("flags", None)  # of the file that this one was made from
-    if ends.disagreements:
-        notes["flags"] = ends.disagreements
-    if "next_observations" not in nodes:
+    if "next_observations" not in stored:
         _shift(arrays["observations"], arrays["next_observations"])
         valid_next[:] = ~(terminals | timeouts)
         valid_next[-1] = False
-    elif "valid_next" not in nodes:
+    elif "valid_next" not in stored:
         valid_next[:] = ~ends.astray
-    table[:, packing.alive] = ~terminals
-    return OfflineDataset(**arrays, extras=extras, provenance=notes)
+    return ends
 
 
 def write_hdf5(dataset: OfflineDataset, path: str | os.PathLike[str], *, compression: str = "gzip") -> None:
@@ -150,7 +157,7 @@ def _write_provenance(file: h5py.File, provenance: Mapping[str, Any]) -> None:
 # What makes a file, or an object in it, unusable: the first test that holds names the fault.
 _Faults = tuple[tuple[Callable[[Any], Any], str], ...]
 _FILE_FAULTS: _Faults = (
-    (os.path.isdir, "is a directory; name the .hdf5 file itself"),
+    (os.path.isdir, "is a directory; name the .hdf5 file itself (in Minari's folders, data/main_data.hdf5)"),
     (lambda path: not os.path.isfile(path), "is not a regular file; name an .hdf5 file"),
     (lambda path: not h5py.is_hdf5(path), "is not an HDF5 file; fetch or convert it again"),
 )
@@ -217,6 +224,30 @@ def _trouble(error: Exception) -> str:
     return f"the file is truncated or damaged ({type(error).__name__}: {error}); fetch or write it again"
 
 
+def _nodes(path: Path, file: h5py.File) -> tuple[dict[str, Any], np.ndarray | None, dict[str, Any]]:
+    """The arrays of a file by their names in a dataset, checked; where episodes stop, in Minari's layout; the provenance."""
+
+    def node_of(key: str) -> Any:
+        node: Any = file
+        for part in key.split("/"):
+            if not isinstance(node, h5py.Group) or part not in node:
+                _fail(path, f"{key} is missing; add it")
+            node = _member(path, node, part, key)
+        _refuse(path, key, node, _NODE_FAULTS)
+        return node
+
+    if "observations" not in file and episodes_in(file):
+        try:
+            nodes, stops, left_out = minari_nodes(file, node_of)
+        except ValueError as error:
+            _fail(path, f"{error}; write it again with Minari")
+        notes = {"source": "file", "file": path.name, "layout": "Minari"}
+        return dict(nodes), stops, notes | ({"left_out": left_out} if left_out else {})
+    notes = _provenance(path, file)
+    notes.pop("layout", None)  # of the file that this one was made from
+    return {key: node_of(key) for key in _keys(path, file)}, None, notes
+
+
 def _keys(path: Path, file: h5py.File) -> list[str]:
     """The names of the arrays to be read: those of a dataset, and all in `infos`."""
     found = sorted(file)  # names only: a link is listed, not followed
@@ -231,10 +262,10 @@ def _keys(path: Path, file: h5py.File) -> list[str]:
     return [key for key in COLUMNS if key in found] + [f"infos/{key}" for key in infos]
 
 
-def _member(path: Path, file: h5py.File, key: str) -> Any:
-    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
-        _fail(path, f"{key} is a soft or external link, which is not followed; store the values themselves")
-    return file[key]
+def _member(path: Path, group: h5py.Group, key: str, shown: str = "") -> Any:
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+        _fail(path, f"{shown or key} is a soft or external link, which is not followed; store the values themselves")
+    return group[key]
 
 
 def _check_shapes(path: Path, nodes: Mapping[str, h5py.Dataset], sizes: Mapping[str, int | None]) -> None:
