@@ -79,6 +79,18 @@ def test_fetch_verify_inspect_train(mirror, cache, command, tmp_path):
         assert f"hopper-random@{label}" in {each.cell["data"]["label"] for each in load_runs(tmp_path / "runs")}
 
 
+def test_a_missing_file_does_not_stop_the_others(mirror, cache, command):
+    """D4RL's v0 is asked for first; what is missing is said at the end, and by the exit status."""
+    (mirror / "hopper_random.hdf5").unlink()
+    finished = command("data", "fetch", "hopper-random,hopper-medium", "--version", "all", "--mirror", mirror)
+    assert finished.code == 2 and (cache / "d4rl" / "hopper_random-v2.hdf5").exists()
+    missing = ["hopper_random.hdf5", "hopper_medium.hdf5", "hopper_medium-v2.hdf5"]
+    words = f"mopo-bench: 3 of 4 files are missing, for the reasons above: {', '.join(missing)}"
+    assert finished.err.splitlines() == [words] and finished.out.count("missing: ") == 3 and "no such file" in finished.out
+    finished = command("data", "fetch", "hopper-random", "--version", "all", "--offline")
+    assert finished.code == 2 and "1 of 2 files" in finished.err and "--offline opens no connection" in finished.out
+
+
 def test_damaged_file(mirror, cache, command):
     assert command("data", "fetch", "hopper-random", "--mirror", mirror).code == 0
     path = cache / "d4rl" / "hopper_random.hdf5"
