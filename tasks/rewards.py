@@ -18,16 +18,16 @@ Reward = Callable[..., np.ndarray]
 TORSO_HEIGHT = 0.7  # m, of the halfcheetah's model at rest
 
 
-def halfcheetah_jump(dataset: OfflineDataset, height_weight: float = 15.0, z_reference: str = "reset") -> np.ndarray:
-    """min(v_x, 3) - 0.1 |a|^2 + height_weight (z - z_init), see `environments.HalfCheetahJump`.
+def halfcheetah_jump(dataset: OfflineDataset, height_weight: float = 15.0, z_reference: str = "nominal") -> np.ndarray:
+    """min(v_x, 3) - 0.1 |a|^2 + height_weight (z - z_0), see `environments.HalfCheetahJump`.
 
     A weight of 0 gives the behaviour reward.
     """
-    if z_reference not in ("reset", "nominal"):
-        raise UserError(f"z_reference={z_reference}: choose reset or nominal")
-    z_init = stored(dataset, "z_init") if z_reference == "reset" else TORSO_HEIGHT
+    if z_reference not in ("nominal", "reset"):
+        raise UserError(f"z_reference={z_reference}: choose nominal or reset")
+    z_0 = stored(dataset, "z_init") if z_reference == "reset" else TORSO_HEIGHT
     control = 0.1 * np.square(dataset.actions.astype(np.float64)).sum(1)
-    return np.minimum(stored(dataset, "x_velocity"), 3) - control + height_weight * (stored(dataset, "z") - z_init)
+    return np.minimum(stored(dataset, "x_velocity"), 3) - control + height_weight * (stored(dataset, "z") - z_0)
 
 
 def ant_angle(dataset: OfflineDataset, angle: float = 30.0, survive_bonus: float = 1.0) -> np.ndarray:

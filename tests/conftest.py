@@ -12,6 +12,7 @@ def data_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOPO_BENCH_DATA", str(folder))
         patch.setenv("D4RL_DATASET_DIR", str(folder / "no-d4rl"))
+        patch.setenv("MOPO_BENCH_D4RL_MIRRORS", "")  # no server is asked
         yield folder
 
 

@@ -54,22 +54,34 @@ def data_list(as_json: Json = False) -> None:
 def data_fetch(
     tasks: Tasks = None,
     version: Annotated[str, typer.Option(help=f"{VERSIONS}; v0 is the paper's.")] = "v0",
-    mirror: Annotated[str | None, typer.Option(help="URL or local folder to take the files from instead.")] = None,
+    mirror: Annotated[str | None, typer.Option(help="URL or local folder to be asked before all others.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Open no connection; say what is missing.")] = False,
     accept_sha256: Annotated[str | None, typer.Option(help="Accept exactly this other file, for one task.")] = None,
 ) -> None:
     """Downloads D4RL's files into the cache, resumes broken transfers, checks every file by size and SHA-256.
 
+    Mirrors are asked in order: --mirror, then those in $MOPO_BENCH_D4RL_MIRRORS, or else D4RL's own server and a public copy. A
+    file that none of them gives does not stop the others; the exit status is then 2.
+
     Example: mopo-bench data fetch hopper-medium --mirror /data/d4rl
     """
-    from ...tasks.data.d4rl import fetch
+    from ...tasks.data.d4rl import NotFetched, fetch
 
     files = _d4rl_files(tasks, version)
     if accept_sha256 is not None and len(files) != 1:
         raise UserError(f"--accept-sha256 accepts one file: name one task and one --version, not {len(files)} files")
+    missing = []
     for task, file in files:
-        path = fetch(file, mirror=mirror, offline=offline, accept_sha256=accept_sha256, progress=True)
-        console.print(f"{task} {file.version}: {path}")
+        try:
+            path = fetch(file, mirror=mirror, offline=offline, accept_sha256=accept_sha256, progress=True)
+            console.print(f"{task} {file.version}: {path}", markup=False, soft_wrap=True)
+        except NotFetched as error:
+            if len(files) == 1:
+                raise
+            missing.append(file.name)
+            console.print(f"{task} {file.version}: missing: {error}", markup=False, soft_wrap=True)
+    if missing:
+        raise UserError(f"{len(missing)} of {len(files)} files are missing, for the reasons above: {', '.join(missing)}")
 
 
 @data_app.command("verify")

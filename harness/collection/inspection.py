@@ -12,6 +12,7 @@ import torch
 
 from ...common.errors import UserError
 from ...tasks.data.dataset import OfflineDataset
+from ...tasks.data.episodes import flag_notes
 from ...tasks.data.hdf5 import read_hdf5
 from ...tasks.data.sources import DatasetRequest, load_dataset
 from ...tasks.registry import all_tasks, get_task
@@ -43,6 +44,8 @@ def find_dataset(task_or_file: str, request: DatasetRequest, task: str | None = 
     if request.clip_actions:
         raise UserError(f"--clip-actions: say whose actions {path} holds with --task")
     dataset = read_hdf5(path, action_low=-math.inf, action_high=math.inf, provenance={"label": str(path)})
+    if layout := dataset.provenance.get("layout"):
+        dataset = dataset.noting(**{"from": f"a file in {layout}'s layout"})
     return dataset.window(request.window), None
 
 
@@ -120,7 +123,8 @@ def oddities(dataset: OfflineDataset, task: Task | None, facts: dict[str, Any]) 
         found.append(f"every reward is {dataset.rewards[0]:g}")
     if repeated := len(dataset) - len(np.unique(_fingerprints(dataset))):
         found.append(f"{repeated:,} rows repeat another row exactly")
-    if task is None and facts["repaired"]:
+    found += flag_notes(dataset.provenance)
+    if task is None and facts["repaired_by_count"]:
         found.append("where episodes end was only counted: name the task with --task, and it is found from the data")
     if task is not None:
         if too_long := int((dataset.episode_lengths() > task.problem.max_episode_steps).sum()):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from ...tasks.data.d4rl import FileState, verify
+from ...tasks.data.hdf5 import open_hdf5
 from ...tasks.data.sources import DatasetRequest, regenerated_path
 from ...tasks.registry import all_tasks
 
@@ -44,8 +43,10 @@ def data_listing() -> list[dict[str, Any]]:
 
 def rows_of(path: Path | None) -> int | None:
     """The number of rows of an HDF5 file in D4RL's layout; None where it cannot be read."""
+    if path is None:
+        return None
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path) as file:
             return len(file["rewards"])
     except (OSError, KeyError, TypeError):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ...tasks.data.episodes import flag_notes
 from ..runs.records import Run
 from .formats import DASH, span
 from .groups import Group, last_step
@@ -78,7 +79,8 @@ def _data(groups: Sequence[Group]) -> list[str]:
     notes = []
     for data in {group.key: group.data for group in groups}.values():
         origin = f", from {data['from']}" if data.get("from") else ""
-        notes.append(f"Data {data['label']}: {data['rows']:,} rows, window {data['window']}{origin}.")
+        odd = "".join(f"; {note}" for note in flag_notes(data.get("provenance", {})))
+        notes.append(f"Data {data['label']}: {data['rows']:,} rows, window {data['window']}{origin}{odd}.")
     return list(dict.fromkeys(notes))
 
 

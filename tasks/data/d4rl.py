@@ -23,8 +23,17 @@ from ...common.errors import UserError
 from ...common.files import replace_file
 from ...common.settings import converted
 from ..task import DataFile, Task
-from .download import NotThere, Patience, Report, bring, reporting, shown
+from .download import NotThere, Patience, Report, SourceTrouble, bring, reporting, shown
 from .request import Version
+
+# Where D4RL's files are, in the order in which they are asked: D4RL's own server, and a mirror that has those of v2 in its root
+# under D4RL's names. Whoever has a file, it is D4RL's by its SHA-256.
+OWN_SERVER = "d4rl"
+MIRRORS = (OWN_SERVER, "https://huggingface.co/datasets/imone/D4RL/resolve/main")
+
+
+class NotFetched(UserError):
+    """One file that no source gave; the next one may be had."""
 
 
 @dataclass(frozen=True)
@@ -170,9 +179,11 @@ def fetch(
 
     A transfer that breaks off, stalls or is answered with 5xx is tried again after each of `patience.pauses`, and resumes at
     the byte where it stopped, also in a later call. The file appears whole and verified or not at all. Of several processes
-    that want it at the same time, one downloads it. Raises UserError, one line that says what to do.
+    that want it at the same time, one downloads it. Raises NotFetched where no source gives this file, and UserError where none
+    could be fetched; one line that says what to do.
 
-    mirror: a URL or a folder to take the file from instead of D4RL's server. MIRROR/name is tried first, then
+    mirror: a URL or a folder that is asked before $MOPO_BENCH_D4RL_MIRRORS, which are URLs and folders, too, with white space
+        between them, or `MIRRORS` where that is not set; in both, "d4rl" is D4RL's own server. MIRROR/name is tried first, then
         MIRROR/gym_mujoco/name (for v2, MIRROR/gym_mujoco_v2/name), as on D4RL's server.
     offline: opens no connection; a mirror that is a folder may be used.
     accept_sha256: takes the file with exactly this SHA-256 in place of D4RL's. A record of it is stored with the file, by
@@ -184,16 +195,18 @@ def fetch(
     accept = accept_sha256.lower() if accept_sha256 else None
     if accept == file.sha256:  # nothing to accept
         accept = None
-    sources = _sources(file, mirror)
+    asked = sources(file, mirror)
+    if offline:
+        asked = [places for places in asked if isinstance(places[0], Path)]
     path = _place(file)
     work = path.parent / "partial" / file.name  # of this file alone: its lock, and what has come so far
     with cache_trouble(path.parent):
         if here := _here(file, accept):
             return here
-        if offline and not isinstance(sources[0], Path):
+        if offline and not asked:
             state = verify(file)
             here_is = "is not here" if state.path is None else f"is no use: {state.path} {_trouble(file, state)}"
-            raise UserError(
+            raise NotFetched(
                 f"{file.name} {here_is}, and --offline opens no connection: put it into {path.parent} ({file.bytes:,} bytes, "
                 f"SHA-256 {_short(file.sha256)}), or name a folder that has it with --mirror"
             )
@@ -202,7 +215,7 @@ def fetch(
             if here := _here(file, accept):  # another process was first
                 return here
             with reporting(progress, file) as report:
-                _retrieve(file, sources, work, accept, patience, report)
+                _retrieve(file, asked, work, accept, patience, report)
     return path
 
 
@@ -219,10 +232,17 @@ def _here(file: DataFile, accept: str | None) -> Path | None:
     return None
 
 
-def _sources(file: DataFile, mirror: str | None) -> list[str] | list[Path]:
-    """The places where the file may be, in this order: URLs, or paths where the mirror is a folder."""
-    if mirror is None:
-        return [file.url]
+def sources(file: DataFile, mirror: str | None) -> list[list[str | Path]]:
+    """The places where each mirror may have the file, in the order in which they are asked."""
+    named = os.environ.get("MOPO_BENCH_D4RL_MIRRORS")
+    found: list[list[str | Path]] = [] if mirror is None else [_places(file, mirror, "--mirror")]
+    for other in MIRRORS if named is None else named.split():
+        found.append([file.url] if other == OWN_SERVER else _places(file, other, "$MOPO_BENCH_D4RL_MIRRORS:"))
+    return found
+
+
+def _places(file: DataFile, mirror: str, named_by: str) -> list[str | Path]:
+    """Where a mirror, which is a URL or a folder, may have the file."""
     places = (file.name, "/".join(file.url.rsplit("/", 2)[1:]))
     if "://" in mirror:
         try:
@@ -230,46 +250,53 @@ def _sources(file: DataFile, mirror: str | None) -> list[str] | list[Path]:
         except ValueError:
             parts = urlsplit("")
         if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-            raise UserError(f"--mirror {shown(mirror)}: expected a URL with http:// or https://, or a local folder")
+            raise UserError(f"{named_by} {shown(mirror)}: expected a URL with http:// or https://, or a local folder")
         return [f"{mirror.rstrip('/')}/{place}" for place in places]
     folder = Path(os.path.expanduser(mirror))
     if not mirror or not os.path.isdir(folder):  # which, unlike Path's, take any text
-        raise UserError(f"--mirror {mirror}: there is no such folder; give a folder, or a URL with http:// or https://")
+        raise UserError(f"{named_by} {mirror}: there is no such folder; give a folder, or a URL with http:// or https://")
     return [folder / place for place in places]
 
 
 def _retrieve(
-    file: DataFile, sources: list[str] | list[Path], work: Path, accept: str | None, patience: Patience, report: Report
+    file: DataFile, asked: list[list[str | Path]], work: Path, accept: str | None, patience: Patience, report: Report
 ) -> None:
-    """Brings the file from the first source that has it, and puts it into its place once its SHA-256 is the wanted one."""
+    """Brings the file from the first source that gives it, and puts it into its place once its SHA-256 is the wanted one."""
     wanted = accept or file.sha256
     part = work / f"{wanted[:8]}.part"
-    missing = []
-    for source in sources:
-        try:
-            _bring_verified(file, source, part, accept, patience, report)
-        except NotThere as error:
-            missing.append(f"{shown(source)} ({error})")
-            continue
-        path = _place(file)
-        if accept:
-            _accept(file, accept, part.stat().st_size, shown(source))
-        os.replace(part, path)
-        if not accept:
-            _record(path).unlink(missing_ok=True)
-        for rest in work.glob("*.part"):
-            rest.unlink()
-        return
-    raise UserError(
-        f"{file.name} is not at {' nor at '.join(missing)}: name another source with --mirror (a URL or a folder), "
-        f"or put the file into {_place(file).parent}"
-    )
+    missing, troubles = [], []
+    for places in asked:
+        for source in places:
+            try:
+                _bring_verified(file, source, part, accept, patience, report)
+            except NotThere as error:
+                missing.append(f"{shown(source)} ({error})")
+                continue
+            except SourceTrouble as error:
+                troubles.append(str(error))
+                break
+            path = _place(file)
+            if accept:
+                _accept(file, accept, part.stat().st_size, shown(source))
+            os.replace(part, path)
+            if not accept:
+                _record(path).unlink(missing_ok=True)
+            for rest in work.glob("*.part"):
+                rest.unlink()
+            return
+    if missing or not asked:
+        where = " nor at ".join(missing) if missing else "any mirror, since none is named"
+        troubles.append(
+            f"{file.name} is not at {where}: name another source with --mirror (a URL or a folder), "
+            f"or put the file into {_place(file).parent}"
+        )
+    raise NotFetched("; ".join(troubles))
 
 
 def _bring_verified(
     file: DataFile, source: str | Path, part: Path, accept: str | None, patience: Patience, report: Report
 ) -> None:
-    """Makes `part` the wanted file, or deletes it and raises UserError."""
+    """Makes `part` the wanted file, or deletes it and raises what `bring` raises."""
     wanted = accept or file.sha256
     size = None if accept else file.bytes  # of a changed file nobody knows it before
     resumed = part.exists()
@@ -287,7 +314,7 @@ def _refusal(file: DataFile, source: str | Path, found: str, accept: str | None)
     what = f"{file.name} from {shown(source)} is refused: {expected}, and {_short(found)} came"
     if found == file.sha256:
         return UserError(f"{what}, which is D4RL's own file: leave --accept-sha256 out")
-    return UserError(
+    return SourceTrouble(
         f"{what}: the transfer was damaged, or the file changed upstream; fetch it again or name another source with --mirror, "
         f"or take exactly this file, which tables then label as changed, with --accept-sha256 {found}"
     )

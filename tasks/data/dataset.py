@@ -216,6 +216,11 @@ class OfflineDataset:
         )
         return cut.trusting(self._digest) if len(cut) == len(self) and "_digest" in vars(self) else cut
 
+    def noting(self, **notes: Any) -> OfflineDataset:
+        """The same dataset with further entries of `provenance`, or with other values of those."""
+        noted = replace(self, provenance={**self.provenance, **notes})
+        return noted.trusting(self._digest) if "_digest" in vars(self) else noted
+
     def trusting(self, digest: str) -> OfflineDataset:
         """The same dataset with a known digest, computed from these very arrays before, which is then not computed again."""
         known = replace(self)

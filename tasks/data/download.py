@@ -40,10 +40,15 @@ class NotThere(Exception):
     """A source does not have the file; another one may."""
 
 
+class SourceTrouble(UserError):
+    """A source did not give the file; another one may."""
+
+
 def bring(file: DataFile, source: str | Path, part: Path, size: int | None, patience: Patience, report: Report) -> None:
     """Completes the file `part` from one source: a URL is asked only for the bytes that `part` lacks.
 
-    size: the number of bytes, where it is known; nothing else is verified here. Raises NotThere, or UserError.
+    size: the number of bytes, where it is known; nothing else is verified here. Raises NotThere or SourceTrouble, or UserError
+    where no other source would help.
     """
     if size is not None and part.exists() and part.stat().st_size > size:
         part.unlink()
@@ -65,7 +70,7 @@ def bring(file: DataFile, source: str | Path, part: Path, size: int | None, pati
                 here = part.stat().st_size if part.exists() else 0
                 tries = f"{len(patience.pauses) + 1} times"
                 later = f"resumes after the {here:,} bytes that are here" if here else "may succeed later"
-                raise UserError(
+                raise SourceTrouble(
                     f"{file.name} from {shown(source)}: {broken}, {tries}; another fetch {later}, "
                     "or name another source with --mirror"
                 ) from None
@@ -90,13 +95,13 @@ def _resume(file: DataFile, url: str, part: Path, size: int | None, patience: Pa
     except requests.exceptions.SSLError as error:
         if "CERTIFICATE_VERIFY_FAILED" not in str(error):
             raise _Broken("the transfer broke off") from None
-        raise UserError(
+        raise SourceTrouble(
             f"{file.name} from {shown(url)}: the server's certificate is not valid; name another source with --mirror"
         ) from None
     except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
         raise _Broken(_cause(error, patience)) from None
     except (requests.RequestException, ValueError) as error:  # a URL that makes no sense may be a bare ValueError
-        raise UserError(
+        raise SourceTrouble(
             f"{file.name} from {shown(url)}: {' '.join(str(error).split())}; name another source with --mirror"
         ) from None
     if size is not None and here < size:
@@ -119,7 +124,7 @@ def _begin(file: DataFile, url: str, answer: requests.Response, begun: int, size
     if code >= 500 or code in (408, 429):
         raise _Broken(f"the server answered {code}")
     if code not in (200, 206):
-        raise UserError(f"{file.name} from {shown(url)}: the server answered {code}; name another source with --mirror")
+        raise SourceTrouble(f"{file.name} from {shown(url)}: the server answered {code}; name another source with --mirror")
     stated: int | None
     if code == 206:
         start, whole = _range(headers.get("Content-Range", ""))
@@ -143,8 +148,8 @@ def _range(header: str) -> tuple[int | None, int | None]:
     return (int(match[1]), int(match[2]) if match[2] != "*" else None) if match else (None, None)
 
 
-def _wrong_size(file: DataFile, source: str | Path, found: str) -> UserError:
-    return UserError(
+def _wrong_size(file: DataFile, source: str | Path, found: str) -> SourceTrouble:
+    return SourceTrouble(
         f"{file.name} from {shown(source)} is refused: {found} where D4RL's has {file.bytes:,} bytes; name another source "
         "with --mirror, or, if the file changed upstream, the SHA-256 that it is known to have with --accept-sha256"
     )
@@ -170,7 +175,7 @@ def _source_trouble(source: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot read {source}: {error.strerror or error}; name another source with --mirror") from None
+        raise SourceTrouble(f"cannot read {source}: {error.strerror or error}; name another source with --mirror") from None
 
 
 def _append(

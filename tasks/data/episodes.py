@@ -1,13 +1,16 @@
-"""Finds from the observations where episodes end, for logs that do not store it, such as D4RL's files of 2020."""
+"""Finds from the data where episodes end, for logs that do not store it, such as D4RL's files of 2020, or store it wrongly."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 BY_DATA, BY_COUNT = 1, 2  # the bits of what `infer_timeouts` returns
 _SLICE = 65_536  # rows examined together: some 100 MB of working memory, however long the file
+_ROUNDING = 1e-6  # by which a next observation may differ from the next row's, relative to 1 or its size, and be the same
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,23 @@ def _off_course(rows: np.ndarray, successors: np.ndarray, kinematics: Kinematics
     return np.maximum(np.maximum(low * kinematics.timestep - moved, moved - high * kinematics.timestep), 0)
 
 
+def jumps(observations: np.ndarray, next_observations: np.ndarray) -> np.ndarray:
+    """Marks the rows i whose stored next observation is not the observation of row i + 1, (N,) bool; never the last row."""
+    found = np.zeros(len(observations), bool)
+    for start in range(0, len(observations) - 1, _SLICE):
+        stop = min(start + _SLICE, len(observations) - 1)
+        stored, following = next_observations[start:stop], observations[start + 1 : stop + 1]
+        near = np.abs(stored - following) <= _ROUNDING * np.maximum(np.abs(following), 1)
+        found[start:stop] = ~near.all(axis=1)
+    return found
+
+
 def infer_timeouts(
-    observations: np.ndarray, terminals: np.ndarray, max_episode_steps: int, kinematics: Kinematics | None = None
+    observations: np.ndarray,
+    terminals: np.ndarray,
+    max_episode_steps: int,
+    kinematics: Kinematics | None = None,
+    jumped: np.ndarray | None = None,
 ) -> np.ndarray:
     """Timeouts for a log that stores none: (N,) uint8, not 0 at the last row of each episode that no terminal state ended.
 
@@ -89,10 +107,15 @@ def infer_timeouts(
     that counting puts in its place, up to the next break. Without `kinematics` only the count is left; so it is where more
     than half of the rows do not follow: those observations are not the domain's (normalised ones, say). Whether the log's
     last row ends an episode, only the count can tell.
+
+    jumped: the rows after which the log says by its next observations that another episode begins (`jumps`). Then it says,
+    too, where an episode goes on, and nothing is counted there.
     """
     broken = np.zeros(len(terminals), bool) if kinematics is None else breaks(observations, kinematics) & ~terminals
     if 2 * np.count_nonzero(broken) > len(broken):
         broken[:] = False
+    if jumped is not None:
+        broken |= jumped & ~terminals
     # by stretch, not by row: a column of row numbers may be a quarter of a small task's file
     begins = np.flatnonzero(np.concatenate([[True], (terminals | broken)[:-1]]))
     counts = np.diff(begins, append=len(terminals)) // max_episode_steps  # episodes of full length in each stretch
@@ -100,7 +123,83 @@ def infer_timeouts(
     counted = np.zeros(len(terminals), bool)
     counted[np.repeat(begins, counts) + nth * max_episode_steps - 1] = True
     counted &= ~terminals
+    if jumped is not None:
+        counted[:-1] &= broken[:-1]
     return BY_DATA * broken.astype(np.uint8) + BY_COUNT * counted.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Where the episodes of a log end without a terminal state, from all that its file and its rows say.
+
+    timeouts: (N,) bool. inferred: (N,) uint8, of those that the file does not mark, as `infer_timeouts` gives them.
+    astray: (N,) bool, the rows whose stored next observation is the first of the next episode, not their successor.
+    disagreements: how often rows and flags differ, by name, see `flag_notes`; empty where they agree, or there are no flags.
+    """
+
+    timeouts: np.ndarray
+    inferred: np.ndarray
+    astray: np.ndarray
+    disagreements: dict[str, int]
+
+
+def find_ends(
+    observations: np.ndarray,
+    terminals: np.ndarray,
+    max_episode_steps: int,
+    kinematics: Kinematics | None = None,
+    timeouts: np.ndarray | None = None,
+    next_observations: np.ndarray | None = None,
+    valid_next: np.ndarray | None = None,
+) -> Ends:
+    """Where episodes end: by the file's `timeouts` and `next_observations` where it stores them, and by `kinematics`.
+
+    D4RL's medium-replay files of v2 mark next to no timeout, but store next observations: where one is not the next row's
+    observation, an episode ends, and where it is, a marked timeout is none. Three kinds of next observations tell nothing:
+    those that are never the next row's (shuffled rows), those that always are (filled in from the next row, whichever
+    episode that is of), and those of rows that `valid_next` excludes. Then flags are kept, and `kinematics` adds to them.
+    Counts (`max_episode_steps`) have no part where the file has flags.
+    """
+    if next_observations is None:
+        jumped = np.ones(len(terminals), bool)
+    else:
+        jumped = jumps(observations, next_observations)
+        if valid_next is not None:
+            jumped &= valid_next
+    marked = terminals if timeouts is None else terminals | timeouts
+    found, unmarked = np.count_nonzero(jumped), np.count_nonzero(jumped & ~marked)
+    within = marked & ~jumped
+    within[-1:] = False
+    telling = next_observations is not None and found > np.count_nonzero(within) and 2 * unmarked <= len(jumped)
+    inferred = infer_timeouts(observations, terminals, max_episode_steps, kinematics, jumped if telling else None)
+    disagreements = {}
+    if timeouts is None:
+        timeouts = inferred > 0
+    else:
+        going_on = timeouts & ~terminals & (inferred & BY_DATA == 0)
+        going_on[-1:] = False
+        if not (telling or (kinematics is not None and np.any(inferred & BY_DATA))):
+            going_on[:] = False  # nothing speaks against the flags
+        inferred = np.where(timeouts, 0, inferred & BY_DATA).astype(np.uint8)
+        counts = {"unmarked": inferred > 0, "overruled" if telling else "doubted": going_on}
+        disagreements = {name: int(count) for name, rows in counts.items() if (count := np.count_nonzero(rows))}
+        timeouts = (timeouts & ~going_on if telling else timeouts) | (inferred > 0)
+    astray = (terminals | timeouts) & ~jumped
+    astray[-1:] = False
+    return Ends(timeouts, inferred, astray, disagreements)
+
+
+def flag_notes(provenance: Any) -> list[str]:
+    """What a reader of a dataset should know of its file's flags, in words; `provenance` may be any that a record holds."""
+    counts = provenance.get("flags") if isinstance(provenance, Mapping) else None
+    if not isinstance(counts, Mapping):
+        return []
+    sentences = {
+        "unmarked": "ends of episodes that the file does not mark, found from its rows",
+        "overruled": "ends that the file marks where its next observations go on, not taken",
+        "doubted": "ends that the file marks where its rows seem to go on, taken",
+    }
+    return [f"{sentence}: {counts[name]:,}" for name, sentence in sentences.items() if type(counts.get(name)) is int]
 
 
 def tally(inferred: np.ndarray) -> dict[str, int]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +19,8 @@ from numpy.typing import ArrayLike
 from ...common.errors import UserError
 from ...common.files import replace_file, reserve
 from .dataset import COLUMNS, TIMEOUT_INFERRED, OfflineDataset, Packing, row_slices
-from .episodes import BY_DATA, KINEMATICS, infer_timeouts
+from .episodes import KINEMATICS, Ends, find_ends
+from .minari_layout import episodes_in, minari_nodes
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _ACTION_TOLERANCE = 1e-3
@@ -45,12 +47,12 @@ def read_hdf5(
     provenance: Mapping[str, Any] | None = None,
     allocate: Allocate = in_memory,
 ) -> OfflineDataset:
-    """Reads a file in D4RL's layout: v0 (no next observations), v2, or as `write_hdf5` leaves it.
+    """Reads a file in D4RL's layout: v0 (no next observations), v2, or as `write_hdf5` leaves it; or one in Minari's.
 
-    Stored next observations are all taken as valid, unless the file says otherwise in `valid_next`. Without them
-    next_observations[i] = observations[i + 1], valid but on the last row of each episode and of the file. Missing
-    timeouts are inferred, and where a file has timeouts but no next observations, what it joins without a timeout is cut:
-    see `infer_timeouts`; `kinematics` names one of `KINEMATICS`, without it only the count of `max_episode_steps` is left.
+    Stored next observations are taken as valid but where they are the next episode's first, unless the file itself says in
+    `valid_next` which are. Without them next_observations[i] = observations[i + 1], valid but on the last row of each episode
+    and of the file. Where episodes end is found from all that the file stores, see `find_ends`; `kinematics` names one of
+    `KINEMATICS`. Where flags and rows disagree, the provenance counts it as "flags".
     Rewards and flags of shape (N, 1) are squeezed, numbers become float32. Actions up to 1e-3 outside
     [action_low, action_high] are clipped; further out they are refused, or clipped and counted in the provenance as
     "clipped_actions" (rows) with `clip_actions`. `provenance` overrides the file's own.
@@ -62,10 +64,8 @@ def read_hdf5(
     """
     path = Path(path)
     require_hdf5(path)
-    with damage_reported(path), h5py.File(path, "r") as file:
-        nodes = {key: _member(path, file, key) for key in _keys(path, file)}
-        for key, node in nodes.items():
-            _refuse(path, key, node, _NODE_FAULTS)
+    with trouble_reported(path), open_hdf5(path) as file:
+        nodes, episode_stops, notes = _nodes(path, file)
         _check_shapes(path, nodes, {"observations": observation_size, "actions": action_size})
         rows, packing = len(nodes["observations"]), Packing(nodes["observations"].shape[1], nodes["actions"].shape[1])
         table = allocate("table", (rows, packing.width), np.dtype(np.float32))
@@ -75,31 +75,44 @@ def read_hdf5(
         extras = {key: allocate(key, node.shape, np.dtype(node.dtype.str)) for key, node in nodes.items() if key not in COLUMNS}
         for key, node in nodes.items():
             _fill(path, key, node, arrays[key] if key in arrays else extras[key])
-        notes = _provenance(path, file) | dict(provenance or {})
+    notes |= provenance or {}
 
     clipped = _clip(path, arrays["actions"], action_low, action_high, clip_actions)
     if clipped:
         notes["clipped_actions"] = clipped
-    terminals, timeouts, valid_next = flags.values()
-    if "timeouts" not in nodes or (kinematics and "next_observations" not in nodes):
-        motion = KINEMATICS[kinematics] if kinematics else None
-        inferred = infer_timeouts(arrays["observations"], terminals, max_episode_steps, motion)
-        if "timeouts" in nodes:  # counting has no part where the file itself says what timed out
-            inferred = np.where(timeouts, 0, inferred & BY_DATA).astype(np.uint8)
-        else:
-            timeouts[:] = False
-        timeouts |= inferred > 0
-        if inferred.any():
+    notes.pop("flags", None)  # of the file that this one was made from
+    if episode_stops is not None:  # the layout itself says where episodes end
+        flags["timeouts"][episode_stops - 1] |= ~flags["terminals"][episode_stops - 1]
+        flags["valid_next"][:] = True
+    else:
+        ends = _complete(arrays, set(nodes), max_episode_steps, kinematics)
+        if ends.inferred.any():
             extras[TIMEOUT_INFERRED] = allocate(TIMEOUT_INFERRED, (rows,), np.dtype(np.uint8))
-            extras[TIMEOUT_INFERRED][:] = inferred
-    if "next_observations" not in nodes:
+            extras[TIMEOUT_INFERRED][:] = ends.inferred
+        if ends.disagreements:
+            notes["flags"] = ends.disagreements
+    table[:, packing.alive] = ~flags["terminals"]
+    return OfflineDataset(**arrays, extras=extras, provenance=notes)
+
+
+def _complete(arrays: Mapping[str, np.ndarray], stored: Set[str], max_episode_steps: int, kinematics: str | None) -> Ends:
+    """Fills in what a file in D4RL's layout does not store, or stores wrongly: timeouts, next observations, valid_next."""
+    terminals, timeouts, valid_next = (arrays[name] for name in ("terminals", "timeouts", "valid_next"))
+    ends = find_ends(
+        arrays["observations"],
+        terminals,
+        max_episode_steps,
+        KINEMATICS[kinematics] if kinematics else None,
+        **{name: arrays[name] for name in ("timeouts", "next_observations", "valid_next") if name in stored},
+    )
+    timeouts[:] = ends.timeouts
+    if "next_observations" not in stored:
         _shift(arrays["observations"], arrays["next_observations"])
         valid_next[:] = ~(terminals | timeouts)
         valid_next[-1] = False
-    elif "valid_next" not in nodes:
-        valid_next[:] = True
-    table[:, packing.alive] = ~terminals
-    return OfflineDataset(**arrays, extras=extras, provenance=notes)
+    elif "valid_next" not in stored:
+        valid_next[:] = ~ends.astray
+    return ends
 
 
 def write_hdf5(dataset: OfflineDataset, path: str | os.PathLike[str], *, compression: str = "gzip") -> None:
@@ -112,7 +125,7 @@ def write_hdf5(dataset: OfflineDataset, path: str | os.PathLike[str], *, compres
 
     def write(partial: Path) -> None:
         reserve(partial, sum(array.nbytes for array in arrays.values()) + _OVERHEAD)
-        with h5py.File(partial, "w") as file:
+        with open_hdf5(partial, "w") as file:
             for name, array in arrays.items():
                 file.create_dataset(name, data=array, compression=compression, shuffle=True)
             write_provenance(file, dataset.provenance)
@@ -126,7 +139,7 @@ def copy_with_rewards(source: Path, path: Path, rewards: np.ndarray, provenance:
     def write(partial: Path) -> None:
         reserve(partial, source.stat().st_size + rewards.nbytes + _OVERHEAD)
         shutil.copyfile(source, partial)
-        with h5py.File(partial, "r+") as file:
+        with open_hdf5(partial, "r+") as file:
             del file["rewards"]
             file.create_dataset("rewards", data=rewards, compression="gzip", shuffle=True)
             write_provenance(file, provenance)
@@ -145,12 +158,15 @@ def write_provenance(file: h5py.File, provenance: Mapping[str, Any]) -> None:
 # What makes a file, or an object in it, unusable: the first test that holds names the fault.
 _Faults = tuple[tuple[Callable[[Any], Any], str], ...]
 _FILE_FAULTS: _Faults = (
-    (lambda path: not os.path.exists(path), "does not exist; check the path, or fetch the dataset first"),
-    (os.path.isdir, "is a directory; name the .hdf5 file itself"),
+    (os.path.isdir, "is a directory; name the .hdf5 file itself (in Minari's folders, data/main_data.hdf5)"),
     (lambda path: not os.path.isfile(path), "is not a regular file; name an .hdf5 file"),
-    (lambda path: not os.access(path, os.R_OK), "may not be read; check its permissions"),
     (lambda path: not h5py.is_hdf5(path), "is not an HDF5 file; fetch or convert it again"),
 )
+# What the system says of a file that may be whole, by errno.
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR)
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
+_LOCKED = (errno.EAGAIN, errno.EDEADLK, errno.ENOLCK)
+_OF_DAMAGE = (errno.EINVAL, errno.EOVERFLOW, errno.EFBIG, errno.ENOMEM)  # of offsets and sizes that a damaged file names
 _NODE_FAULTS: _Faults = (
     (lambda node: isinstance(node, h5py.Group), "is a group where a dataset is expected; store an array there"),
     (lambda node: not isinstance(node, h5py.Dataset), "is a datatype, not a dataset; store an array there"),
@@ -163,7 +179,16 @@ _NODE_FAULTS: _Faults = (
 
 def require_hdf5(path: Path) -> None:
     """Raises UserError unless `path` is an HDF5 file that may be read."""
-    _refuse(path, "it", path, _FILE_FAULTS)
+    if "\0" in str(path):
+        _fail(path, "it does not exist; no file has such a name")
+    with trouble_reported(path):
+        os.stat(path)  # which says why, where `exists` only says no
+        _refuse(path, "it", path, _FILE_FAULTS)
+
+
+def open_hdf5(path: str | os.PathLike[str], mode: str = "r") -> h5py.File:
+    """Opens an HDF5 file without locking it, so that one is read, too, that another process holds open."""
+    return h5py.File(path, mode, locking=False)
 
 
 def _fail(path: Path, problem: str) -> NoReturn:
@@ -177,12 +202,51 @@ def _refuse(path: Path, name: str, node: Any, faults: _Faults) -> None:
 
 
 @contextmanager
-def damage_reported(path: Path) -> Iterator[None]:
-    """Raises UserError for whatever goes wrong while the file is read."""
+def trouble_reported(path: Path) -> Iterator[None]:
+    """Raises UserError for whatever goes wrong while the file is read, and tells damage from what the system refuses."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, MemoryError) as error:  # h5py's, on bad bytes
-        _fail(path, f"the file is truncated or damaged ({type(error).__name__}: {error}); fetch or write it again")
+        _fail(path, _trouble(error))
+
+
+def _trouble(error: Exception) -> str:
+    code = getattr(error, "errno", None)
+    if code in _NOT_THERE:
+        return "it does not exist; check the path, or fetch the dataset first"
+    if code in _FORBIDDEN:
+        return "it may not be read; check its permissions and those of its folder"
+    if code in _LOCKED:
+        return f"it is locked ({os.strerror(code)}); run again when the process that holds it is done"
+    if code is not None and code not in _OF_DAMAGE:
+        return f"the system cannot read it ({os.strerror(code)}); check the disk or the network, and run again"
+    if "already open for write" in str(error):
+        return "it is being written, or its writer was killed; run again when that is done, or clear the mark with `h5clear -s`"
+    return f"the file is truncated or damaged ({type(error).__name__}: {error}); fetch or write it again"
+
+
+def _nodes(path: Path, file: h5py.File) -> tuple[dict[str, Any], np.ndarray | None, dict[str, Any]]:
+    """The arrays of a file by their names in a dataset, checked; where episodes stop, in Minari's layout; the provenance."""
+
+    def node_of(key: str) -> Any:
+        node: Any = file
+        for part in key.split("/"):
+            if not isinstance(node, h5py.Group) or part not in node:
+                _fail(path, f"{key} is missing; add it")
+            node = _member(path, node, part, key)
+        _refuse(path, key, node, _NODE_FAULTS)
+        return node
+
+    if "observations" not in file and episodes_in(file):
+        try:
+            nodes, stops, left_out = minari_nodes(file, node_of)
+        except ValueError as error:
+            _fail(path, f"{error}; write it again with Minari")
+        notes = {"source": "file", "file": path.name, "layout": "Minari"}
+        return dict(nodes), stops, notes | ({"left_out": left_out} if left_out else {})
+    notes = _provenance(path, file)
+    notes.pop("layout", None)  # of the file that this one was made from
+    return {key: node_of(key) for key in _keys(path, file)}, None, notes
 
 
 def _keys(path: Path, file: h5py.File) -> list[str]:
@@ -199,10 +263,10 @@ def _keys(path: Path, file: h5py.File) -> list[str]:
     return [key for key in COLUMNS if key in found] + [f"infos/{key}" for key in infos]
 
 
-def _member(path: Path, file: h5py.File, key: str) -> Any:
-    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
-        _fail(path, f"{key} is a soft or external link, which is not followed; store the values themselves")
-    return file[key]
+def _member(path: Path, group: h5py.Group, key: str, shown: str = "") -> Any:
+    if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+        _fail(path, f"{shown or key} is a soft or external link, which is not followed; store the values themselves")
+    return group[key]
 
 
 def _check_shapes(path: Path, nodes: Mapping[str, h5py.Dataset], sizes: Mapping[str, int | None]) -> None:

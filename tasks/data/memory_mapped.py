@@ -17,9 +17,9 @@ from ...common.errors import UserError
 from ...common.files import reserve
 from .d4rl import cache_trouble, sha256_of
 from .dataset import OfflineDataset, Packing
-from .hdf5 import damage_reported, read_hdf5, require_hdf5
+from .hdf5 import read_hdf5, require_hdf5, trouble_reported
 
-READER_VERSION = 2  # raised by hand when `read_hdf5` makes other arrays of the same file; it is then unpacked anew
+READER_VERSION = 3  # raised by hand when `read_hdf5` makes other arrays of the same file; it is then unpacked anew
 
 _ABOUT = "about.json"
 _FLAGS = ("terminals", "timeouts", "valid_next")
@@ -40,7 +40,7 @@ def mapped(
     """
     path = Path(path)
     require_hdf5(path)
-    with damage_reported(path):
+    with trouble_reported(path):
         source = sha256_of(path)
     # the name, too: the provenance of a file that says nothing of its origin names it
     identity = json.dumps([READER_VERSION, path.name, source, options], default=_plain, sort_keys=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from ...common.errors import UserError, unknown
-from ..rewards import Reward, find_reward
+from ..rewards import REWARDS, Reward, find_reward
 from ..task import Task
 from .dataset import OfflineDataset
-from .hdf5 import copy_with_rewards, read_hdf5
+from .hdf5 import copy_with_rewards, read_hdf5, write_hdf5
 
 
 def with_own_rewards(dataset: OfflineDataset, task: Task) -> OfflineDataset:
@@ -24,8 +24,69 @@ def with_own_rewards(dataset: OfflineDataset, task: Task) -> OfflineDataset:
     reward = task.recipe.reward
     if reward is None:
         return dataset
+    return relabel(dataset, reward, _parameters_of(task, reward), task.name)
+
+
+def with_rewards_for(task: Task, dataset: OfflineDataset, file: Path) -> OfflineDataset:
+    """The dataset of `file` as the task pays it: a task that has a reward of its own has it in the rows of any file.
+
+    A file that says itself how it was relabelled is believed, and refused where the task pays otherwise, since whoever
+    relabelled it meant another task. Without a reward of the task's own the rewards are the file's. `from` in the provenance
+    says which rewards the rows have, if not those that were logged. Raises UserError, in one line.
+    """
+    reward, note = task.recipe.reward, dataset.provenance.get("relabelled")
+    said = isinstance(note, Mapping) and isinstance(note.get("parameters"), Mapping) and isinstance(note.get("reward"), str)
+    if reward is None:
+        if said:
+            shown = f"rewards relabelled with {_shown(note)}, which the environment does not pay"
+            dataset = _from(dataset, shown)
+        return dataset
+    if said:
+        _refuse_contradiction(task, reward, note, file)
+    else:
+        try:
+            dataset = with_own_rewards(dataset, task)
+        except UserError as error:
+            raise UserError(f"{file}: {task.name} has a reward of its own: {error}") from error
+    return _from(dataset, f"rewards of {_shown(dataset.provenance['relabelled'])}")
+
+
+def _from(dataset: OfflineDataset, words: str) -> OfflineDataset:
+    return dataset.noting(**{"from": f"{dataset.provenance['from']}, {words}"})
+
+
+def _shown(note: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{key}={value}" for key, value in note["parameters"].items())
+    return note["reward"] + (f" ({settings})" if settings else "")
+
+
+def _refuse_contradiction(task: Task, reward: Reward, note: Mapping[str, Any], file: Path) -> None:
+    """Raises UserError where a file was relabelled with another reward than the task's, or with other parameters."""
+    wanted = _defaults(reward) | _parameters_of(task, reward)
+    names = [name for name, known in REWARDS.items() if known is reward]
+    names.append(f"{getattr(reward, '__module__', '')}:{getattr(reward, '__qualname__', '')}")
+    settings = "".join(f" --set {key}={value}" for key, value in wanted.items())
+    again = f"relabel it with `mopo-bench data relabel {file} --reward {names[0]}{settings} --out NEW.hdf5`"
+    if note["reward"] not in (task.name, *names):
+        raise UserError(f"{file} was relabelled with {note['reward']}, which is not the reward of {task.name}: {again}")
+    has = {key: note["parameters"].get(key, value) for key, value in wanted.items()}
+    other = [key for key in wanted if has[key] != wanted[key]]
+    if other:
+        found, asked = (" and ".join(f"{key}={values[key]}" for key in other) for values in (has, wanted))
+        changed = " ".join(f"--task-set {task.name}.{key}={has[key]}" for key in other)
+        either = f"add {changed}, or " if set(other) <= set(task.parameters) else ""
+        raise UserError(f"{file} was relabelled with {found}, and {task.name} has {asked}: {either}{again}")
+
+
+def _parameters_of(task: Task, reward: Reward) -> dict[str, Any]:
+    """The task's parameters that its reward has, too."""
     known = inspect.signature(reward).parameters
-    return relabel(dataset, reward, {key: value for key, value in task.parameters.items() if key in known}, task.name)
+    return {key: value for key, value in task.parameters.items() if key in known}
+
+
+def _defaults(reward: Reward) -> dict[str, Any]:
+    parameters = list(inspect.signature(reward).parameters.values())[1:]
+    return {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
 
 
 def relabel(dataset: OfflineDataset, reward: Reward, parameters: dict[str, Any], name: str) -> OfflineDataset:
@@ -54,7 +115,7 @@ def relabel(dataset: OfflineDataset, reward: Reward, parameters: dict[str, Any],
     finite = np.isfinite(rewards.astype(np.float32))
     if not finite.all():
         raise UserError(f"{name} is not finite in {int((~finite).sum())} rows, first in row {finite.argmin()}")
-    used = {key: each.default for key, each in known.items() if each.default is not inspect.Parameter.empty} | parameters
+    used = _defaults(reward) | parameters
     note = {"reward": name, "parameters": used, "return_mean_before": float(dataset.episode_returns().mean())}
     return replace(dataset, rewards=rewards.astype(np.float32), provenance={**dataset.provenance, "relabelled": note})
 
@@ -77,7 +138,10 @@ def relabel_file(file: Path, name: str, settings: Sequence[str], out: Path) -> t
     # the actions are kept as they are, whatever their box
     dataset = read_hdf5(file, action_low=-math.inf, action_high=math.inf)
     relabelled = relabel(dataset, reward, parameters, name)
-    copy_with_rewards(file, out, relabelled.rewards, relabelled.provenance)
+    if "layout" in dataset.provenance:  # not D4RL's
+        write_hdf5(relabelled, out)
+    else:
+        copy_with_rewards(file, out, relabelled.rewards, relabelled.provenance)
     return float(dataset.rewards.mean(dtype=np.float64)), float(relabelled.rewards.mean(dtype=np.float64))
 
 

@@ -19,6 +19,7 @@ from .dataset import OfflineDataset
 from .hdf5 import write_hdf5
 from .memory_mapped import mapped
 from .recipes import RECIPE_VERSION
+from .relabelling import with_rewards_for
 from .request import DatasetRequest, Source
 
 
@@ -34,7 +35,7 @@ def load_dataset(task: Task, request: DatasetRequest) -> OfflineDataset:
     if request.seed < 0:
         raise UserError(f"--data-seed {request.seed}: seeds are 0 or more")
     if request.file is not None:
-        dataset = _read(task, request.file, request, {"source": "file", "from": request.file.name})
+        dataset = with_rewards_for(task, _read(task, request.file, request, {"source": "file"}), request.file)
     elif found := _d4rl_here(task, request.source):
         file, path = found
         if request.rows is not None:
@@ -43,7 +44,7 @@ def load_dataset(task: Task, request: DatasetRequest) -> OfflineDataset:
         if check_file(file, path) == "accepted":
             notes["source"] += "-changed"
             notes["from"] += f", changed and accepted by its SHA-256 {sha256_of(path)[:8]}"
-        dataset = _read(task, path, request, notes)
+        dataset = with_rewards_for(task, _read(task, path, request, notes), path)
     elif missing := why_missing(task, request):
         raise UserError(f"there is no dataset for {task.name}: {missing}; --dataset FILE takes one of your own")
     else:
@@ -77,7 +78,7 @@ def _d4rl_here(task: Task, source: str) -> tuple[DataFile, Path] | None:
 
 def _read(task: Task, path: Path, request: DatasetRequest, provenance: dict[str, Any]) -> OfflineDataset:
     problem = task.problem
-    return mapped(
+    dataset = mapped(
         path,
         cache_folder() / "arrays",
         observation_size=problem.observation_size,
@@ -89,6 +90,11 @@ def _read(task: Task, path: Path, request: DatasetRequest, provenance: dict[str,
         clip_actions=request.clip_actions,
         provenance={"label": f"{task.name}@{provenance['source']}", **provenance},
     )
+    if request.file is None:
+        return dataset
+    layout = dataset.provenance.get("layout")
+    name = "/".join(path.parts[-3:]) if path.name == "main_data.hdf5" else path.name  # as all of Minari's are called
+    return dataset.noting(**{"from": f"{name}, in {layout}'s layout" if layout else name})
 
 
 def _regenerated(task: Task, request: DatasetRequest) -> OfflineDataset:

@@ -121,9 +121,17 @@ def test_terminations(names, rule):
 
 
 def test_parameters_of_table_2():
-    assert get_task("halfcheetah-jump").parameters == {"height_weight": 15.0, "observation": "torso", "z_reference": "reset"}
+    assert get_task("halfcheetah-jump").parameters == {"height_weight": 15.0, "observation": "torso", "z_reference": "nominal"}
     assert get_task("ant-angle").parameters == {"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": (0.2, 1.0)}
     assert all(get_task(name).evaluation.episodes == 100 and get_task(name).evaluation.steps == 3_000_000 for name in TABLE_2)
+
+
+def test_what_is_logged_allows_both_references_and_older_collections_resume():
+    jump = get_task("halfcheetah-jump")
+    assert {"z", "z_init"} <= set(jump.recipe.recorded)
+    for task in (jump, jump.with_parameters(z_reference="reset")):
+        collected = {"height_weight": 15.0, "observation": "torso", "z_reference": "reset", "reward": "behaviour"}
+        assert task.as_collected().parameters == collected
 
 
 def test_what_follows_from_parameters():

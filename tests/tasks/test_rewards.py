@@ -21,7 +21,7 @@ def logs():
 VARIANTS = [
     ("halfcheetah-jump", {}),
     ("halfcheetah-jump", {"height_weight": 3.0}),
-    ("halfcheetah-jump", {"z_reference": "nominal"}),
+    ("halfcheetah-jump", {"z_reference": "reset"}),
     ("ant-angle", {}),
     ("ant-angle", {"angle": 60.0}),
     ("ant-angle", {"survive_bonus": 0.0}),

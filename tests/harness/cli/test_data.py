@@ -79,6 +79,18 @@ def test_fetch_verify_inspect_train(mirror, cache, command, tmp_path):
         assert f"hopper-random@{label}" in {each.cell["data"]["label"] for each in load_runs(tmp_path / "runs")}
 
 
+def test_a_missing_file_does_not_stop_the_others(mirror, cache, command):
+    """D4RL's v0 is asked for first; what is missing is said at the end, and by the exit status."""
+    (mirror / "hopper_random.hdf5").unlink()
+    finished = command("data", "fetch", "hopper-random,hopper-medium", "--version", "all", "--mirror", mirror)
+    assert finished.code == 2 and (cache / "d4rl" / "hopper_random-v2.hdf5").exists()
+    missing = ["hopper_random.hdf5", "hopper_medium.hdf5", "hopper_medium-v2.hdf5"]
+    words = f"mopo-bench: 3 of 4 files are missing, for the reasons above: {', '.join(missing)}"
+    assert finished.err.splitlines() == [words] and finished.out.count("missing: ") == 3 and "no such file" in finished.out
+    finished = command("data", "fetch", "hopper-random", "--version", "all", "--offline")
+    assert finished.code == 2 and "1 of 2 files" in finished.err and "--offline opens no connection" in finished.out
+
+
 def test_damaged_file(mirror, cache, command):
     assert command("data", "fetch", "hopper-random", "--mirror", mirror).code == 0
     path = cache / "d4rl" / "hopper_random.hdf5"
@@ -246,6 +258,26 @@ def test_relabel_that_fails(words, complaint, my_rewards, command, tmp_path):
 def test_inspect_takes_no_option_in_silence(words, complaint, my_rewards, command, cache):
     finished = command("data", "inspect", "log.hdf5", *words)
     assert finished.code == 2 and len(finished.err.splitlines()) == 1 and complaint in finished.err
+
+
+def test_ends_that_a_file_does_not_mark_are_found_and_said(cache, command, tmp_path):
+    """As in D4RL's medium-replay of v2: next observations are stored, and hardly a timeout is marked. Under tables, too."""
+    task = get_task("hopper-random")
+    log = roll_out(task, BehaviourPolicy.random(task, 0), 200, seed=1)
+    ends = log.terminals[:-1].sum()
+    with h5py.File(tmp_path / "log.hdf5", "w") as file:
+        for name in ("observations", "actions", "rewards", "next_observations"):
+            file[name] = getattr(log, name)
+        file["terminals"] = file["timeouts"] = np.zeros(200, bool)
+    for words in ((), ("--task", "hopper-random")):
+        facts = parsed(command("data", "inspect", tmp_path / "log.hdf5", *words, "--json"))
+        assert facts["episodes"] == ends + 1 > 5 and facts["return_max"] == pytest.approx(log.episode_returns().max())
+        (note,) = [each for each in facts["oddities"] if "mark" in each]
+        assert note == f"ends of episodes that the file does not mark, found from its rows: {ends}"
+    run = ("run", "--tasks", "hopper-random", "--algorithms", "bc", "--seeds", "1", "--jobs", "1", "--steps", "2")
+    small = ("--set", "bc.hidden=8,8", "--episodes", "1", "--results", tmp_path / "runs", "--dataset", tmp_path / "log.hdf5")
+    assert command(*run, *small).code == 0
+    assert f"; {note}." in command("table", "scores", "--results", tmp_path / "runs", "--format", "markdown").out
 
 
 def test_list_says_what_a_run_would_find(mirror, cache, command, monkeypatch):

@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -178,6 +179,17 @@ def replaced_by_folder(path):
     path.mkdir()
 
 
+def failing_disk(path):
+    """A file whose first bytes no read gets: the system says so of a process's memory."""
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+
+
+def killed_writer(path):
+    script = f"import h5py, os; file = h5py.File({str(path)!r}, 'w', libver='latest'); file['rewards'] = [1.0]; file.flush()"
+    subprocess.run([sys.executable, "-c", f"{script}; os._exit(0)"], check=True)
+
+
 def edited(edit):
     def change(path):
         with h5py.File(path, "r+") as file:
@@ -196,6 +208,8 @@ BROKEN = {
     "a NumPy archive": numpy_archive,
     "cut in half": cut(0.5),
     "cut by a tenth": cut(0.9),
+    "on a disk that fails": failing_disk,
+    "its writer was killed": killed_writer,
     "observations and actions exchanged": edited(swapped),
     "of another task": edited(put("actions", np.zeros((ROWS, 6)))),
 }

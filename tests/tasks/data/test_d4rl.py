@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,7 +23,17 @@ import h5py
 import numpy as np
 import pytest
 from mopo_bench.common.errors import UserError
-from mopo_bench.tasks.data.d4rl import FileState, check_file, d4rl_path, fetch, files_of, sha256_of, verify
+from mopo_bench.tasks.data.d4rl import (
+    FileState,
+    NotFetched,
+    check_file,
+    d4rl_path,
+    fetch,
+    files_of,
+    sha256_of,
+    sources,
+    verify,
+)
 from mopo_bench.tasks.data.download import CHUNK, Patience
 from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
@@ -132,8 +143,8 @@ def reset(handler):
     handler.connection.close()
 
 
-@pytest.fixture
-def server():
+@contextmanager
+def serving():
     with Server() as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -143,12 +154,19 @@ def server():
         thread.join()
 
 
+@pytest.fixture
+def server():
+    with serving() as running:
+        yield running
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """The cache's folder for D4RL, of this test alone; nobody's own files, no proxy."""
     monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path / "cache"))
     monkeypatch.setenv("D4RL_DATASET_DIR", str(tmp_path / "own"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("MOPO_BENCH_D4RL_MIRRORS", "d4rl")  # the server of the test, which stands for D4RL's own
     return tmp_path / "cache" / "d4rl"
 
 
@@ -510,12 +528,18 @@ def test_mirror_folder(place, server, tmp_path, cache):
     assert server.seen == [] and leftovers(cache) == []
 
 
+@pytest.fixture
+def only_mirror(monkeypatch):
+    """No source but the one that --mirror names."""
+    monkeypatch.setenv("MOPO_BENCH_D4RL_MIRRORS", "")
+
+
 @pytest.mark.parametrize(
     "content, problem",
     [(None, r"is not at .*disk/hopper_random\.hdf5 \(no such file\) nor at .*disk/gym_mujoco/hopper_random\.hdf5"),
      (b"short", "5 bytes where D4RL's has 327,680"), (GARBAGE, "SHA-256 .* was expected")],
 )  # fmt: skip
-def test_mirror_folder_is_verified(content, problem, server, tmp_path, cache):
+def test_mirror_folder_is_verified(content, problem, server, tmp_path, cache, only_mirror):
     (tmp_path / "disk").mkdir()
     if content is not None:
         put(tmp_path / "disk" / "hopper_random.hdf5", content)
@@ -531,7 +555,7 @@ def test_mirror_url(server):
     assert [seen.path for seen in server.seen] == ["/d4rl/hopper_random.hdf5", "/d4rl/gym_mujoco_v2/hopper_random.hdf5"]
 
 
-def test_mirror_without_the_file(server):
+def test_mirror_without_the_file(server, only_mirror):
     server.script = [answer(404)]
     message = refused(r"hopper_random\.hdf5 \(404\) nor at .*\(404\)", server.file, mirror=f"http://me:secret@{server.url[7:]}")
     assert len(server.seen) == 2 and "secret" not in message
@@ -544,9 +568,76 @@ def test_mirror_without_the_file(server):
      ("x" * 5000, "no such folder"), ("~nobody-of-this-name/d4rl", "no such folder"),
      ("http://a..b", "Failed to parse"), ("http://127.0.0.1:99999", "Failed to parse")],
 )  # fmt: skip
-def test_mirror_that_is_none(mirror, problem, server):
+def test_mirror_that_is_none(mirror, problem, server, only_mirror):
     refused(problem, server.file, mirror=mirror)
     assert server.seen == []
+
+
+@pytest.fixture
+def mirrors():
+    """Two more servers."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(serving()) for _ in range(2)]
+
+
+NO_HELP = {
+    "not there": answer(404),
+    "broken": serve(CONTENT, until=4 * CHUNK),
+    "garbage": serve(GARBAGE),
+    "a web page": answer(200, b"<html>", Content_Type="text/html"),
+    "out of order": answer(503),
+    "forbidden to us": answer(401),
+}
+
+
+@pytest.mark.parametrize("trouble", NO_HELP)
+def test_mirrors_are_asked_in_order_until_one_gives_the_file(trouble, server, mirrors, cache, monkeypatch):
+    """--mirror, then the list, of which D4RL's own server may be one; what came of the file from one serves the next."""
+    first, second = mirrors
+    monkeypatch.setenv("MOPO_BENCH_D4RL_MIRRORS", f"d4rl {second.url}/d4rl")
+    first.script, server.script = [NO_HELP[trouble]], [NO_HELP[trouble]]
+    assert fetch(server.file, mirror=first.url, patience=QUICK).read_bytes() == CONTENT and leftovers(cache) == []
+    places = ["/hopper_random.hdf5", "/gym_mujoco/hopper_random.hdf5"]  # the second is asked for where the first has nothing
+    assert {seen.path for seen in first.seen} == set(places if trouble == "not there" else places[:1])
+    assert {seen.path for seen in server.seen} == {"/offline_rl/gym_mujoco/hopper_random.hdf5"}
+    assert [seen.path for seen in second.seen] == ["/d4rl/hopper_random.hdf5"]
+    assert first.seen[-1].time < server.seen[0].time <= server.seen[-1].time < second.seen[0].time
+
+
+def test_no_mirror_has_it(server, mirrors, monkeypatch):
+    first, second = mirrors
+    monkeypatch.setenv("MOPO_BENCH_D4RL_MIRRORS", f"{first.url} {second.url}")
+    first.script, second.script = [answer(404)], [serve(GARBAGE)]
+    message = refused("is refused: SHA-256 .* was expected", server.file)
+    assert message.count(f"{first.url}/") == 2 and f"not at {first.url}/hopper_random.hdf5 (404)" in message
+    assert len(second.seen) == 1 and server.seen == []
+
+
+def test_what_no_mirror_can_help_stops_at_the_first(server, mirrors, monkeypatch):
+    monkeypatch.setenv("MOPO_BENCH_D4RL_MIRRORS", mirrors[0].url)
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1))
+    with pytest.raises(UserError, match="make room") as error:
+        fetch(server.file, mirror=mirrors[1].url, patience=QUICK)
+    assert not isinstance(error.value, NotFetched) and mirrors[0].seen == mirrors[1].seen == []
+
+
+def test_mirrors_that_are_none(server, monkeypatch):
+    monkeypatch.setenv("MOPO_BENCH_D4RL_MIRRORS", "d4rl ftp://mirror")
+    with pytest.raises(UserError, match=r"\$MOPO_BENCH_D4RL_MIRRORS: ftp://mirror: expected a URL"):
+        fetch(server.file)
+    monkeypatch.setenv("MOPO_BENCH_D4RL_MIRRORS", "")
+    refused("not at any mirror, since none is named: name another source with --mirror", server.file)
+    assert server.seen == []
+
+
+def test_usual_mirrors(server, monkeypatch):
+    """D4RL's own server and one more, which is asked for what that has under the same name."""
+    monkeypatch.delenv("MOPO_BENCH_D4RL_MIRRORS")
+    own, *others = sources(server.file, None)
+    assert own == [server.file.url] and len(others) >= 1
+    for place, _ in others:
+        assert place.startswith("https://") and place.endswith("/hopper_random.hdf5")
 
 
 def test_changed_file_is_taken_by_its_checksum_only(server, cache):

@@ -5,8 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mopo_bench.tasks.data import episodes
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, roll_out
-from mopo_bench.tasks.data.episodes import BY_COUNT, BY_DATA, KINEMATICS, Kinematics, breaks, infer_timeouts, tally
+from mopo_bench.tasks.data.episodes import (
+    BY_COUNT,
+    BY_DATA,
+    KINEMATICS,
+    Kinematics,
+    breaks,
+    find_ends,
+    flag_notes,
+    infer_timeouts,
+    jumps,
+    tally,
+)
 from mopo_bench.tasks.registry import get_task
 
 DOMAINS = sorted(KINEMATICS)
@@ -295,3 +307,116 @@ def test_observations_of_something_else():
 def test_tally():
     assert tally(inferred(runs(10, 4, 10, 10), 10)) == {"by_data": 1, "by_count": 1, "by_both": 2}
     assert tally(np.zeros(3, np.uint8)) == {"by_data": 0, "by_count": 0, "by_both": 0}
+
+
+# What a file's flags and its next observations say, against one another.
+
+
+def log_of(*lengths):
+    """A log in v2's layout: observations, next observations that are each episode's own, and the truth (N,) bool."""
+    parts = [runs(length + 1) for length in lengths]
+    ends = np.zeros(sum(lengths), bool)
+    ends[np.cumsum(lengths)[:-1] - 1] = True
+    return np.concatenate([part[:-1] for part in parts]), np.concatenate([part[1:] for part in parts]), ends
+
+
+def rows_at(*rows, of=30):
+    flags = np.zeros(of, bool)
+    flags[list(rows)] = True
+    return flags
+
+
+NOTHING = rows_at()
+
+
+@pytest.mark.parametrize(
+    ("marked", "disagreements"),
+    [
+        (NOTHING, {"unmarked": 2}),
+        (rows_at(29), {"unmarked": 2}),  # as in D4RL's medium-replay of v2: the last row alone
+        (rows_at(9, 22, 29), {}),
+        (rows_at(9), {"unmarked": 1}),
+        (rows_at(4, 29), {"unmarked": 2, "overruled": 1}),
+        (rows_at(4, 9, 22), {"overruled": 1}),
+    ],
+)
+def test_next_observations_tell_whatever_the_flags_say(marked, disagreements):
+    observations, following, truth = log_of(10, 13, 7)
+    found = find_ends(observations, NOTHING, 1000, timeouts=marked, next_observations=following)
+    assert np.flatnonzero(found.timeouts[:-1]).tolist() == np.flatnonzero(truth).tolist() == [9, 22]
+    assert found.timeouts[-1] == marked[-1] and found.disagreements == disagreements
+    assert np.flatnonzero(found.inferred).tolist() == sorted({9, 22} - set(np.flatnonzero(marked))) and not found.astray.any()
+
+
+def test_terminals_stay_and_are_no_timeouts():
+    observations, following, _ = log_of(10, 13, 7)
+    found = find_ends(observations, rows_at(9), 1000, timeouts=NOTHING, next_observations=following)
+    assert np.flatnonzero(found.timeouts).tolist() == [22] and found.disagreements == {"unmarked": 1}
+
+
+def test_without_flags_next_observations_are_better_than_a_count():
+    observations, following, _ = log_of(10, 13, 7)
+    found = find_ends(observations, NOTHING, 8, next_observations=following)
+    assert rows_and_bits(found.inferred) == {9: BY_DATA, 22: BY_DATA} and found.disagreements == {}
+    found = find_ends(observations, NOTHING, 7, next_observations=following)
+    assert rows_and_bits(found.inferred) == {9: BY_DATA, 22: BY_DATA, 29: BY_COUNT}  # what only the count can tell
+
+
+def test_next_observations_filled_in_from_the_next_row_tell_nothing():
+    """The flags stay, and across an end that next observation is nobody's successor; nor is it where physics finds an end."""
+    observations, _, truth = log_of(10, 13, 7)
+    filled = np.concatenate([observations[1:], observations[-1:]])
+    found = find_ends(observations, rows_at(9), 1000, timeouts=rows_at(22), next_observations=filled)
+    assert np.flatnonzero(found.timeouts).tolist() == [22] and found.disagreements == {}
+    assert np.array_equal(found.astray, truth)
+    found = find_ends(observations, rows_at(9), 1000, FAST_RESET, timeouts=NOTHING, next_observations=filled)
+    assert np.flatnonzero(found.timeouts).tolist() == [22] and found.disagreements == {"unmarked": 1}
+    assert np.array_equal(found.astray, truth)
+
+
+def test_two_logs_that_were_filled_in_and_joined():
+    observations, _, truth = log_of(5, 5, 5, 5, 10)
+    filled = np.concatenate([observations[1:], observations[-1:]])
+    filled[14] = observations[14]  # the end of the first
+    found = find_ends(observations, NOTHING, 1000, timeouts=truth, next_observations=filled)
+    assert np.array_equal(found.timeouts, truth) and found.disagreements == {}
+
+
+def test_next_observations_of_shuffled_rows_tell_nothing():
+    observations, following, _ = log_of(10, 13, 7)
+    order = np.random.default_rng(0).permutation(30)
+    found = find_ends(observations[order], NOTHING, 12, timeouts=rows_at(3), next_observations=following[order])
+    assert np.flatnonzero(found.timeouts).tolist() == [3] and found.disagreements == {}
+    counted = find_ends(observations[order], NOTHING, 12, next_observations=following[order])
+    assert rows_and_bits(counted.inferred) == {11: BY_COUNT, 23: BY_COUNT}
+
+
+def test_rounding_is_no_jump():
+    observations, following, truth = log_of(10, 13, 7)
+    nearly = np.nextafter(following.astype(np.float32), np.float32(9))
+    assert np.array_equal(jumps(observations.astype(np.float32), nearly), truth)
+
+
+def test_flags_of_a_log_without_next_observations_are_kept_and_doubted():
+    observations, _, _ = log_of(10, 13, 7)
+    found = find_ends(observations, NOTHING, 1000, FAST_RESET, timeouts=rows_at(4, 9))
+    assert np.flatnonzero(found.timeouts).tolist() == [4, 9, 22] and found.disagreements == {"unmarked": 1, "doubted": 1}
+    found = find_ends(observations, NOTHING, 1000, timeouts=rows_at(4, 9))
+    assert np.flatnonzero(found.timeouts).tolist() == [4, 9] and found.disagreements == {}
+
+
+def test_jumps_in_slices(monkeypatch):
+    observations, following, truth = log_of(10, 13, 7)
+    for rows in (1, 7, 10, 29, 30):
+        monkeypatch.setattr(episodes, "_SLICE", rows)
+        assert np.array_equal(jumps(observations, following), truth)
+
+
+@pytest.mark.parametrize("provenance", [None, [], {}, {"flags": 3}, {"flags": {"unmarked": "many"}}, {"flags": {"more": 3}}])
+def test_notes_of_what_a_record_may_hold(provenance):
+    assert flag_notes(provenance) == []
+
+
+def test_notes_count():
+    (note,) = flag_notes({"flags": {"unmarked": 1019}})
+    assert "does not mark" in note and note.endswith(": 1,019")

@@ -1,6 +1,9 @@
 """Files: one comes back bit for bit, what it leaves out is inferred, and a bad one is refused in one line."""
 
+import errno
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from bad_files import ACTION_SIZE, BAD, BROKEN, DOCUMENT, OBSERVATION_SIZE, ROWS
 from mopo_bench.common.errors import UserError
 from mopo_bench.tasks.data import dataset as dataset_module
 from mopo_bench.tasks.data.episodes import infer_timeouts
-from mopo_bench.tasks.data.hdf5 import read_hdf5, write_hdf5
+from mopo_bench.tasks.data.hdf5 import read_hdf5, trouble_reported, write_hdf5
 
 ARRAYS = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts", "valid_next")
 
@@ -277,6 +280,51 @@ def test_what_is_not_a_whole_hdf5_file_is_refused(v0, tmp_path):
     odd = tmp_path / "two\nlines.hdf5"
     odd.write_bytes(b"")
     refusal(odd)
+
+
+def test_a_file_that_another_process_holds_open_is_read(dataset, tmp_path):
+    path = tmp_path / "held.hdf5"
+    write_hdf5(dataset, path)
+    script = "import h5py, sys; file = h5py.File(sys.argv[1], 'r+', locking=True); print(1, flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script, path], **pipes) as holder:
+        holder.stdout.readline()
+        with pytest.raises(BlockingIOError):  # it is locked
+            h5py.File(path, "r", locking=True)
+        assert read_hdf5(path).digest() == dataset.digest()
+        holder.stdin.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_may_not_be_read_is_not_called_missing_or_damaged(v0):
+    v0.chmod(0o600)
+    for mode in (0o755, 0o000):  # of its folder: one that may be entered, and one that may not
+        v0.parent.chmod(mode)
+        os.seteuid(65534)
+        try:
+            message = refusal(v0)
+        finally:
+            os.seteuid(0)
+        assert "it may not be read; check its permissions" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (BlockingIOError(errno.EAGAIN, "x"), "it is locked"),
+        (OSError(errno.ESTALE, "x"), "the system cannot read it (Stale file handle)"),
+        (OSError(errno.EINVAL, "x"), "truncated or damaged"),
+        (OSError("inflate() failed"), "truncated or damaged"),
+    ],
+)
+def test_what_the_system_says_of_a_file(error, words, tmp_path):
+    with pytest.raises(UserError) as caught, trouble_reported(tmp_path / "a.hdf5"):
+        raise error
+    assert words in str(caught.value)
+
+
+def test_no_file_has_such_a_name():
+    assert "does not exist" in refusal(Path("a\0b"))
 
 
 def test_damaged_bytes_never_raise_anything_but_a_user_error(v0):
