@@ -94,9 +94,9 @@ class DataFile:
 class Acceptance:
     """What a dataset must show before it may stand for the paper's; `harness/collection/acceptance.py` looks.
 
-    margin: the best episode's return must pass the zero action's and that of random actions by so much, under the task's reward.
-    pitch, speed: columns of the observation that hold the torso's angle (rad) and its forward velocity (m/s); None where nothing
-        is asked of it. The median of |pitch| must be below `upright`, the last tenth's mean velocity above `moving`.
+    margin: the best episode must return so much more than the zero action and than random actions, under the task's reward.
+    pitch, speed: columns of the observation that hold the torso's angle (rad) and its forward velocity (m/s); None where
+        nothing is asked of it. The median of |pitch| must be below `upright`, the last tenth's mean velocity above `moving`.
     growing: for a replay buffer, whose last tenth must return `margin` more than its first.
     expert: the return that the best episodes must have on average; None where there is no expert among them.
     """

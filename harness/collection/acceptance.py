@@ -1,4 +1,4 @@
-"""Whether a dataset can stand for the paper's: upright, moving, better than doing nothing, of growing skill, as good as it says.
+"""Whether a dataset can stand for the paper's: upright, moving, better than nothing, of growing skill, as good as it says.
 
 A training run can end in a local optimum, an ant that stands or a halfcheetah that runs on its back, and what is learned from
 its log is then no evidence for or against an algorithm. `tasks.task.Acceptance` says what is asked of a task's dataset.
@@ -51,11 +51,12 @@ def _posture(dataset: OfflineDataset, asked: Acceptance) -> list[Check]:
     checks = []
     if asked.pitch is not None:
         pitch = max(np.median(np.abs(rows[:, asked.pitch])) for rows in (dataset.observations, end))
-        checks.append(Check("upright", f"median |pitch| {pitch:.2f} rad", f"below {asked.upright:g} rad", pitch < asked.upright))
+        wanted = f"below {asked.upright:g} rad"
+        checks.append(Check("upright", f"median |pitch| {pitch:.2f} rad", wanted, bool(pitch < asked.upright)))
     if asked.speed is not None:
         speed = end[:, asked.speed].mean()
         wanted = f"above {asked.moving:g} m/s"
-        checks.append(Check("moving", f"mean v_x of the last tenth {speed:.2f} m/s", wanted, speed > asked.moving))
+        checks.append(Check("moving", f"mean v_x of the last tenth {speed:.2f} m/s", wanted, bool(speed > asked.moving)))
     return checks
 
 
@@ -67,7 +68,7 @@ def _returns(dataset: OfflineDataset, task: Task, asked: Acceptance) -> list[Che
             f"better than {names[probe]}",
             f"best episode {best:.0f}",
             f"at least {value:.0f} + {asked.margin:.0f}",
-            best >= value + asked.margin,
+            bool(best >= value + asked.margin),
         )
         for probe, value in idle.items()
     ]

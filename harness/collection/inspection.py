@@ -52,8 +52,8 @@ def find_dataset(task_or_file: str, request: DatasetRequest, task: str | None = 
 def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any]:
     """Facts by name, JSON-able: counts, returns, ranges per dimension, and oddities in words.
 
-    With a task, also whether the dataset is all that the task asks of it (`accepted`, None where it asks nothing), with what was
-    found (`acceptance`), the normalised score of its mean and best episode, how often its termination rule and the stored
+    With a task, also whether the dataset is all that the task asks of it (`accepted`, None where it asks nothing), with what
+    was found (`acceptance`), the normalised score of its mean and best episode, how often its termination rule and the stored
     terminals disagree, and the paper's Batch Mean and Batch Max where it prints them.
     """
     lengths, returns = dataset.episode_lengths(), dataset.episode_returns()

@@ -43,7 +43,14 @@ def test_on_its_back(running):
 
 def test_untrained_policy():
     backwards = roll_out(CHEETAH, BehaviourPolicy.random(CHEETAH, 0), 3_000, seed=0)
-    assert fails(backwards, CHEETAH) == ["upright", "moving", "better than zero action", "better than random actions", "growing skill"]
+    failed = ["upright", "moving", "better than zero action", "better than random actions", "growing skill"]
+    assert fails(backwards, CHEETAH) == failed
+        "upright",
+        "moving",
+        "better than zero action",
+        "better than random actions",
+        "growing skill",
+    ]
 
 
 def test_an_ant_that_stands():
