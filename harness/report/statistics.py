@@ -88,3 +88,15 @@ def _around(centre: float, squared_error: float, freedom: float, level: float) -
 
     reach = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(squared_error)
     return centre - reach, centre + reach
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values (1979), in the order given: those below a level are rejected with that family-wise error.
+
+    p~_(i) = max over j <= i of min(1, (n - j + 1) p_(j)), the p-values in increasing order.
+    """
+    order, adjusted, largest = np.argsort(p_values, kind="stable"), [0.0] * len(p_values), 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - place) * float(p_values[index])))
+        adjusted[index] = largest
+    return adjusted
