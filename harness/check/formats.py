@@ -9,6 +9,7 @@ from ..report.formats import Entry, Table, span
 from .checking import PASS, REGRESSION, UNDECIDED, CellReport, Finding, Report, number
 
 MARKS = {PASS: "pass", REGRESSION: "REGRESSION", UNDECIDED: "UNDECIDED"}
+TIE = "\N{NO-BREAK SPACE}"
 HEADS = ["Cell", "Verdict", "Baseline", "New", "Allowed", "p", "Power"]
 
 
@@ -36,9 +37,9 @@ def _finding_row(title: str, verdict: str, found: Finding) -> list[Entry]:
     return _row(
         title,
         MARKS[verdict],
-        f"{number(found.mean)} ± {found.spread:.2g} ({found.behind})",
+        f"{number(found.mean)}{TIE}±{TIE}{found.spread:.2g} ({found.behind})",
         f"{number(found.new_mean)} ({found.new_seeds})",
-        found.limit,
+        found.limit.replace(" ", TIE, 1),
         f"{found.adjusted:.2g}",
         f"{found.power:.0%}",
     )

@@ -12,8 +12,8 @@ TASK, STEPS = "point-angle", 8000  # a task without scores, so that returns are 
 
 class Folder(Store):
     def add(
-        self, returns, algorithm="mopo", task=TASK, identity="abc", *, first=0, steps=STEPS, state="done", vitals=None, fits=None,
-        worse=None, overrides=None, digest="d" * 64, rules=None, episodes=20,
+        self, returns, algorithm="mopo", task=TASK, identity="abc", *, first=0, steps=STEPS, state="done", episodes=20,
+        vitals=None, fits=None, worse=None, overrides=None, digest="d" * 64, rules=None,
     ):  # fmt: skip
         """A seed from `first` on for each of `returns`. vitals, fits: by name a number, or one for each seed."""
         folder = self.cell_folder(task, algorithm, identity)

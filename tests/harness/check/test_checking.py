@@ -226,7 +226,7 @@ def test_only_the_cells_that_are_asked_for_must_be_there(folder, new, normal):
     new.add(normal(100, 5, 5), first=100)
     report = check(new.root, old.root, algorithms=["mopo"])
     assert report.exit_status == 0 and "1 of the baseline's 2 cells" in report.notes[0]
-    with pytest.raises(UserError, match="unknown algorithm of the baseline 'mopp'.*'mopo'"):
+    with pytest.raises(UserError, match=r"unknown algorithm of the baseline 'mopp'.*'mopo'"):
         check(new.root, old.root, algorithms=["mopp"])
 
 

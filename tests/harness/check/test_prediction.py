@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -53,7 +54,7 @@ def test_p_values_of_several_looks_hold_their_level():
 def test_p_values_of_looks_never_rise_from_look_to_look():
     new = np.random.default_rng(5).normal(48, 4, 8)
     found = [Prediction(VALUES).p_value(new[:count], (3, 4, 5, 6, 7, 8)) for count in range(3, 9)]
-    assert all(later <= before + 1e-4 for before, later in zip(found, found[1:]))
+    assert all(later <= before + 1e-4 for before, later in pairwise(found))
     assert found[0] > Prediction(VALUES).p_value(new[:3])
 
 
