@@ -41,6 +41,7 @@ class BehaviourPolicy(PretrainedPolicy):
 
     learner, version = BC, BC.version
     title, stream = "behaviour policy", "behaviour"
+    worse = {"policy_loss": "high", "entropy": "both"}  # noqa: RUF012 - a class-level declaration
     actor: GaussianActor
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .check.checking import check as check
 from .runs.ledger import load_runs
 from .runs.records import Run
 from .runs.request import RunRequest

@@ -33,7 +33,9 @@ def commands():
     """Every `mopo-bench ...` of README and docs, in a block of code or between backticks, as words."""
     for page in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
         text = page.read_text(encoding="utf-8")
-        for line in re.findall(r"^(mopo-bench .+)$", text, re.MULTILINE) + re.findall(r"`(mopo-bench [^`]+)`", text):
+        for line in re.findall(r"^(?: +- run: )?(mopo-bench .+)$", text, re.MULTILINE) + re.findall(
+            r"`(mopo-bench [^`]+)`", text
+        ):
             yield shlex.split(line, comments=True)
 
 

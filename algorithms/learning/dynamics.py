@@ -122,6 +122,7 @@ class Dynamics(Stage):
     version = 2
     title = "dynamics ensemble"
     models_environment = True
+    worse = {"holdout_reward_r2": "low", "elite_error_ratio": "high"}  # noqa: RUF012 - a class-level declaration
 
     def __init__(self, problem: OfflineProblem, config: Config, states: Sequence[Mapping[str, Any]]):
         self.problem, self.config = problem, config
@@ -180,6 +181,7 @@ class Dynamics(Stage):
             "holdout_rows": len(held_rows),
             "holdout_error": [float(value) if value.isfinite() else None for value in stopping.best_error],
             "elites": elites.tolist(),
+            "elite_error_ratio": elite_error_ratio(stopping.best_error, elites),
             "holdout_reward_r2": r_squared(reward_means, held_rows[:, size_in]),
             "seconds": round(time.monotonic() - started, 1),
         }
@@ -359,6 +361,13 @@ def regression_rows(problem: OfflineProblem, dtype: torch.dtype, device: torch.d
         part.copy_(torch.as_tensor(column[keep]))
     rows[:, -observations:] -= rows[:, :observations]
     return rows
+
+
+def elite_error_ratio(errors: Tensor, elites: Tensor) -> float | None:
+    """The elites' mean error, of holdout errors (E,), by the others'; None where there is no other, or one is infinite."""
+    chosen = torch.zeros_like(errors, dtype=torch.bool).index_fill(0, elites, True)
+    ratio = errors[chosen].mean() / errors[~chosen].mean()
+    return float(ratio) if ratio.isfinite() else None
 
 
 def r_squared(predicted: Tensor, target: Tensor) -> float:

@@ -31,6 +31,7 @@ class Experience:
         pass
 
     version: ClassVar[int] = 1
+    worse: ClassVar[Mapping[str, str]] = MappingProxyType({})  # as a learner's, of `vitals`
     stages: ClassVar[Mapping[str, type[Stage]]] = MappingProxyType({})
 
     def __init__(

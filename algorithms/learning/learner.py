@@ -49,6 +49,8 @@ class Learner:
 
     version: ClassVar[int] = 1  # raised by hand when the numbers change: it is part of a run's identity
     stages: ClassVar[Mapping[str, type[Stage]]] = MappingProxyType({})  # models fitted first, found in `self.fitted`
+    # which side of a metric is worse, for the regression check: "low", "high", "both" (every metric not named) or "neither"
+    worse: ClassVar[Mapping[str, str]] = MappingProxyType({})
     warmup_fraction: ClassVar[float] = 0.0  # of the steps of a run, which the warm-up takes as its authors ran it
 
     def __init__(

@@ -61,7 +61,14 @@ class Algorithm:
             "model_free": self.model_free,
             "stages": {name: stage.title or name for name, stage in self.stages.items()},
             "warmup_steps": self.learner.warmup_steps(self.build_configs(config)["learner"]),
+            "worse": self.worse,
         }
+
+    @property
+    def worse(self) -> dict[str, str]:
+        """What its parts say of their metrics, those of a fit as "stage.metric"; see `Learner.worse`."""
+        of_fits = {f"{name}.{metric}": side for name, stage in self.stages.items() for metric, side in stage.worse.items()}
+        return {**self.learner.worse, **self.experience.worse, **of_fits}
 
     @property
     def parts(self) -> dict[str, type]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
@@ -35,6 +36,8 @@ class Stage:
 
     version: ClassVar[int] = 1
     title: ClassVar[str] = ""  # its printed name; by default that under which it is found
+    # numbers of a fit's record that the regression check looks at, with the side that is worse: "low", "high" or "both"
+    worse: ClassVar[Mapping[str, str]] = MappingProxyType({})
     models_environment: ClassVar[bool] = False  # an algorithm with such a stage is not model-free
 
     def __init__(self, problem: OfflineProblem, config: Any, states: Sequence[Mapping[str, Any]]):

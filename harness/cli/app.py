@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from .check import check
 from .data import data_app
 from .demo import demo
 from .listing import list_command
@@ -24,6 +25,7 @@ app.command("list")(list_command)
 app.command()(run)
 app.command()(status)
 app.command()(table)
+app.command()(check)
 app.command()(demo)
 
 
@@ -46,6 +48,6 @@ def options(
 ) -> None:
     """Regenerates Tables 1 and 2 of MOPO (Yu et al., NeurIPS 2020), and takes your algorithm beside them.
 
-    Exit status: 0 all well; 2 the command line, a setting or a file is wrong, in one line; 3 some runs failed, diverged
-    or are not finished; 130 stopped by Ctrl-C.
+    Exit status: 0 all well; 1 `check` found a regression; 2 the command line, a setting or a file is wrong, in one line;
+    3 some runs failed, diverged or are not finished, or `check` could not decide; 130 stopped by Ctrl-C.
     """

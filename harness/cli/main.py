@@ -13,7 +13,7 @@ RENAMED = {"--batch": "--dataset"}  # options that are still accepted under a fo
 
 
 def main() -> None:
-    """Runs one command. Exit status: 0 all well; 2 wrong input or a full disk, in one line; 3 some runs failed; 130 stopped."""
+    """Runs one command. Its exit status: see `app.options`; 2 is a full disk, too."""
     debug = "--debug" in sys.argv
     arguments = [renamed(argument) for argument in sys.argv[1:] if argument != "--debug"]
     try:

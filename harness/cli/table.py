@@ -18,7 +18,8 @@ TableName: Any = StrEnum("TableName", list(TABLES))  # type: ignore[misc]
 Format: Any = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
 Metric: Any = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
 LAST = Metric("last")
-Reference = Annotated[str | None, typer.Option(help="The algorithm that `scores` compares with the others.")]
+Reference = Annotated[str | None, typer.Option(help="The algorithm that `scores` and `aggregate` compare with the others.")]
+Holm = Annotated[bool, typer.Option("--holm", help="Correct the comparisons of `scores` for their number.")]
 Out = Annotated[Path | None, typer.Option(help=f"Write to this file; {', '.join(SUFFIXES)} say in which format.")]
 
 
@@ -26,6 +27,7 @@ def table(
     name: TableName,
     results: Results = DEFAULT_RESULTS,
     reference: Reference = None,
+    holm: Holm = False,
     format_: Annotated[Format | None, typer.Option("--format", help="text, or as --out says.")] = None,
     metric: Annotated[Metric, typer.Option(help="last is the paper's.")] = LAST,
     out: Out = None,
@@ -40,7 +42,7 @@ def table(
     if name != "scores":
         existing_folder(results)
     chosen = format_.value if format_ else (SUFFIXES.get(out.suffix) if out else None) or "text"
-    made = make_table(name.value, results, chosen, metric.value, reference=reference or REFERENCE)
+    made = make_table(name.value, results, chosen, metric.value, reference=reference or REFERENCE, correct=holm)
     if out is None:
         if isinstance(made, str):
             print(made)

@@ -11,6 +11,7 @@ from .paper import LAYOUTS
 TABLES = {  # what each shows, in a line
     **{name: layout.title for name, layout in LAYOUTS.items()},
     "scores": "every task and algorithm that was run, and how one compares with the others",
+    "aggregate": "every algorithm over all its tasks: interquartile mean, optimality gap, probability of improvement",
 }
 
 

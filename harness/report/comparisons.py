@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ...common.errors import UserError
 from ..runs.records import Run
 from .formats import Entry, Table, span
 from .groups import Group, by_row, dataset_names, groups_in, in_columns, in_unit, last_step, unit_of, without_task
 from .paper import DATASET_COLUMNS, PROBE_COLUMNS, REFERENCE
-from .statistics import FEWEST, Difference, difference, get_metric, mean, mean_interval
+from .statistics import FEWEST, Difference, difference, difference_of, get_metric, holm, mean
 
 BEST_EPISODE = "batch max"  # of the dataset
 NOTES = (
@@ -18,35 +18,62 @@ NOTES = (
     "starts and may share fits. n and m: Welch's. Against batch max, the dataset's best episode and one number: Student's.",
     f"Clear (bold): the interval leaves out 0. Fewer than {FEWEST} seeds, or equal numbers (no spread), have no interval. "
     "Where a seed diverged nothing is clear: the mean is that of the others.",
-    "Nothing corrects for the number of comparisons.",
+)
+UNCORRECTED = "Nothing corrects for the number of comparisons."
+CORRECTED = (
+    "Corrected for the number of comparisons: a difference is clear only if its p-value, adjusted by Holm's rule over the "
+    "{count} that have one, is at most 0.05, too."
 )
 HEADS = ["Task", "Data", "Unit", "Comparison", "Seeds", "Difference", "Reading"]
 
 
-def comparisons(runs: Iterable[Run], metric: str = "last", folder: str = "results", reference: str = REFERENCE) -> Table:
+@dataclass(frozen=True)
+class Comparison:
+    """A row: the first of `groups` minus `other`, on the task in `blank`. adjusted: its p-value by Holm's rule, if wanted."""
+
+    blank: Entry
+    other: str
+    groups: Sequence[Group]
+    found: Difference
+    seeds: str
+    adjusted: float = 0.0
+
+
+def comparisons(
+    runs: Iterable[Run],
+    metric: str = "last",
+    folder: str = "results",
+    reference: str = REFERENCE,
+    correct: bool = False,
+) -> Table:
     """For each task and dataset: `reference` minus every other algorithm, and minus the dataset's best episode.
 
     With 95 % intervals: Student's of the differences on equal seeds where enough are equal, else Welch's; Student's against the
     best episode. The best of several model-free algorithms is marked. Where the default reference has no result in `folder`
-    the first column takes its place, and a note says so. UserError, naming `folder`, without runs and for another reference
-    that has none.
+    the first column takes its place, and a note says so. correct: by Holm's rule, over all rows. UserError, naming `folder`,
+    without runs and for another reference that has none.
     """
     groups = groups_in(runs, folder)
     counted = in_columns(group for group in groups if group.counted)
-    chosen, notes = _reference(groups, counted, reference, folder)
-    names, rows = dataset_names(groups), []
+    chosen, notes = chosen_reference(groups, counted, reference, folder)
+    names, made = dataset_names(groups), list[Comparison]()
     for key, members in by_row(group for group in groups if group.counted):
         compared = in_columns(members)
         blank = Entry(task=compared[0].row, unit=unit_of(key.task), data=names[key])
         values = {group.label: group.values(metric, blank.unit) for group in compared}
         notes += _idle_notes(blank, compared)
-        rows += _rows(blank, compared, values, chosen)
+        made += _rows(blank, compared, values, chosen)
     title = next((group.title for group in groups if group.algorithm == chosen), chosen)
+    if correct:
+        made = _corrected(made)
+    count = sum(each.found.p_value is not None for each in made)
     notes += [f"Each seed counts with {get_metric(metric).meaning}.", *NOTES]
+    notes.append(CORRECTED.format(count=count) if correct else UNCORRECTED)
+    rows = [_row(each) for each in made]
     return Table(f"{title} against the others", metric, HEADS, rows, notes, intervals=True)
 
 
-def _reference(groups: Sequence[Group], counted: Sequence[Group], wanted: str, folder: str) -> tuple[str, list[str]]:
+def chosen_reference(groups: Sequence[Group], counted: Sequence[Group], wanted: str, folder: str) -> tuple[str, list[str]]:
     """The algorithm whose differences to the others are shown, and a note where it is not the one wanted."""
     known = dict.fromkeys(group.algorithm for group in in_columns(groups))
     if wanted != REFERENCE and wanted not in known:
@@ -57,9 +84,7 @@ def _reference(groups: Sequence[Group], counted: Sequence[Group], wanted: str, f
     return first, [f"No run of {wanted} gives a number here: the first column, {first}, is compared with the others."]
 
 
-def _rows(
-    blank: Entry, groups: Sequence[Group], values: Mapping[str, Mapping[int, float]], reference: str
-) -> list[list[Entry]]:
+def _rows(blank: Entry, groups: Sequence[Group], values: Mapping[str, Mapping[int, float]], reference: str) -> list[Comparison]:
     """The comparisons in the row of `blank`, in the order of columns; each variant of the reference has its own.
 
     `values`: by label of a group, a number by seed in the unit of `blank`.
@@ -70,11 +95,18 @@ def _rows(
         for other in (group for group in groups if group.algorithm != reference):
             mark = " (best model-free)" if other is best_model_free else ""
             found = difference(a, values[other.label])
-            rows.append(_row(blank, f"{other.label}{mark}", [ours, other], found, _seeds(ours, other, found)))
+            rows.append(Comparison(blank, f"{other.label}{mark}", [ours, other], found, _seeds(ours, other, found)))
         best = in_unit(blank.unit, ours.task, ours.data[DATASET_COLUMNS[BEST_EPISODE]])
         above = [value - best for value in a.values()]
-        rows.append(_row(blank, BEST_EPISODE, [ours], Difference(mean(above), mean_interval(above), above), str(len(a))))
+        rows.append(Comparison(blank, BEST_EPISODE, [ours], difference_of(above), str(len(a))))
     return rows
+
+
+def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
+    """With p-values adjusted over the rows that have one."""
+    tested = [place for place, row in enumerate(rows) if row.found.p_value is not None]
+    adjusted = dict(zip(tested, holm([rows[place].found.p_value or 0.0 for place in tested]), strict=True))
+    return [replace(row, adjusted=adjusted.get(place, 1.0)) for place, row in enumerate(rows)]
 
 
 def _idle_notes(blank: Entry, groups: Sequence[Group]) -> list[str]:
@@ -107,15 +139,17 @@ def _seeds(ours: Group, other: Group, found: Difference) -> str:
     return f"{len(found.pairs)} paired" + f" of {a} and {b}" * ({a, b} != {len(found.pairs)})
 
 
-def _row(blank: Entry, other: str, groups: Sequence[Group], found: Difference, seeds: str) -> list[Entry]:
-    """The row of the first group's difference to `other`; a clear one in bold."""
+def _row(row: Comparison) -> list[Entry]:
+    """The entries of a comparison; a clear one in bold."""
+    blank, groups, found = row.blank, row.groups, row.found
     low, high = found.interval or (None, None)
     doubts = [f"{each.label}: {each.diverged_in_words}" for each in groups if each.diverged]
     doubts += [f"{each.label} unfinished" for each in groups if each.in_state("running")]
-    clear = found.interval is not None and not doubts and (found.interval[0] > 0 or found.interval[1] < 0)
+    apart = found.interval is not None and (found.interval[0] > 0 or found.interval[1] < 0)
+    clear = apart and not doubts and row.adjusted <= 0.05
     number = replace(
         blank,
-        algorithm=f"{groups[0].label} minus {other}",
+        algorithm=f"{groups[0].label} minus {row.other}",
         steps=span(last_step(run) for group in groups for run in group.counted),
         mean=found.mean,
         low=low,
@@ -124,7 +158,7 @@ def _row(blank: Entry, other: str, groups: Sequence[Group], found: Difference, s
         bold=clear,
     )
     reading = "clear" if clear else "not clear" if found.interval else _why_none(groups)
-    leading = (number.task, without_task(number.data), number.unit, number.algorithm, seeds)
+    leading = (number.task, without_task(number.data), number.unit, number.algorithm, row.seeds)
     return [*map(Entry, leading), number, Entry(", ".join(doubts) or reading)]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from ...common.errors import UserError, unknown
 from ...tasks.registry import all_tasks
 from ..runs.records import Run
+from .aggregates import aggregates
 from .choices import TABLES
 from .comparisons import comparisons
 from .formats import DAGGER, FORMATS, Entry, Table, span
@@ -49,22 +50,29 @@ def render(
     format: str = "text",
     metric: str = "last",
     reference: str = REFERENCE,
+    correct: bool = False,
 ) -> Any:
     """Table `name` of `TABLES` from the runs in `folder`, as text of that format of `FORMATS`; "text" is a list for rich.
 
-    Beside the scores stand the comparisons of `reference` with the others; as JSON the scores are one object a run, as CSV
-    they stand alone.
+    Beside the scores stand the comparisons of `reference` with the others, by Holm's rule if they are to be corrected; as JSON
+    the scores are one object a run, as CSV they stand alone. Aggregates are several tables, as CSV and JSON one.
     """
     for kind, choice, choices in (("table", name, TABLES), ("format", format, FORMATS)):
         if choice not in choices:
             raise unknown(kind, choice, choices, "mopo-bench table --help")
     runs = list(runs)
+    if correct and name != "scores":
+        raise UserError(f"{name} has no comparisons to correct: --holm goes with the table of scores")
     if name in LAYOUTS:
         if reference != REFERENCE:
-            raise UserError(f"{name} stands beside the paper's numbers: only the table of scores has a reference")
+            raise UserError(f"{name} stands beside the paper's numbers: scores and aggregates have a reference")
         tables = [beside_paper(name, runs, metric)]
+    elif name == "aggregate":
+        tables = aggregates(runs, metric, str(folder), reference)
+        if format in ("csv", "json"):
+            tables = [replace(tables[0], rows=[row for table in tables for row in table.rows])]
     else:
-        compared = comparisons(runs, metric, str(folder), reference)
+        compared = comparisons(runs, metric, str(folder), reference, correct)
         if format == "json":
             return json.dumps(scores(runs, metric), indent=1)
         tables = [scores_table(runs, metric, str(folder))]

@@ -236,6 +236,8 @@ def test_elites_and_record_follow_from_the_state():
         errors.append(functional.mse_loss(mean, targets).item())
     assert record["holdout_error"] == pytest.approx(errors, rel=1e-10)
     assert record["elites"] == state["elites"].tolist() == list(np.argsort(errors)[: SMALL.elites])
+    best, *others = np.split(np.sort(errors), [SMALL.elites])
+    assert record["elite_error_ratio"] == pytest.approx(np.mean(best) / np.mean(others)) and record["elite_error_ratio"] < 1
     assert record["holdout_rows"] == 160 and record["rows"] == 640
 
 

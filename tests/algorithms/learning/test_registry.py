@@ -80,6 +80,19 @@ def test_a_version_of_its_own_stands_for_the_source(tmp_path, monkeypatch):
     assert version_of(one) == version_of(other) == f"3.{version_of(SAC)}"
 
 
+def test_an_algorithm_says_which_side_of_its_metrics_is_worse():
+    from mopo_bench.algorithms.learning.dynamics import Dynamics
+
+    class Mine(SAC):
+        worse = {"critic_loss": "high", "temperature": "neither"}  # noqa: RUF012 - as an author would write it
+        stages = {"model": Dynamics}  # noqa: RUF012 - likewise
+
+    mine = Algorithm("mine", Mine)
+    of_the_fit = {f"model.{metric}": side for metric, side in Dynamics.worse.items()}
+    assert mine.describe(mine.configure())["worse"] == {"critic_loss": "high", "temperature": "neither", **of_the_fit}
+    assert all_algorithms()["sac"].worse == {} and "dynamics.holdout_reward_r2" in all_algorithms()["mopo"].worse
+
+
 def test_settings_by_task_are_the_package_s_own():
     """A stranger's `tau` may mean another thing: point-angle's 0.01 is not for it, unless it says whose variant it is."""
     assert task_settings(all_algorithms()["sac"], "point-angle")["tau"] == 0.01

@@ -45,14 +45,14 @@ def test_intervals_need_two_values_each():
 def test_without_spread_there_is_no_interval():
     assert mean_interval([0.1, 0.1, 0.1]) is None  # numpy's variance of these is not nought
     assert difference_interval([5, 5, 5], [2, 2, 2]) is None
-    assert difference({0: 5.0, 1: 6.0, 2: 9.0}, {0: 3.0, 1: 4.0, 2: 7.0}) == (2.0, None, [2.0, 2.0, 2.0])
+    assert difference({0: 5.0, 1: 6.0, 2: 9.0}, {0: 3.0, 1: 4.0, 2: 7.0}) == (2.0, None, [2.0, 2.0, 2.0], None)
     assert difference_interval([5, 6, 7], [2, 2, 2]) is not None
 
 
 def test_two_values_have_no_interval():
     assert mean_interval([133.0, 170.0]) is None
     assert difference_interval([1, 2], [1, 2, 3]) is None
-    assert difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 5.0}) == (-1.0, None, [1.0, -3.0])
+    assert difference({0: 1.0, 1: 2.0}, {0: 0.0, 1: 5.0}) == (-1.0, None, [1.0, -3.0], None)
 
 
 def test_a_difference_is_paired_where_enough_seeds_are_equal():

@@ -1,0 +1,338 @@
+"""Whether new seeds of each cell are worse than the baseline's, by more than chance and a margin.
+
+Two families of tests, the returns and the vitals, share the error rate in halves; within each Holm's rule holds the chance of
+any false alarm below its half. What cannot be decided never passes: a cell that is missing, failed, diverged, unfinished, not
+finite or damaged is undecided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...common.errors import UserError, unknown
+from ..report.groups import in_unit, unit_of
+from ..report.statistics import holm, mean
+from .baseline import BaselineCell, default_path, load_baseline, without
+from .prediction import FEWEST_BEHIND, LOW, Prediction
+from .recorded import RETURN, Name, Numbers, Recorded, read_cells
+
+PASS, REGRESSION, UNDECIDED = "pass", "regression", "undecided"
+EXIT_STATUS = {PASS: 0, REGRESSION: 1, UNDECIDED: 3}
+
+
+@dataclass(frozen=True)
+class Options:
+    """How strict a check is.
+
+    margin, effect: shares of the size of the baseline's mean: how much worse the true mean may be, and the drop for which the
+    power is said. error_rate: the chance of any false alarm, over all cells. seeds: new seeds that a cell must have.
+    sequential: look after every seed from there to this many, and stop once it is decided; None: look once.
+    """
+
+    margin: float = 0.02
+    effect: float = 0.1
+    error_rate: float = 0.05
+    seeds: int = 5
+    sequential: int | None = None
+    vitals: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < self.effect:
+            raise UserError(f"--margin {self.margin:g}: expected 0 or more, and less than --effect ({self.effect:g})")
+        if not 0 < self.error_rate < 1:
+            raise UserError(f"--error-rate {self.error_rate:g}: expected a probability, such as 0.05")
+        if self.seeds < 1:
+            raise UserError(f"--seeds {self.seeds}: ask for at least 1 new seed")
+        if self.sequential is not None and self.sequential <= self.seeds:
+            raise UserError(f"--sequential {self.sequential}: expected more than --seeds ({self.seeds}), the first look")
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """The numbers of seeds after which one looks; none where one looks once."""
+        return () if self.sequential is None else tuple(range(self.seeds, self.sequential + 1))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the check says of one number of a cell: its return, or a vital.
+
+    mean, spread and behind are the baseline's: mean, sample standard deviation and number of seeds; new_mean and new_seeds
+    the new ones'. low and high: beyond them the new mean is a regression in any case (None: that side is not gated). p_value:
+    of the new mean, were the true one worse by the margin; adjusted: by Holm's rule. power: how often a drop of the stated
+    effect is found, at least.
+    """
+
+    quantity: str
+    unit: str
+    direction: str
+    mean: float
+    spread: float
+    behind: int
+    new_mean: float
+    new_seeds: int
+    low: float | None
+    high: float | None
+    p_value: float
+    power: float
+    adjusted: float = 1.0
+    verdict: str = PASS
+
+    @property
+    def limit(self) -> str:
+        """In words where the new mean may lie."""
+        if self.low is None or self.high is None:
+            return f"≥ {number(self.low)}" if self.high is None else f"≤ {number(self.high)}"
+        return f"{number(self.low)} to {number(self.high)}"
+
+
+@dataclass(frozen=True)
+class CellReport:
+    """What the check says of one cell. findings: its return first. reasons: why it is undecided. next_seed: to be run next,
+    where one looks after every seed and this one is not decided yet."""
+
+    task: str
+    algorithm: str
+    settings: str
+    data: str
+    verdict: str
+    findings: tuple[Finding, ...] = ()
+    reasons: tuple[str, ...] = ()
+    next_seed: int | None = None
+
+    @property
+    def title(self) -> str:
+        return str(Name(self.task, self.algorithm, self.settings, self.data, ""))
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a check. notes: what a reader must know besides."""
+
+    cells: tuple[CellReport, ...]
+    options: Options
+    baseline: str
+    results: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """A regression wherever there is one, else undecided wherever that is so."""
+        found = {cell.verdict for cell in self.cells}
+        return next(each for each in (REGRESSION, UNDECIDED, PASS) if each in found)
+
+    @property
+    def exit_status(self) -> int:
+        """0 all cells pass, 1 a regression, 3 at least one cell could not be decided."""
+        return EXIT_STATUS[self.verdict]
+
+    def in_state(self, verdict: str) -> list[CellReport]:
+        return [cell for cell in self.cells if cell.verdict == verdict]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, JSON-able."""
+        return {"verdict": self.verdict, "exit_status": self.exit_status, **asdict(self)}
+
+
+def check(
+    results: Path | str = "runs",
+    baseline: Path | str | None = None,
+    *,
+    tasks: Sequence[str] = (),
+    algorithms: Sequence[str] = (),
+    **options: Any,
+) -> Report:
+    """Compares the run records in a folder with a baseline, as `mopo-bench check` does.
+
+    baseline: a file as `mopo-bench check --update` writes it, or another results folder; by default the package's own. tasks,
+    algorithms: the only cells of the baseline that are looked at; all by default. options: the fields of `Options`. Raises
+    UserError, one line, for wrong use.
+
+        from mopo_bench import check
+        report = check("runs/new", baseline="runs/old")
+        print(report.verdict, [cell.title for cell in report.in_state("regression")])
+    """
+    chosen = Options(**options)
+    where = default_path() if baseline is None else Path(baseline)
+    known = load_baseline(where)
+    asked = _asked(known, tasks, algorithms)
+    if not Path(results).is_dir():
+        raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
+    recorded, unreadable = read_cells(Path(results))
+    compared = [_compared(cell, recorded, unreadable, chosen) for cell in asked]
+    judged = _judged(compared, chosen)
+    cells = tuple(_verdict(cell, each, chosen) for cell, each in zip(judged, compared, strict=True))
+    return Report(cells, chosen, str(where), str(results), tuple(_notes(known, asked, recorded, compared)))
+
+
+def _asked(cells: Sequence[BaselineCell], tasks: Sequence[str], algorithms: Sequence[str]) -> list[BaselineCell]:
+    """The cells of these tasks and algorithms, of which each must be in the baseline."""
+    for kind, wanted, there in (
+        ("task", tasks, {cell.name.task for cell in cells}),
+        ("algorithm", algorithms, {cell.name.algorithm for cell in cells}),
+    ):
+        for each in wanted:
+            if each not in there:
+                raise unknown(f"{kind} of the baseline", each, there, "mopo-bench check --help")
+    asked = [
+        cell
+        for cell in cells
+        if (not tasks or cell.name.task in tasks) and (not algorithms or cell.name.algorithm in algorithms)
+    ]
+    if not asked:
+        raise UserError(f"the baseline has no {', '.join(algorithms)} on {', '.join(tasks)}")
+    return asked
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A cell of the baseline beside the new seeds, before any verdict.
+
+    identity: of the new runs. tests: by quantity its prediction and the new values.
+    """
+
+    cell: BaselineCell
+    identity: str = ""
+    seeds: tuple[int, ...] = ()
+    faults: tuple[str, ...] = ()
+    tests: Mapping[str, tuple[Prediction, list[float]]] | None = None
+
+
+def _compared(
+    cell: BaselineCell,
+    recorded: Sequence[Recorded],
+    unreadable: Mapping[tuple[str, str], Sequence[str]],
+    options: Options,
+) -> Compared:
+    """Finds the new seeds of a cell, or what keeps it from being compared."""
+    faults = [f"of the baseline, {cell.fault}"] * bool(cell.fault)
+    if len(cell.seeds) < FEWEST_BEHIND:
+        faults.append(f"the baseline has {len(cell.seeds)} seeds with numbers, a limit needs {FEWEST_BEHIND}")
+    faults += unreadable.get((cell.name.task, cell.name.algorithm), [])
+    same = [each for each in recorded if each.name == cell.name]
+    if not same:
+        return Compared(cell, faults=(*faults, *_missing(cell.name, recorded)))
+    if len(same) > 1:
+        versions = ", ".join(each.identity for each in same)
+        return Compared(cell, faults=(*faults, f"run by several versions of its code ({versions}): keep one in the folder"))
+    numbers, found = same[0].numbers(cell.steps, cell.episodes)
+    gated = list(cell.vitals) if options.vitals else []
+    faults += found
+    faults += [f"seed {seed}: {what}" for seed, each in numbers.items() for what in without(gated, each)]
+    if len(same[0].records) < options.seeds:
+        faults.append(f"{len(same[0].records)} of {options.seeds} new seeds are there")
+    if faults:
+        return Compared(cell, same[0].identity, tuple(numbers), tuple(faults))
+    seeds = tuple(sorted(numbers))[: options.sequential]
+    tests = {name: _test(cell, name, numbers, seeds, options) for name in (RETURN, *gated)}
+    return Compared(cell, same[0].identity, seeds, tests=tests)
+
+
+def _missing(name: Name, recorded: Sequence[Recorded]) -> list[str]:
+    """That there are no runs of a cell; with what sets the nearest ones apart, if there are any."""
+    others = [each.name for each in recorded if (each.name.task, each.name.algorithm) == (name.task, name.algorithm)]
+    said = []
+    for other in dict.fromkeys(others):
+        if other.settings != name.settings:
+            said.append(f"settings {other.settings or 'at their defaults'}")
+        elif other.data != name.data:
+            said.append(f"data {other.data}")
+        else:
+            said.append("other rules of the task, or other rows under the dataset's name")
+    return [f"missing: the folder has runs with {'; '.join(said)}" if said else "missing: no runs in the folder"]
+
+
+def _test(
+    cell: BaselineCell, name: str, numbers: Mapping[int, Numbers], seeds: Sequence[int], options: Options
+) -> tuple[Prediction, list[float]]:
+    """One number's prediction from the baseline, and its new values, in the unit in which tables show it."""
+    shown: Callable[[float], float] = (lambda value: _shown(cell.name.task, value)) if name == RETURN else float
+    before = tuple(shown(each[name]) for each in cell.seeds.values())
+    prediction = Prediction(before, options.margin * abs(mean(before)), LOW if name == RETURN else cell.vitals[name])
+    return prediction, [shown(numbers[seed][name]) for seed in seeds]
+
+
+def _shown(task: str, value: float) -> float:
+    return in_unit(unit_of(task), task, value)
+
+
+def _judged(compared: Sequence[Compared], options: Options) -> list[list[Finding]]:
+    """The findings of each cell. A test that cannot be made counts in its family, as one that shows nothing."""
+    places = [
+        (place, name) for place, each in enumerate(compared) for name in (RETURN, *(each.cell.vitals if options.vitals else ()))
+    ]
+    vital_family = any(name != RETURN for _, name in places)
+    level = options.error_rate / (2 if vital_family else 1)
+    found: list[list[Finding]] = [[] for _ in compared]
+    for is_return in (True, False):
+        family = [(place, name) for place, name in places if (name == RETURN) is is_return]
+        tests = [(compared[place].tests or {}).get(name) for place, name in family]
+        adjusted = holm([1.0 if test is None else test[0].p_value(test[1], options.looks) for test in tests])
+        for (place, name), test, value in zip(family, tests, adjusted, strict=True):
+            if test is not None:
+                unit = unit_of(compared[place].cell.name.task) if is_return else ""
+                each = _finding(name, unit, *test, level / len(family), options)
+                verdict = REGRESSION if value <= level else PASS
+                found[place].append(replace(each, adjusted=value, verdict=verdict))
+    return found
+
+
+def _finding(name: str, unit: str, prediction: Prediction, new: list[float], level: float, options: Options) -> Finding:
+    """A finding before Holm's rule. level: of this test alone, by Bonferroni's."""
+    least = level / max(1, len(options.looks))
+    low, high = prediction.limits(len(new), least)
+    return Finding(
+        quantity=name,
+        unit=unit,
+        direction=prediction.direction,
+        mean=prediction.mean,
+        spread=prediction.spread,
+        behind=len(prediction.values),
+        new_mean=mean(new),
+        new_seeds=len(new),
+        low=low if low > -float("inf") else None,
+        high=high if high < float("inf") else None,
+        p_value=prediction.p_value(new, options.looks),
+        power=prediction.power(options.effect * abs(prediction.mean), options.sequential or len(new), least),
+    )
+
+
+def _verdict(findings: Sequence[Finding], compared: Compared, options: Options) -> CellReport:
+    """One cell's verdict from its findings, or from its faults."""
+    name = compared.cell.name
+    report = CellReport(*name[:4], PASS, tuple(findings), compared.faults)
+    if compared.faults or compared.tests is None:
+        return replace(report, verdict=UNDECIDED)
+    if any(each.verdict == REGRESSION for each in findings):
+        return replace(report, verdict=REGRESSION)
+    prediction, new = compared.tests[RETURN]
+    if options.sequential is None or len(new) >= options.sequential:
+        return report
+    if prediction.not_worse_by(options.effect * abs(prediction.mean), new, options.looks) <= options.error_rate:
+        return report
+    said = f"{len(new)} seeds do not tell yet, of at most {options.sequential}: run seed {max(compared.seeds) + 1}"
+    return replace(report, verdict=UNDECIDED, reasons=(said,), next_seed=max(compared.seeds) + 1)
+
+
+def _notes(
+    known: Sequence[BaselineCell], asked: Sequence[BaselineCell], recorded: Sequence[Recorded], compared: Sequence[Compared]
+) -> list[str]:
+    """What was not looked at, what was made by other code, and seeds that are no new ones."""
+    notes = []
+    if len(asked) < len(known):
+        notes.append(f"{len(asked)} of the baseline's {len(known)} cells were asked for.")
+    names = {cell.name for cell in known}
+    if new := [str(each.name) for each in recorded if each.name not in names]:
+        notes.append(f"Not in the baseline, not checked: {', '.join(new)}.")
+    if other := [str(each.cell.name) for each in compared if each.identity not in ("", each.cell.identity)]:
+        notes.append(f"Other versions of the code, or other defaults, than the baseline's: {', '.join(other)}.")
+    if again := [str(each.cell.name) for each in compared if set(each.seeds) & set(each.cell.seeds)]:
+        notes.append(f"Seeds that the baseline has, too, show less than new ones: {', '.join(again)}.")
+    return notes
+
+
+def number(value: float | None) -> str:
+    """A number in four digits."""
+    return "" if value is None else f"{value:z.4g}"

@@ -1,0 +1,122 @@
+"""Where the mean of new seeds may lie, given a baseline's seeds: prediction limits, p-values, looks in between, and power.
+
+The baseline's m seeds have mean b and sample standard deviation s. The mean x of n new seeds of that normal distribution has
+
+    t = (x - b) / (s sqrt(1/n + 1/m)),  Student's t with m - 1 degrees of freedom,
+
+so that b - s sqrt(1/n + 1/m) t_q(m - 1) is a prediction limit: x falls below it with probability 1 - q (Hahn 1969, Journal of
+the American Statistical Association 64). Only the baseline's spread enters: new seeds that scatter more cannot hide a drop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+LOW, HIGH, BOTH, NEITHER = SIDES = ("low", "high", "both", "neither")  # of the baseline, that is worse
+FEWEST_BEHIND = 3  # seeds of a baseline behind a limit
+SURE = 1e-4  # p-values below which Bonferroni's bound over looks is enough: the joint integral has errors of 1e-5
+
+Distance = Callable[[float], float]  # of a mean above the worst that is allowed
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one number of a cell, such as its return, may be by a baseline's seeds.
+
+    values: the baseline's, one a seed, at least three. margin: by how much the true mean may be worse, in their unit.
+    direction: which side is worse.
+    """
+
+    values: tuple[float, ...]
+    margin: float = 0.0
+    direction: str = LOW
+
+    @cached_property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @cached_property
+    def spread(self) -> float:
+        """The sample standard deviation; 0 where all are equal, which numpy's need not be."""
+        return float(np.std(self.values, ddof=1)) if min(self.values) < max(self.values) else 0.0
+
+    @property
+    def freedom(self) -> int:
+        return len(self.values) - 1
+
+    def error(self, count: int) -> float:
+        """The standard error of the mean of `count` new seeds minus the baseline's."""
+        return self.spread * math.sqrt(1 / count + 1 / len(self.values))
+
+    def limits(self, count: int, level: float) -> tuple[float, float]:
+        """Between which the mean of `count` new seeds lies but with probability `level`; an open side is infinite."""
+        from scipy import stats
+
+        each = level / 2 if self.direction == BOTH else level
+        reach = self.margin + (float(stats.t.isf(each, self.freedom)) * self.error(count) if self.spread else 0.0)
+        low = -math.inf if self.direction == HIGH else self.mean - reach
+        return low, math.inf if self.direction == LOW else self.mean + reach
+
+    def p_value(self, new: Sequence[float], looks: Sequence[int] = ()) -> float:
+        """The probability of a mean at least as bad as that of `new`, were the true mean worse by exactly the margin.
+
+        looks: the numbers of seeds after which one looks, where one looks more than once. Then it is the probability that any
+        of these looks shows what the worst of those so far did, and holds at whichever look one stops.
+        """
+        tails: list[Distance] = [lambda mean: mean - (self.mean - self.margin)] * (self.direction != HIGH)
+        tails += [lambda mean: (self.mean + self.margin) - mean] * (self.direction != LOW)
+        return min(1.0, len(tails) * min(self._tail(tail, new, looks) for tail in tails))
+
+    def not_worse_by(self, effect: float, new: Sequence[float], looks: Sequence[int] = ()) -> float:
+        """The probability of a mean at least as high as that of `new`, were the true mean lower by `effect`."""
+        return self._tail(lambda mean: (self.mean - effect) - mean, new, looks)
+
+    def power(self, effect: float, count: int, level: float) -> float:
+        """How often `count` new seeds show at `level` that the true mean is worse by `effect`, with the baseline's spread."""
+        from scipy import stats
+
+        if not self.spread:
+            return float(effect > self.margin)
+        each = level / 2 if self.direction == BOTH else level
+        shift = (effect - self.margin) / self.error(count)
+        return float(stats.nct.sf(stats.t.isf(each, self.freedom), self.freedom, shift))
+
+    def _tail(self, distance: Distance, new: Sequence[float], looks: Sequence[int]) -> float:
+        """P of the smallest distance (in standard errors) that the looks so far found, or of a smaller one."""
+        from scipy import stats
+
+        counts = [count for count in looks if count <= len(new)] or [len(new)]
+        distances = [distance(float(np.mean(new[:count]))) for count in counts]
+        if not self.spread:
+            return 0.0 if min(distances) < -_rounding(self.values) else 1.0
+        lowest = min(found / self.error(count) for found, count in zip(distances, counts, strict=True))
+        alone = float(stats.t.cdf(lowest, self.freedom))
+        if len(looks) < 2:
+            return alone
+        any_look = min(1.0, len(looks) * alone)
+        if alone < SURE:
+            return any_look
+        joint = 1 - float(_joint(looks, len(self.values)).cdf(np.full(len(looks), -lowest)))
+        return min(max(alone, joint), any_look)
+
+
+def _joint(looks: Sequence[int], behind: int) -> Any:
+    """The distribution of t at all looks together: multivariate t, since they share the spread, the baseline and seeds."""
+    from scipy import stats
+
+    counts = np.array(looks)
+    covariance = 1 / np.maximum.outer(counts, counts) + 1 / behind
+    scale = np.sqrt(np.diag(covariance))
+    # the integral is a quasi-Monte Carlo one: a fixed seed, so that equal records have equal p-values
+    return stats.multivariate_t(shape=covariance / np.outer(scale, scale), df=behind - 1, seed=0)
+
+
+def _rounding(values: Sequence[float]) -> float:
+    """What equal numbers may differ by on another machine."""
+    return 1e-9 * max(map(abs, values))

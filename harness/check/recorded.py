@@ -1,0 +1,179 @@
+"""What a results folder holds of each cell, read so that nothing damaged, failed or unfinished passes for a number.
+
+Other readers of records raise at the first damaged file; here it is a fault of its cell, and the others are read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..runs.ledger import reason
+from ..runs.records import STATES, identity_hash, state_at
+from .prediction import BOTH, NEITHER, SIDES
+
+NOT_VITAL = {"step", "return_mean", "return_std", "returns"}  # of an evaluation: the score itself
+RETURN = "return"
+MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+Numbers = dict[str, float]  # of one seed: its return, and its vitals by name
+
+
+class Name(NamedTuple):
+    """What a cell is compared by: not its identity, since a check compares versions of the code.
+
+    settings: those that a user or a suite chose. data: the dataset's label. problem: a hash of the task's rules and of the
+    dataset's arrays.
+    """
+
+    task: str
+    algorithm: str
+    settings: str
+    data: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.algorithm}" + f" [{self.settings}]" * bool(self.settings)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One cell of a results folder.
+
+    worse: what the algorithm says of its metrics, see `Learner.worse`. records: by seed, or why one cannot be read.
+    """
+
+    name: Name
+    identity: str
+    worse: Mapping[str, str]
+    records: Mapping[int, dict[str, Any] | str]
+    package: str = ""
+    commits: tuple[str, ...] = field(default=(), compare=False)
+
+    def last_steps(self) -> set[int]:
+        """The steps of the last evaluations of its seeds."""
+        rows = [record["evaluations"] for record in self.records.values() if isinstance(record, dict)]
+        return {int(each[-1]["step"]) for each in rows if each}
+
+    def episodes(self, steps: int) -> int:
+        """How many episodes an evaluation at this step has, by the first seed that has one."""
+        rows = (row for record in self.records.values() if isinstance(record, dict) for row in record["evaluations"])
+        return next((len(row["returns"]) for row in rows if row["step"] == steps), 0)
+
+    def numbers(self, steps: int, episodes: int) -> tuple[dict[int, Numbers], list[str]]:
+        """By seed what its evaluation at this step gave, and what is wrong with the seeds that give none."""
+        found, faults = dict[int, Numbers](), list[str]()
+        for seed, record in self.records.items():
+            try:
+                numbers = record if isinstance(record, str) else _numbers(record, steps, episodes)
+            except MALFORMED as error:
+                numbers = f"its record is malformed ({type(error).__name__}: {error})"
+            if isinstance(numbers, str):
+                faults.append(f"seed {seed}: {numbers}")
+            else:
+                found[seed] = numbers
+        return found, faults
+
+
+def read_cells(root: Path) -> tuple[list[Recorded], dict[tuple[str, str], list[str]]]:
+    """Every cell in a folder of run records; and by task and algorithm the faults of cells that cannot be read at all."""
+    cells, faults = list[Recorded](), dict[tuple[str, str], list[str]]()
+    for folder in sorted(path for path in root.glob("*/*/*") if path.parts[-3] != "stages" and any(path.glob("*.json"))):
+        task, algorithm, identity = folder.parts[-3:]
+        try:
+            cell = json.loads((folder / "cell.json").read_text())
+            if (cell["task"], cell["algorithm"]) != (task, algorithm):
+                raise ValueError(f"it says that it is {cell['task']}/{cell['algorithm']}")
+            cells.append(_recorded(folder, cell))
+        except MALFORMED as error:
+            faults.setdefault((task, algorithm), []).append(f"{identity}/cell.json cannot be read ({error})")
+    return cells, faults
+
+
+def _recorded(folder: Path, cell: Mapping[str, Any]) -> Recorded:
+    overrides, data = cell.get("overrides", {}), cell["data"]
+    settings = "; ".join(f"{key}={value}" for key, value in sorted(overrides.items()))
+    problem = identity_hash({"rules": cell.get("rules", {}), "digest": data["digest"]})
+    records = {seed: _record(path, seed) for seed, path in _seed_folders(folder)}
+    segments = [part for each in records.values() if isinstance(each, dict) for part in each.get("segments") or []]
+    return Recorded(
+        name=Name(cell["task"], cell["algorithm"], settings, str(data["label"]), problem),
+        identity=folder.name,
+        worse=_sides(cell.get("about", {}).get("worse", {})),
+        records=records,
+        package=str(cell.get("package", "")),
+        commits=tuple(sorted({str(part["commit"]) for part in segments if part.get("commit")})),
+    )
+
+
+def _sides(worse: Mapping[str, str]) -> dict[str, str]:
+    if not set(worse.values()) <= set(SIDES):
+        raise ValueError(f"the worse side of a metric is one of {', '.join(SIDES)}, not {sorted(set(worse.values()))}")
+    return dict(worse)
+
+
+def _seed_folders(folder: Path) -> list[tuple[int, Path]]:
+    numbered = [(path.name.removeprefix("seed-"), path) for path in folder.glob("seed-*") if path.is_dir()]
+    return sorted((int(number), path) for number, path in numbered if number.isdecimal())
+
+
+def _record(path: Path, seed: int) -> dict[str, Any] | str:
+    """The record in a seed's folder, or why there is none to use."""
+    try:
+        record = json.loads((path / "record.json").read_text())
+        if record["seed"] != seed:
+            return f"its record is that of seed {record['seed']}"
+        for row in record["evaluations"]:
+            row["step"], row["returns"], row["return_mean"]  # there they must be
+        return record
+    except FileNotFoundError:
+        return "begun, no record"
+    except MALFORMED as error:
+        return f"record.json cannot be read ({' '.join(str(error).split())})"
+
+
+def _numbers(record: Mapping[str, Any], steps: int, episodes: int) -> Numbers | str:
+    """The return and every metric of the evaluation at a step, what the fits recorded beside; or why there is none."""
+    if record["state"] not in STATES:
+        return f"its state is {record['state']}"
+    state = record["state"] if record["state"] == "failed" else state_at(record["state"], record["steps"], steps)
+    if state != "done":
+        return f"{state}, {reason(dict(record))}"
+    row = next((row for row in record["evaluations"] if row["step"] == steps), None)
+    if row is None:
+        return f"no evaluation at step {steps:,}"
+    if len(row["returns"]) != episodes:
+        return f"evaluated on {len(row['returns'])} episodes, not {episodes}"
+    if not math.isfinite(row["return_mean"]):
+        return f"its return is {row['return_mean']}"
+    fits = record.get("stage_records") or {}
+    return {
+        RETURN: float(row["return_mean"]),
+        **dict(_flat(_metrics(row))),
+        **dict(_flat(fits)),
+    }
+
+
+def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What an evaluation says beside the returns."""
+    return {name: value for name, value in row.items() if name not in NOT_VITAL}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number under its dotted name; texts, lists and nothing are none."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield f"{prefix}{name}", float(value)
+
+
+def vitals_of(cell: Recorded) -> dict[str, str]:
+    """The vitals of a cell with the side that is worse: every metric of its last evaluations, and what is said of its fits."""
+    rows = [record["evaluations"] for record in cell.records.values() if isinstance(record, dict)]
+    metrics = {name: BOTH for each in rows if each for name, _ in _flat(_metrics(each[-1]))}
+    return {name: side for name, side in {**metrics, **cell.worse}.items() if side != NEITHER}

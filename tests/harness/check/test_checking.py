@@ -1,0 +1,284 @@
+import json
+
+import mopo_bench
+import numpy as np
+import pytest
+from mopo_bench import check
+from mopo_bench.common.errors import UserError
+from mopo_bench.harness.check.checking import Options
+from mopo_bench.harness.check.prediction import Prediction
+
+
+def only(report):
+    (cell,) = report.cells
+    return cell
+
+
+def test_a_worse_sample_is_a_regression_and_an_equal_one_passes(new, normal, baseline):
+    folder = new.add(normal(100, 5, 5, seed=11), first=100)
+    assert check(new.root, baseline).verdict == "pass"
+    for path in folder.glob("seed-*"):
+        (path / "record.json").unlink()
+    new.add(normal(80, 5, 5, seed=11), first=100)
+    report = check(new.root, baseline)
+    assert (report.verdict, report.exit_status) == ("regression", 1)
+    (found,) = only(report).findings
+    assert found.new_mean < found.low < found.mean and found.adjusted < 0.05
+
+
+def test_a_better_sample_passes(new, normal, baseline):
+    new.add(normal(140, 5, 5), first=100)
+    assert check(new.root, baseline).verdict == "pass"
+
+
+def test_a_loss_within_the_margin_passes(new, baseline):
+    new.add([85.0] * 5, first=100)
+    assert check(new.root, baseline).verdict == "regression"
+    assert check(new.root, baseline, margin=0.16, effect=0.3).verdict == "pass"
+
+
+def test_one_collapsed_seed_of_five_is_a_regression(new, baseline):
+    """However much the new seeds scatter: the limit knows the baseline's spread alone."""
+    new.add([102.0, 99.0, 103.0, 101.0, 10.0], first=100)
+    assert check(new.root, baseline).verdict == "regression"
+
+
+def break_record(new):
+    (new.root / "point-angle/mopo/abc/seed-102/record.json").write_text('{"seed": 102, "sta')
+
+
+def lose_record(new):
+    (new.root / "point-angle/mopo/abc/seed-102/record.json").unlink()
+
+
+def break_cell(new):
+    (new.root / "point-angle/mopo/abc/cell.json").write_text("[]")
+
+
+def move(new):
+    (new.root / "point-angle/mopo/abc/seed-102").rename(new.root / "point-angle/mopo/abc/seed-7")
+
+
+def copy_cell(new):
+    cell = json.loads((new.root / "point-angle/mopo/abc/cell.json").read_text())
+    (new.root / "point-angle/mopo/abc/cell.json").write_text(json.dumps({**cell, "algorithm": "sac"}))
+
+
+ROW = {"step": 8000, "returns": [100.0] * 20, "return_mean": 100.0}
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda new: new.change(102, state="failed", steps=4000, traceback="...\nKeyError: 'x'"), "seed 102: failed, KeyError"),
+        (lambda new: new.change(102, state="diverged", diverged_at=5000), "seed 102: diverged, diverged at step 5,000"),
+        (lambda new: new.change(102, state="running", steps=4000), "seed 102: running, stopped at step 4,000"),
+        (lambda new: new.change(102, steps=4000), "seed 102: running, stopped at step 4,000"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "return_mean": float("nan")}]), "seed 102: its return is nan"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "return_mean": float("inf")}]), "seed 102: its return is inf"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "return_mean": None}]), "seed 102: its record is malformed"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "step": 7999}]), "seed 102: no evaluation at step 8,000"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "returns": [100.0]}]), "evaluated on 1 episodes, not 20"),
+        (lambda new: new.change(102, evaluations=[]), "seed 102: no evaluation at step 8,000"),
+        (lambda new: new.change(102, evaluations=None), "seed 102: record.json cannot be read"),
+        (lambda new: new.change(102, state=None), "seed 102: its state is None"),
+        (lambda new: new.change(102, state="failed", traceback="...\nKeyError: 'x'"), "seed 102: failed, KeyError"),
+        (lambda new: new.change(102, state="finished"), "seed 102: its state is finished"),
+        (break_record, "seed 102: record.json cannot be read"),
+        (lose_record, "seed 102: begun, no record"),
+        (break_cell, "abc/cell.json cannot be read"),
+        (copy_cell, "says that it is point-angle/sac"),
+        (move, "seed 7: its record is that of seed 102"),
+    ],
+)
+def test_what_gives_no_number_is_undecided(new, normal, baseline, harm, said):
+    new.add(normal(100, 5, 5, seed=11), first=100)
+    assert check(new.root, baseline).verdict == "pass"
+    harm(new)
+    report = check(new.root, baseline)
+    assert (report.verdict, report.exit_status) == ("undecided", 3)
+    assert said in "; ".join(only(report).reasons)
+
+
+def test_too_few_seeds_are_undecided(new, normal, baseline):
+    new.add(normal(100, 5, 4), first=100)
+    assert only(check(new.root, baseline)).reasons == ("4 of 5 new seeds are there",)
+    assert check(new.root, baseline, seeds=4).verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"overrides": {"penalty_coefficient": 0.0}}, "settings penalty_coefficient=0.0"),
+        ({"digest": "e" * 64}, "other rows under the dataset's name"),
+        ({"rules": {"task": "point-angle", "parameters": {"angle": 45}}}, "other rules of the task"),
+        ({"algorithm": "mbpo"}, "missing: no runs in the folder"),
+    ],
+)
+def test_a_cell_of_other_settings_is_missing(new, normal, baseline, other, said):
+    new.add(normal(100, 5, 5), first=100, **other)
+    report = check(new.root, baseline)
+    assert report.exit_status == 3 and said in only(report).reasons[0]
+    assert any("Not in the baseline, not checked" in note for note in report.notes)
+
+
+def test_other_versions_of_the_code_are_compared_and_named(new, normal, baseline):
+    new.add(normal(80, 5, 5), first=100, identity="later")
+    report = check(new.root, baseline)
+    assert report.verdict == "regression" and any("Other versions of the code" in note for note in report.notes)
+    new.add(normal(100, 5, 5), first=100, identity="latest")
+    assert "several versions" in only(check(new.root, baseline)).reasons[0]
+
+
+def test_a_regression_weighs_more_than_what_is_missing(folder, new, normal):
+    old = folder("old")
+    for algorithm in ("mopo", "sac"):
+        old.add(normal(100, 5, 20), algorithm)
+    new.add([50.0] * 5, "sac", first=100)
+    report = check(new.root, old.root)
+    assert report.exit_status == 1
+    assert [cell.verdict for cell in report.cells] == ["undecided", "regression"]
+
+
+@pytest.mark.parametrize("direction", ["low", "high", "both"])
+def test_vitals_are_gated_on_the_sides_that_are_worse(folder, new, normal, direction):
+    old, worse = folder("old"), {"length": direction, "model.r2": "low", "seconds": "neither"}
+    returns = normal(100, 5, 20)
+    vitals, fits = {"length": normal(5, 0.1, 20, 1), "seconds": 1.0}, {"r2": normal(0.9, 0.01, 20, 2), "epochs": 9}
+    old.add(returns, worse=worse, vitals=vitals, fits=fits)
+    for name, length, caught in (("up", 7, {"high", "both"}), ("down", 3, {"low", "both"})):
+        folder(name).add(returns[:5], first=100, worse=worse, vitals={"length": length, "seconds": 99}, fits={"r2": 0.9})
+        cell = only(check(folder(name).root, old.root))
+        assert (cell.verdict == "regression") == (direction in caught), name
+        assert [each.quantity for each in cell.findings] == ["return", "length", "model.r2"]
+        assert check(folder(name).root, old.root, vitals=False).verdict == "pass"
+
+
+def test_every_metric_is_a_vital_on_both_sides_unless_said_otherwise(folder, new, normal):
+    old = folder("old")
+    old.add(normal(100, 5, 20), vitals={"loss": normal(1, 0.1, 20, 1)}, fits={"epochs": 9})
+    new.add(normal(100, 5, 5), first=100, vitals={"loss": 0.2, "unheard": 3.0})
+    (score, loss) = only(check(new.root, old.root)).findings
+    assert (score.verdict, loss.verdict, loss.direction) == ("pass", "regression", "both")
+
+
+@pytest.mark.parametrize("lost", [{}, {"loss": float("nan")}])
+def test_a_lost_vital_is_undecided(folder, new, normal, lost):
+    old = folder("old")
+    old.add(normal(100, 5, 20), vitals={"loss": 1.0})
+    new.add(normal(100, 5, 5), first=100, vitals=lost)
+    assert only(check(new.root, old.root)).reasons[0] == f"seed 100: {'loss is nan' if lost else 'no loss'}"
+
+
+def test_holm_over_cells_is_what_a_direct_computation_gives(folder, new, normal):
+    """Three cells: the returns' p-values by hand, their error rate halved for the vitals beside them."""
+    old, lost = folder("old"), {"bc": 9.0, "mopo": 6.0, "sac": 1.0}
+    for algorithm, loss in lost.items():
+        before = normal(100, 5, 20, seed=len(algorithm))
+        old.add(before, algorithm, vitals={"v": normal(1, 0.1, 20)})
+        new.add(
+            np.add(before[:5], np.mean(before) - np.mean(before[:5]) - loss).tolist(), algorithm, vitals={"v": 1.0}, first=100
+        )
+    report = check(new.root, old.root, margin=0.0)
+    p = [Prediction(tuple(old_returns(old, each.algorithm))).p_value([each.findings[0].new_mean] * 5) for each in report.cells]
+    assert p == pytest.approx([each.findings[0].p_value for each in report.cells])
+    first, second, third = sorted(p)
+    adjusted = {first: 3 * first, second: max(3 * first, 2 * second), third: max(3 * first, 2 * second, third)}
+    assert [each.findings[0].adjusted for each in report.cells] == pytest.approx([min(1.0, adjusted[each]) for each in p])
+    assert [each.verdict == "regression" for each in report.cells] == [adjusted[each] <= 0.025 for each in p]
+    assert [each.verdict for each in report.cells] == ["regression", "pass", "pass"]
+    alone = check(new.root, old.root, margin=0.0, algorithms=["mopo"], vitals=False)
+    assert alone.cells[0].verdict == "regression"  # one cell, the whole error rate
+
+
+def old_returns(old, algorithm):
+    return [run.evaluations[-1]["return_mean"] for run in old.runs() if run.algorithm == algorithm]
+
+
+def test_missing_cells_count_among_the_comparisons(folder, new, normal):
+    """Or fewer records would make a check stricter on those that are there."""
+    old = folder("old")
+    for algorithm in ("bc", "mopo", "sac"):
+        old.add(normal(100, 5, 20), algorithm)
+    new.add([96.0] * 5, "bc", first=100)
+    (found,) = check(new.root, old.root, margin=0.0).cells[0].findings
+    assert found.adjusted == pytest.approx(3 * found.p_value)
+
+
+def test_looks_after_every_seed_stop_once_it_is_decided(folder, new, normal, baseline):
+    options = {"seeds": 2, "sequential": 8}
+    new.add([93.0, 92.0], first=100)
+    cell = only(check(new.root, baseline, **options))
+    assert (cell.verdict, cell.next_seed) == ("undecided", 102)
+    new.add([93.0, 92.0, 93.0, 92.0, 93.0, 92.0, 93.0, 92.0], first=100)
+    assert only(check(new.root, baseline, **options)).verdict in ("pass", "regression")  # after the last look in any case
+    good, bad = folder("good"), folder("bad")
+    good.add([104.0, 106.0], first=100)
+    bad.add([60.0, 61.0], first=100)
+    assert check(good.root, baseline, **options).verdict == "pass"
+    assert check(bad.root, baseline, **options).verdict == "regression"
+
+
+def test_only_the_cells_that_are_asked_for_must_be_there(folder, new, normal):
+    old = folder("old")
+    for algorithm in ("mopo", "sac"):
+        old.add(normal(100, 5, 20), algorithm)
+    new.add(normal(100, 5, 5), first=100)
+    report = check(new.root, old.root, algorithms=["mopo"])
+    assert report.exit_status == 0 and "1 of the baseline's 2 cells" in report.notes[0]
+    with pytest.raises(UserError, match=r"unknown algorithm of the baseline 'mopp'.*'mopo'"):
+        check(new.root, old.root, algorithms=["mopp"])
+
+
+def test_a_baseline_of_two_seeds_or_with_a_failed_one_decides_nothing(folder, new, normal):
+    new.add(normal(100, 5, 5), first=100)
+    two, failed = folder("two"), folder("failed")
+    two.add([100.0, 101.0])
+    failed.add(normal(100, 5, 20))
+    failed.change(3, state="failed", steps=10, traceback="ValueError: x")
+    assert "the baseline has 2 seeds" in only(check(new.root, two.root)).reasons[0]
+    assert "of the baseline, seed 3: failed, ValueError: x" in only(check(new.root, failed.root)).reasons[0]
+
+
+def test_scores_are_compared_where_the_task_has_them(folder, new, normal):
+    old = folder("old")
+    old.add(normal(2000, 100, 20), task="hopper-medium")
+    new.add(normal(2000, 100, 5), task="hopper-medium", first=100)
+    (found,) = only(check(new.root, old.root)).findings
+    assert found.unit == "score" and 55 < found.mean < 65
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"margin": -0.1}, "--margin -0.1"),
+        ({"margin": 0.2}, "less than --effect"),
+        ({"error_rate": 5}, "--error-rate 5: expected a probability"),
+        ({"seeds": 0}, "--seeds 0"),
+        ({"sequential": 5}, "--sequential 5: expected more than --seeds"),
+    ],
+)
+def test_wrong_options_are_refused(wrong, said):
+    with pytest.raises(UserError, match=said):
+        Options(**wrong)
+
+
+def test_seeds_of_the_baseline_are_no_new_ones(folder, new, normal):
+    old = folder("old")
+    old.add(normal(100, 5, 20))
+    report = check(old.root, old.root)
+    assert report.verdict == "pass" and "Seeds that the baseline has" in report.notes[-1]
+
+
+def test_real_runs_are_compared(plan, tmp_path):
+    """Of an algorithm with a fit: its metrics and what its fit says of itself are vitals."""
+    from mopo_bench.harness.runs.runner import execute
+
+    for name, seeds in (("old", (0, 1, 2)), ("new", (3, 4))):
+        execute(plan("mopo", results=tmp_path / name, seeds=seeds, steps=50), 1)
+    report = mopo_bench.check(tmp_path / "new", tmp_path / "old", seeds=2, error_rate=1e-9)
+    (cell,) = report.cells
+    assert cell.verdict == "pass", cell.reasons
+    named = {each.quantity: each.direction for each in cell.findings}
+    assert named["dynamics.holdout_reward_r2"] == "low" and named["dynamics.elite_error_ratio"] == "high"
+    assert named["critic_loss"] == named["rollout_length"] == "both"

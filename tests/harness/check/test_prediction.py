@@ -1,0 +1,79 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from mopo_bench.harness.check.prediction import BOTH, HIGH, LOW, Prediction
+from scipy import optimize, stats
+
+VALUES = tuple(np.random.default_rng(3).normal(50, 4, 20))
+
+
+def test_the_limit_is_that_of_the_formula():
+    reach = stats.t.ppf(0.95, 19) * np.std(VALUES, ddof=1) * math.sqrt(1 / 5 + 1 / 20)
+    assert Prediction(VALUES).limits(5, 0.05) == pytest.approx((np.mean(VALUES) - reach, math.inf))
+    assert Prediction(VALUES, 3.0, HIGH).limits(5, 0.05) == pytest.approx((-math.inf, np.mean(VALUES) + 3 + reach))
+    both = stats.t.ppf(0.975, 19) / stats.t.ppf(0.95, 19) * reach
+    assert Prediction(VALUES, 0.0, BOTH).limits(5, 0.05) == pytest.approx((np.mean(VALUES) - both, np.mean(VALUES) + both))
+
+
+@pytest.mark.parametrize("direction", [LOW, HIGH, BOTH])
+def test_a_mean_at_the_limit_has_the_level_as_its_p_value(direction):
+    prediction = Prediction(VALUES, 1.0, direction)
+    for limit in filter(math.isfinite, prediction.limits(5, 0.02)):
+        assert prediction.p_value([limit - 1, limit, limit + 1, limit, limit]) == pytest.approx(0.02)
+
+
+def test_one_limit_covers_the_mean_of_new_seeds_as_often_as_it_says():
+    """Over 20 000 baselines of eight seeds and five new ones: the normal quantile would cover 0.93, without 1/m 0.89."""
+    generator = np.random.default_rng(0)
+    before, after = generator.normal(10, 3, (20_000, 8)), generator.normal(10, 3, (20_000, 5)).mean(1)
+    reach = Prediction(tuple(before[0])).mean - Prediction(tuple(before[0])).limits(5, 0.05)[0]
+    each = reach / np.std(before[0], ddof=1)  # standard deviations below the mean
+    low = before.mean(1) - each * before.std(1, ddof=1)
+    assert np.mean(after >= low) == pytest.approx(0.95, abs=0.006)
+    assert low[1] == pytest.approx(Prediction(tuple(before[1])).limits(5, 0.05)[0])
+
+
+def test_p_values_of_several_looks_hold_their_level():
+    """Over 20 000 baselines: where one looks after 3, 4, 5 and 6 seeds, the worst look is beyond the limit as often as is said.
+
+    One look's limit, taken four times, would raise 0.17 false alarms instead of 0.1, Bonferroni's 0.05.
+    """
+    looks, prediction, generator = (3, 4, 5, 6), Prediction(VALUES), np.random.default_rng(1)
+    worst = optimize.brentq(lambda new: prediction.p_value([new] * 6, looks) - 0.1, 30, 50)
+    limit = (worst - prediction.mean) / prediction.error(6)  # of equal values the last look is the worst, in standard errors
+    before, after = generator.normal(0, 1, (20_000, 20)), generator.normal(0, 1, (20_000, 6))
+    means = np.stack([after[:, :count].mean(1) for count in looks])
+    errors = np.stack([before.std(1, ddof=1) * math.sqrt(1 / count + 1 / 20) for count in looks])
+    t = (means - before.mean(1)) / errors
+    assert np.mean(t.min(0) < limit) == pytest.approx(0.1, abs=0.007)
+    assert np.mean(t.min(0) < stats.t.ppf(0.1, 19)) > 0.15
+
+
+def test_p_values_of_looks_never_rise_from_look_to_look():
+    new = np.random.default_rng(5).normal(48, 4, 8)
+    found = [Prediction(VALUES).p_value(new[:count], (3, 4, 5, 6, 7, 8)) for count in range(3, 9)]
+    assert all(later <= before + 1e-4 for before, later in pairwise(found))
+    assert found[0] > Prediction(VALUES).p_value(new[:3])
+
+
+def test_power_is_what_simulation_finds():
+    """Of a drop of 4 with margin 1 at level 0.02: 10 000 baselines of twenty seeds with standard deviation 3."""
+    generator, level = np.random.default_rng(2), 0.02
+    before, after = generator.normal(0, 3, (10_000, 20)), generator.normal(-4, 3, (10_000, 5)).mean(1)
+    t = (after - before.mean(1) + 1) / (before.std(1, ddof=1) * math.sqrt(1 / 5 + 1 / 20))
+    values = np.linspace(-1, 1, 20)
+    said = Prediction(tuple(values * 3 / np.std(values, ddof=1)), 1.0).power(4.0, 5, level)
+    assert np.mean(stats.t.cdf(t, 19) < level) == pytest.approx(said, abs=0.015)
+
+
+def test_without_spread_any_loss_beyond_the_margin_is_one():
+    equal = (5.0,) * 20
+    assert Prediction(equal).p_value([5.0] * 5) == 1.0
+    assert Prediction(equal).p_value([5.0, 5.0, 5.0, 5.0, 4.9]) == 0.0
+    assert Prediction(equal, 0.1).p_value([5.0, 5.0, 5.0, 5.0, 4.9]) == 1.0
+    assert Prediction((0.1,) * 20).p_value([0.1 + 1e-12] * 5) == 1.0
+    assert Prediction(equal, 0.1, BOTH).p_value([5.2] * 5) == 0.0
+    assert Prediction(equal, 0.1).limits(5, 0.05) == (4.9, math.inf)
+    assert Prediction(equal, 0.1).power(0.5, 5, 0.05) == 1.0
