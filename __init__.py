@@ -11,6 +11,7 @@ _WHERE = {
     "Stage": "algorithms.learning.stage",
     "Task": "tasks.task",
     "UserError": "common.errors",
+    "load": "harness.api",
     "per_seed": "algorithms.learning.learner",
     "register_algorithm": "algorithms.learning.registry",
     "register_task": "tasks.registry",
