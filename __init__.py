@@ -12,6 +12,7 @@ _WHERE = {
     "Task": "tasks.task",
     "UserError": "common.errors",
     "check": "harness.api",
+    "load": "harness.api",
     "per_seed": "algorithms.learning.learner",
     "register_algorithm": "algorithms.learning.registry",
     "register_task": "tasks.registry",

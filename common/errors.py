@@ -14,8 +14,8 @@ class WriteError(UserError):
     """A file that cannot be written: mostly a full disk, on which nothing else would come to anything either."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], command: str) -> UserError:
+def unknown(kind: str, name: object, known: Iterable[str], command: str) -> UserError:
     """The error for a name nobody registered: the nearest one, and the command that lists them all."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
+    nearest = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=0.4)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return UserError(f"unknown {kind} {name!r}: {hint}`{command}` shows all")

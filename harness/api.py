@@ -1,48 +1,169 @@
-"""The functions behind the command line, for use from Python."""
+"""The functions behind the command line, for use from Python: they take what the command takes, under the same names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..common.errors import UserError
+from ..common.settings import Count, converted
 from .check.checking import check as check
-from .runs.ledger import load_runs
-from .runs.records import Run
+from .report.paper import REFERENCE
+from .runs.ledger import existing_folder, load_runs
+from .runs.records import Run, write_text
 from .runs.request import RunRequest
 
+if TYPE_CHECKING:
+    from ..algorithms.learning.registry import Algorithm
+    from ..tasks.task import Task
+    from .report.frames import Frames
+    from .runs.plan import Plan
 
-def plan_run(*, results: Path | str = "runs", suite: str | None = None, grid: Path | str | None = None, **what: Any) -> Any:
-    """The checked plan of a run, a `Plan`; arguments are those of `run`. Raises UserError for what cannot be run."""
+Settings = str | Iterable[str] | Mapping[str, Any]
+
+
+def plan_run(*, results: Path | str = "runs", suite: str | None = None, grid: Path | str | None = None, **what: Any) -> Plan:
+    """The checked plan of a run; arguments are those of `run`. Raises UserError for what cannot be run."""
     from .runs.plan import make_plan
 
-    return make_plan(RunRequest.of(suite=suite, grid=grid, **what), results)
+    grid = None if grid is None else _path(grid, "--grid")
+    return make_plan(RunRequest.of(suite=suite, grid=grid, **what), _path(results, "--results"))
 
 
-def run(*, jobs: int | None = None, group: int = 1, **what: Any) -> list[Run]:
+def run(
+    *,
+    tasks: str | Task | Iterable[str | Task] | None = None,
+    algorithms: str | Algorithm | Iterable[str | Algorithm] | None = None,
+    seeds: int | str | Iterable[int] | None = None,
+    steps: int | str | Mapping[str, int] | None = None,
+    data: str | None = None,
+    window: str | None = None,
+    rows: int | str | Mapping[str, int] | None = None,
+    data_seed: int | None = None,
+    dataset: Path | str | None = None,
+    clip_actions: bool | None = None,
+    settings: Settings | Sequence[Mapping[str, Any]] | None = None,
+    task_set: Settings | None = None,
+    evaluate_every: int | None = None,
+    episodes: int | None = None,
+    device: str | None = None,
+    compile: str | bool | None = None,
+    capture: bool | None = None,
+    evaluation_processes: int | None = None,
+    suite: str | None = None,
+    grid: Path | str | None = None,
+    results: Path | str = "runs",
+    jobs: int | None = None,
+    group: int = 1,
+    quiet: bool = False,
+) -> list[Run]:
     """Runs what is missing of a grid, as `mopo-bench run` does, and gives the records of the grid's runs.
 
-    Arguments are `results` (a folder, "runs" by default), `suite` or `grid` (a file), the fields of `RunRequest`, which are the
-    options of the command line, `jobs` (worker processes; all cores by default, one on a GPU) and `group` (seeds trained
-    together). Raises UserError, one line, for what cannot be run.
-
         from mopo_bench import run
-        records = run(tasks=["point-angle"], algorithms=["mopo", "sac"], seeds=[0, 1], results="runs")
+        runs = run(tasks="point-angle", algorithms=["mopo", "sac"], seeds=3, results="runs")
+
+    Every argument takes what its option takes ("point-angle,ant-angle", "0-5") and what Python has; None leaves it to the
+    suite, the grid file or the task. Tasks and algorithms may be objects that are not registered.
+
+    seeds: a count, or the seeds themselves. steps, rows: one number, or one for each of some. settings: what `--set` takes,
+    or a mapping {"mopo.penalty_coefficient": 5}; several values of one setting sweep. suite: a grid that comes with the
+    package. grid: a grid file. results: the folder of run records. jobs: worker processes; all cores by default, one on a
+    GPU. group: seeds trained together, on a GPU. quiet: says neither how far the runs are nor what came of them.
+
+    How far it is, and every run that failed, diverged or is not finished, with its reason, is printed to standard error; the
+    `state` and the `record` of each run say the same. Raises UserError, one line, for what cannot be run.
     """
+    asked = {
+        name: value for name, value in locals().items() if name not in ("results", "suite", "grid", "jobs", "group", "quiet")
+    }
+    plan = plan_run(results=results, suite=suite, grid=grid, **asked)
+    jobs = plan.usual_jobs if jobs is None else converted(jobs, Count, "--jobs")
+    from rich.console import Console
+
+    from .runs.outcome import outcome_lines
     from .runs.runner import execute
 
-    plan = plan_run(**what)
-    execute(plan, plan.usual_jobs if jobs is None else jobs, group)
+    console = None if quiet else Console(stderr=True)
+    ended = execute(plan, jobs, converted(group, Count, "--group"), console)
+    if console is not None:
+        for line in outcome_lines(plan, ended):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     wanted = {(cell.identity, seed) for cell, seed in plan.seeds()}
     return [each for each in load_runs(plan.results) if (each.identity, each.seed) in wanted]
 
 
-def make_table(name: str, results: Path | str, format: str = "text", metric: str = "last", **options: Any) -> Any:
-    """`table1`, `table2` or `scores` from the records in `results`, as text of that format ("text": for rich to print)."""
+def load(results: Path | str = "runs") -> Frames:
+    """The run records of a folder as pandas DataFrames: `runs`, `evaluations` and `fits`, see `Frames` for their columns.
+
+        from mopo_bench import load
+        load("runs").evaluations.groupby(["task", "algorithm", "step"])["return_mean"].mean()
+
+    Raises UserError where there is no such folder, or a record in it cannot be read.
+    """
+    from .report.frames import frames
+
+    return frames(load_runs(existing_folder(_path(results, "--results"))))
+
+
+def make_table(
+    name: str,
+    results: Path | str,
+    format: str = "text",
+    metric: str = "last",
+    reference: str = REFERENCE,
+    holm: bool = False,
+) -> Any:
+    """A table as text of that format; "text" is a list of tables for rich to print."""
     from .report import tables
 
-    return tables.render(name, load_runs(results), Path(results), format, metric, **options)
+    folder = existing_folder(_path(results, "--results"))
+    return tables.render(name, load_runs(folder), folder, format, metric, reference, correct=holm)
 
 
-def table(name: str, results: Path | str = "runs", format: str = "markdown", metric: str = "last", **options: Any) -> str:
-    """The text of a table, as `mopo-bench table` prints it."""
-    return make_table(name, results, format, metric, **options)
+def table(
+    name: str,
+    results: Path | str = "runs",
+    format: str | None = None,
+    metric: str = "last",
+    reference: str = REFERENCE,
+    out: Path | str | None = None,
+    holm: bool = False,
+) -> str:
+    """The text of a table, as `mopo-bench table` prints it.
+
+    name: "table1" and "table2" stand beside the paper's numbers, "scores" is of whatever was run, "aggregate" is over its
+    tasks. format: text, markdown, latex, csv, html or json; by default what the file `out` ends in says, else markdown. metric:
+    last (the paper's), mean10 or best. reference: the algorithm that `scores` and `aggregate` compare with the others. out: a
+    file to write it to. holm: whether the comparisons are corrected for their number. Raises UserError for a name, a format, a
+    metric or a file that is none of these, and where there are no runs.
+    """
+    from .report.formats import SUFFIXES
+
+    chosen = format or (SUFFIXES.get(_path(out, "--out").suffix) if out is not None else "markdown")
+    if out is not None and chosen in (None, "text"):
+        formats, suffixes = ", ".join(SUFFIXES.values()), ", ".join(SUFFIXES)
+        raise UserError(f"--out {out}: name a --format to write ({formats}), or a file that ends in {suffixes}")
+    made = make_table(name, results, chosen or "", metric, reference, holm)
+    text = made if isinstance(made, str) else _printed(made)
+    if out is not None:
+        write_text(Path(out), text + "\n")
+    return text
+
+
+def _path(value: Path | str, option: str) -> Path:
+    try:
+        return Path(value)
+    except TypeError:
+        raise UserError(f"{option} {value!r}: expected a path") from None
+
+
+def _printed(tables: Sequence[Any], width: int = 160) -> str:
+    """What rich prints of tables where the output is no terminal."""
+    import io
+
+    from rich.console import Console
+
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(*tables, sep="\n")
+    return stream.getvalue().rstrip("\n")

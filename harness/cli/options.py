@@ -59,13 +59,6 @@ def request_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def existing_folder(results: Path) -> Path:
-    """The folder of run records that a command reads; UserError where there is none."""
-    if not results.is_dir():
-        raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
-    return results
-
-
 def names(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 

@@ -50,7 +50,7 @@ def run(
         from ..runs.runner import execute
 
     checked_count("--group", group)
-    plan = make_plan(request, results)
+    plan, known = make_plan(request, results), ()
     jobs = checked_count("--jobs", plan.usual_jobs if jobs is None else jobs)
     for line in warmups(plan):
         console.print(line)
@@ -58,16 +58,14 @@ def run(
         print_plan(plan, jobs, group, suite or "")
         return
     if console.is_terminal and not yes and days_of_work(plan):
-        print_plan(plan, jobs, group, suite or "")
+        known = print_plan(plan, jobs, group, suite or "").jobs
         typer.confirm("Run all of this? It can be stopped and resumed at any time.", abort=True)
-    report(execute(plan, jobs, group, console), plan)
+    report(execute(plan, jobs, group, console, known), plan)
 
 
 def days_of_work(plan: Any) -> bool:
     """Whether a grid is so large that its price should be said before it is begun."""
-    from ..runs.ledger import Ledger
-
-    return sum(cell.steps - steps for cell, _, steps in Ledger(plan.results).pending(plan)) > MANY_STEPS
+    return sum(cell.steps - steps for cell, _, steps in plan.ledger.pending(plan)) > MANY_STEPS
 
 
 def warmups(plan: Any) -> list[str]:
@@ -82,8 +80,8 @@ def warmups(plan: Any) -> list[str]:
     return lines
 
 
-def print_plan(plan: Any, jobs: int, group: int, suite: str) -> None:
-    """What is missing of a plan, and how long it takes here."""
+def print_plan(plan: Any, jobs: int, group: int, suite: str) -> Any:
+    """Prints what is missing of a plan, and how long it takes here: the `Estimate` that it gives."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -100,26 +98,17 @@ def print_plan(plan: Any, jobs: int, group: int, suite: str) -> None:
         grid.add_row(row.task, row.data, row.work, str(sum(row.states.values())), steps, states, left)
     console.print(grid)
     console.print(*sentences(found, calibration, suite), sep="\n")
+    return found
 
 
-def report(outcome: dict[str, list[str]], plan: Any) -> None:
-    """What came of the grid's runs by state, with a reason for each that is not done, and where their records are.
+def report(ended: dict[str, list[str]], plan: Any) -> None:
+    """Prints what came of the grid's runs; `ended` are those that were run now, by state.
 
     Exits with 3 where a run of the grid failed, diverged or is not finished, whether it was run now or before.
     """
-    from rich.markup import escape
+    from ..runs.outcome import outcome_lines
 
-    from ..runs.ledger import Ledger
-
-    if not outcome:
-        console.print("Everything was done already.")
-    for state, runs in sorted(outcome.items()):
-        console.print(f"{state}: {len(runs)}" + (f" ({', '.join(runs)})" if state != "done" else ""))
-    ledger = Ledger(plan.results)
-    undone = [(cell, seed) for cell, seed in plan.seeds() if ledger.state(cell, seed) != "done"]
-    for cell, seed in undone:
-        why = escape(ledger.reason(cell, seed))
-        console.print(f"{ledger.state(cell, seed)}: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {why}")
-    console.print(f"Run records are in {plan.results}; `mopo-bench table scores --results {plan.results}` prints them.")
-    if undone:
+    for line in outcome_lines(plan, ended):
+        console.print(line, markup=False)
+    if plan.undone():
         raise typer.Exit(3)

@@ -8,9 +8,9 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from ..runs.ledger import Ledger
+from ..runs.ledger import Ledger, existing_folder
 from ..runs.records import STATES
-from .options import DEFAULT_RESULTS, Json, Results, console, existing_folder
+from .options import DEFAULT_RESULTS, Json, Results, console
 
 
 def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:

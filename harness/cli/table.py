@@ -8,11 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from ...common.errors import UserError
 from ..report.choices import METRICS, TABLES
 from ..report.formats import FORMATS, SUFFIXES
 from ..report.paper import REFERENCE
-from .options import DEFAULT_RESULTS, Results, console, existing_folder
+from .options import DEFAULT_RESULTS, Results, console
 
 TableName: Any = StrEnum("TableName", list(TABLES))  # type: ignore[misc]
 Format: Any = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
@@ -36,20 +35,14 @@ def table(
 
     Example: mopo-bench table table1 --results runs --format markdown
     """
-    from ..api import make_table
-    from ..runs.records import write_text
+    from .. import api
 
-    if name != "scores":
-        existing_folder(results)
-    chosen = format_.value if format_ else (SUFFIXES.get(out.suffix) if out else None) or "text"
-    made = make_table(name.value, results, chosen, metric.value, reference=reference or REFERENCE, correct=holm)
-    if out is None:
-        if isinstance(made, str):
-            print(made)
-        else:
-            console.print(*made, sep="\n")
+    chosen = format_.value if format_ else None
+    if out is not None:
+        api.table(name.value, results, chosen, metric.value, reference or REFERENCE, out, holm)
         return
-    if not isinstance(made, str):
-        formats, suffixes = ", ".join(SUFFIXES.values()), ", ".join(SUFFIXES)
-        raise UserError(f"--out {out}: name a --format to write ({formats}), or a file that ends in {suffixes}")
-    write_text(out, made + "\n")
+    made = api.make_table(name.value, results, chosen or "text", metric.value, reference or REFERENCE, holm)
+    if isinstance(made, str):
+        print(made)
+    else:
+        console.print(*made, sep="\n")

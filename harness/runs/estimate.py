@@ -10,9 +10,10 @@ import heapq
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,10 +25,9 @@ from ...tasks.task import OfflineProblem
 from .cell import Cell, build, describe_dataset, load_problem
 from .evaluation import acting, evaluation_processes
 from .fits import missing_fits
-from .ledger import Ledger
+from .ledger import Todo
 from .machine import prepare_process
-from .plan import Plan
-from .runner import run_order
+from .plan import Plan, run_order
 
 COMPILED = 0.85  # of an eager step's time: from 0.7 (BC) to 0.9 (BEAR) at the paper's sizes, half in small networks
 SHORT_ROWS = 3_000  # of the dataset, for a short fit
@@ -72,46 +72,68 @@ class Estimate:
     processes: int
     device: str = "cpu"
     assumptions: tuple[str, ...] = ()  # of what takes as long as it likes
+    jobs: tuple[Job, ...] = ()  # one by one
 
 
-def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> Estimate:
-    """How long what is missing of the plan takes, by the costs of its cells: a `Calibration` measures them."""
-    ledger = Ledger(plan.results)
-    todo = ledger.pending(plan)
+class Job(NamedTuple):
+    """A fit of `stage`, or a run from step `done` on, and the seconds that a process takes for it; None: unknown."""
+
+    cell: Cell
+    seed: int
+    stage: str = ""
+    done: int = 0
+    seconds: float | None = None
+
+
+def missing_jobs(
+    results: Path, todo: Sequence[Todo], costs_of: Callable[[Cell], Costs] | None
+) -> tuple[list[Job], dict[int, str]]:
+    """What these runs take, in the order in which `execute` begins it, and by the id of a cell why its costs are unknown.
+
+    Without `costs_of` nothing is measured, and no job has its seconds.
+    """
     costs: dict[int, Costs] = {}
     notes: dict[int, str] = {}
-    for cell in {id(cell): cell for cell, _, _ in todo}.values():
+    for cell in {id(cell): cell for cell, _, _ in todo}.values() if costs_of else ():
         try:
             costs[id(cell)] = costs_of(cell)
         except Exception as error:  # a bug of the learner's, say: it is no reason to tell nothing of the others
             notes[id(cell)] = " ".join(f"{type(error).__name__}: {error}".split())
-    # in the order in which `execute` begins them; what has no known costs is left out
-    fits = missing_fits(plan.results, todo)
-    runs = sorted(todo, key=lambda each: run_order(each[0], each[2]))
-    durations = [costs[id(cell)].fits[stage] for cell, stage, _ in fits if id(cell) in costs]
-    durations += [run_seconds(cell, costs[id(cell)], done) for cell, _, done in runs if id(cell) in costs]
+    jobs = []
+    for cell, stage, seed in missing_fits(results, todo):
+        jobs.append(Job(cell, seed, stage, seconds=costs[id(cell)].fits[stage] if id(cell) in costs else None))
+    for cell, seed, done in sorted(todo, key=lambda each: run_order(each[0], each[2])):
+        jobs.append(Job(cell, seed, "", done, run_seconds(cell, costs[id(cell)], done) if id(cell) in costs else None))
+    return jobs, notes
+
+
+def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> Estimate:
+    """How long what is missing of the plan takes, by the costs of its cells: a `Calibration` measures them."""
+    ledger = plan.ledger
+    ledger.forget()
+    jobs, notes = missing_jobs(plan.results, ledger.pending(plan), costs_of)
+    durations = [job.seconds for job in jobs if job.seconds is not None]  # what has no known costs is left out
 
     rows = []
     for cell in plan.cells:
         states: Mapping[str, int] = Counter(ledger.state(cell, seed) for seed in cell.seeds)
-        steps_done = [done for each, _, done in todo if each is cell]
-        seconds: float | None = None
-        if id(cell) not in notes:
-            seconds = sum(run_seconds(cell, costs[id(cell)], done) for done in steps_done)
+        runs = [job for job in jobs if job.cell is cell and not job.stage]
+        seconds = None if id(cell) in notes else sum(job.seconds or 0.0 for job in runs)
         about = (cell.task.name, cell.data["label"], cell.algorithm.name, cell.steps)
-        rows.append(Row(*about, states, len(steps_done), seconds, notes.get(id(cell), "")))
-    shared: dict[tuple[str, str], list[Cell]] = {}
-    for cell, stage, _ in fits:
-        shared.setdefault((stage, cell.stage_identity(stage)), []).append(cell)
-    for (stage, _), cells in shared.items():
-        cell, count = cells[0], len(cells)
-        seconds = costs[id(cell)].fits[stage] * count if id(cell) in costs else None
+        rows.append(Row(*about, states, len(runs), seconds, notes.get(id(cell), "")))
+    shared: dict[tuple[str, str], list[Job]] = {}
+    for job in (each for each in jobs if each.stage):
+        shared.setdefault((job.stage, job.cell.stage_identity(job.stage)), []).append(job)
+    for (stage, _), fits in shared.items():
+        cell, count = fits[0].cell, len(fits)
+        seconds = None if fits[0].seconds is None else fits[0].seconds * count
         about = (cell.task.name, cell.data["label"], stage, 0)
         rows.append(Row(*about, {"missing": count}, count, seconds, notes.get(id(cell), "")))
     device = plan.cells[0].device if plan.cells else "cpu"
     parts: list[Any] = [part for cell in plan.cells for part in (cell.algorithm.experience, *cell.algorithm.stages.values())]
     assumptions = tuple(dict.fromkeys(part.assumes for part in parts if part.assumes))
-    return Estimate(rows, sum(durations), finished_at(durations, processes), processes, device, assumptions)
+    wall = finished_at(durations, processes)
+    return Estimate(rows, sum(durations), wall, processes, device, assumptions, tuple(jobs))
 
 
 def run_seconds(cell: Cell, costs: Costs, done: int) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
+from ...common.errors import UserError
 from .records import Run, Store, read_json, state_at, write_json
 
 if TYPE_CHECKING:  # both import torch
@@ -17,11 +18,15 @@ Todo = tuple["Cell", int, int]  # cell, seed, steps done
 
 
 class Ledger:
-    """Records as they stood when each was first asked for: make a new ledger to see what has come since."""
+    """Records as they stood when each was first asked for, until `forget`."""
 
     def __init__(self, results: Path):
         self.results, self.store = results, Store(results)
         self._records: dict[Path, dict[str, Any] | None] = {}
+
+    def forget(self) -> None:
+        """Has every record read anew: what has come since."""
+        self._records.clear()
 
     def record(self, folder: Path) -> dict[str, Any] | None:
         """The record of one seed's folder; None where it has none."""
@@ -98,3 +103,10 @@ def reason(record: dict[str, Any]) -> str:
 def load_runs(results: Path | str) -> list[Run]:
     """Every recorded run of a results folder, by task, algorithm, identity and seed."""
     return Ledger(Path(results)).runs()
+
+
+def existing_folder(results: Path | str) -> Path:
+    """A folder of run records that is there; UserError where it is not."""
+    if not Path(results).is_dir():
+        raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
+    return Path(results)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
 from ..collection.probes import probe_returns
 from .cell import Cell, describe_dataset
+from .ledger import Ledger
 from .machine import usable_cores
 from .request import RunRequest, Setting, option_of
 
@@ -31,15 +33,29 @@ class Plan:
     cells: tuple[Cell, ...]
     results: Path
 
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What state its runs are in; read once, and anew after they were run."""
+        return Ledger(self.results)
+
     def seeds(self) -> Iterator[tuple[Cell, int]]:
         for cell in self.cells:
             for seed in cell.seeds:
                 yield cell, seed
 
+    def undone(self) -> list[tuple[Cell, int]]:
+        """The runs that failed, diverged or are not finished."""
+        return [(cell, seed) for cell, seed in self.seeds() if self.ledger.state(cell, seed) != "done"]
+
     @property
     def usual_jobs(self) -> int:
         """A process per core, or one for a GPU: several would share it in turns."""
         return 1 if any(cell.device != "cpu" for cell in self.cells) else usable_cores()
+
+
+def run_order(cell: Cell, steps_done: int) -> tuple[bool, int]:
+    """Runs are begun by this key: first those that wait for no fit, the longest first."""
+    return bool(cell.algorithm.stages), steps_done - cell.steps
 
 
 def make_plan(request: RunRequest, results: Path | str) -> Plan:

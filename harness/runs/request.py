@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib import resources
+from numbers import Integral
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
@@ -96,7 +97,10 @@ class RunRequest:
     def __post_init__(self) -> None:
         for name, kind in _kinds().items():
             value, option = getattr(self, name), option_of(name)
-            object.__setattr__(self, name, _CONVERTERS.get(name, _as_declared)(value, kind, option))
+            try:
+                object.__setattr__(self, name, _CONVERTERS.get(name, _as_declared)(value, kind, option))
+            except (TypeError, ValueError):  # what only Python can say: a number where names belong
+                raise UserError(f"{option} {value!r}: not what the option takes, see `mopo-bench run --help`") from None
         for name in ("data_seed", "evaluation_processes"):
             if (number := getattr(self, name)) is not None and number < 0:
                 raise UserError(f"{option_of(name)} {number}: ask for 0 or more")
@@ -120,7 +124,7 @@ class RunRequest:
         for name in said:
             if name not in _kinds():
                 raise unknown("option", name, _kinds(), "mopo-bench run --help")
-        chosen = {name: value for name, value in said.items() if value is not None and value != () and value != []}
+        chosen = {name: value for name, value in said.items() if value is not None and not _is_empty(value)}
         of_grid = _as_settings(base.get("settings", ()), None, "settings", of_grid=True)
         if of_grid and "settings" in chosen:
             layer = 1 + max(setting.layer for setting in of_grid)
@@ -150,6 +154,10 @@ class RunRequest:
         return grid
 
 
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, list | tuple) and not value
+
+
 @cache
 def _kinds() -> dict[str, Any]:
     return get_type_hints(RunRequest, include_extras=True)
@@ -171,14 +179,14 @@ def _as_names(value: Any, kind: Any, option: str) -> tuple[Any, ...]:
     """Names or objects, each once: those of one text between its commas, those of a sequence, or the one that was given."""
     if isinstance(value, str):
         value = [part.strip() for part in value.split(",") if part.strip()]
-    elif not isinstance(value, Sequence):
+    elif hasattr(value, "name") or not isinstance(value, Iterable):
         value = [value]
     return tuple({getattr(each, "name", each): each for each in value}.values())
 
 
 def _as_seeds(value: Any, kind: Any, option: str) -> tuple[int, ...]:
     """ "6" or 6: 0 to 5; "0,1,5" or a sequence: these; "21-23": 21, 22, 23; a trailing comma makes a list of one."""
-    seeds = _parsed_seeds(value, option) if isinstance(value, str | int) else _listed_seeds(value, option)
+    seeds = _parsed_seeds(value, option) if isinstance(value, str | Integral) else _listed_seeds(value, option)
     if not seeds:
         raise UserError(f"{option} {value}: no seeds named; give a count of at least 1, or a list such as 0,1,5 or 21-23")
     if len(set(seeds)) != len(seeds) or min(seeds) < 0:
@@ -194,7 +202,7 @@ def _listed_seeds(value: Any, option: str) -> list[int]:
     return [converted(each, int, option) for each in value]
 
 
-def _parsed_seeds(value: str | int, option: str) -> Sequence[int]:
+def _parsed_seeds(value: Any, option: str) -> Sequence[int]:
     text = str(value)
     try:
         if "," not in text and "-" not in text:

@@ -12,45 +12,61 @@ from rich.console import Console
 
 from ...common.errors import WriteError
 from .cell import Cell
+from .estimate import Job
 from .fits import fit_stage, missing_fits, work_for
 from .interrupts import ignore_interrupts, interrupts_held, stop_if_asked
-from .ledger import Ledger, Todo
-from .plan import Plan
+from .ledger import Todo
+from .plan import Plan, run_order
 from .private_joblib import end_workers
-from .progress import progress
+from .progress import Watch, measured_jobs, progress
 from .records import Store
 from .trial import run_cell
 
 
-def execute(plan: Plan, jobs: int, group: int = 1, console: Console | None = None) -> dict[str, list[str]]:
+def execute(
+    plan: Plan, jobs: int, group: int = 1, console: Console | None = None, known: Sequence[Job] = ()
+) -> dict[str, list[str]]:
     """Runs what is missing of the plan; gives the names of the runs that were missing by the state they ended in.
 
     Fits that several cells share come first, then the runs that need none, so that a worker seldom waits for one.
     jobs: worker processes, one thread each; with one job the work is done in this process. group: seeds trained together.
+    console: where progress is shown. known: what an estimate has said of this plan's jobs, which is then not measured again.
     Raises WriteError in the end where a file could not be written.
     """
     stop_if_asked()
     todo = prepare(plan)
-    head = os.getpid()
-    work = [joblib.delayed(_refusal)(head, _fit, *fit) for fit in missing_fits(plan.results, todo)]
-    work += [joblib.delayed(_refusal)(head, run_cell, cell) for cell in groups(todo, group)]
-    refusals: list[WriteError] = []
-    wanted = (each for each in work if not refusals)  # on a full disk nothing more is begun
-    with progress(plan.results, todo, console), workers(jobs):
-        for refusal in joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)(wanted):
+    head, refusals = os.getpid(), list[WriteError]()
+    watch = Watch(plan.results, known or measured_jobs(plan.results, todo, group, console), jobs)
+
+    def work() -> Iterator[Any]:
+        """Each piece when a process is free for it; on a full disk nothing more is begun."""
+        for cell, stage, seed in missing_fits(plan.results, todo):
+            if not refusals:
+                watch.begin(cell, [seed], stage)
+                yield joblib.delayed(_refusal)(head, _fit, cell, stage, seed)
+        for cell in groups(todo, group):
+            if not refusals:
+                watch.begin(cell, cell.seeds)
+                yield joblib.delayed(_refusal)(head, run_cell, cell)
+
+    with progress(watch, console), workers(jobs):
+        pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
+        for refusal in pool(work()):
             if refusal:
                 refusals.append(refusal)
     if refusals:
         raise refusals[0]
-    ledger, outcome = Ledger(plan.results), dict[str, list[str]]()
+    plan.ledger.forget()
+    outcome: dict[str, list[str]] = {}
     for cell, seed, _ in todo:
-        outcome.setdefault(ledger.state(cell, seed), []).append(f"{cell.task.name}/{cell.algorithm.name}/seed-{seed}")
+        outcome.setdefault(plan.ledger.state(cell, seed), []).append(f"{cell.task.name}/{cell.algorithm.name}/seed-{seed}")
     return outcome
 
 
 def prepare(plan: Plan) -> list[Todo]:
     """Writes what is to be run into the results folder, and gives what of it is missing."""
-    store, ledger = Store(plan.results), Ledger(plan.results)
+    store, ledger = Store(plan.results), plan.ledger
+    ledger.forget()
     store.prepare()
     for cell in plan.cells:
         store.write_cell(cell.folder, cell.describe())
@@ -77,11 +93,6 @@ def groups(todo: Sequence[Todo], group: int) -> list[Cell]:
         for first in range(0, len(seeds), group)
     ]
     return [cell for cell, _ in sorted(made, key=lambda each: run_order(*each))]
-
-
-def run_order(cell: Cell, steps_done: int) -> tuple[bool, int]:
-    """Runs are begun by this key: first those that wait for no fit, the longest first."""
-    return bool(cell.algorithm.stages), steps_done - cell.steps
 
 
 def _refusal(head: int, work: Callable[..., None], *arguments: Any) -> WriteError | None:

@@ -1,0 +1,119 @@
+"""Run records as pandas DataFrames: runs, evaluations and fits, a row each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..runs.ledger import reason
+from ..runs.records import Run
+from .groups import RowKey, grouped, is_counted, labelled, score_of
+from .statistics import aggregate
+
+if TYPE_CHECKING:
+    import pandas
+
+KEY = ("task", "algorithm", "identity", "seed")  # of a run, in all three frames but for the algorithm of a fit
+
+
+class Frames(NamedTuple):
+    """What a folder of run records holds, as tidy pandas DataFrames.
+
+    runs: a row per run. `task`, `algorithm`, `identity` (of all that decides its numbers but the seed) and `seed` say which;
+        `label` is its column in a table; `state` is running, failed, diverged or done, `reason` says why it is not done;
+        `steps` of training took `seconds`; `return` is the mean of its last evaluation, `score` the same normalised (NaN
+        without reference returns); `data`, `data_rows` and `window` are its dataset; `parameters` those of the task that are
+        not its own, `overrides` the settings that were chosen, both as text.
+    evaluations: a row per evaluation. The four keys of a run, `step`, `episodes`, `return_mean`, `return_std` over episodes,
+        `score`, and every metric of training that was stored beside, under its name.
+    fits: a row per fit that a run stands on. `task`, `stage`, `identity` (the fit's own), `seed`, `algorithms` that share it,
+        and every number that was recorded of it, such as `epochs`, `holdout_error` and `seconds`.
+    """
+
+    runs: pandas.DataFrame
+    evaluations: pandas.DataFrame
+    fits: pandas.DataFrame
+
+
+RUN_COLUMNS = (*KEY, "label", "state", "reason", "steps", "seconds", "return", "score", "data", "data_rows", "window")
+RUN_COLUMNS += ("parameters", "overrides")
+EVALUATION_COLUMNS = (*KEY, "step", "episodes", "return_mean", "return_std", "score")
+NUMBERS = ("seconds", "return", "return_mean", "return_std", "score")
+FIT_COLUMNS = ("task", "stage", "identity", "seed", "algorithms")
+
+
+def frames(runs: Iterable[Run]) -> Frames:
+    """The frames of these runs; those of none have their columns and no rows."""
+    runs = list(runs)
+    groups = labelled(grouped(runs))
+    labels = {(group.key, group.identity): group.label for group in groups}
+    made = (
+        (RUN_COLUMNS, [_run_row(run, labels[RowKey.of(run), run.identity]) for run in runs]),
+        (EVALUATION_COLUMNS, [_evaluation_row(run, row) for run in runs for row in run.evaluations]),
+        (FIT_COLUMNS, _fit_rows(runs)),
+    )
+    return Frames(*(_frame(columns, rows) for columns, rows in made))
+
+
+def _frame(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> pandas.DataFrame:
+    from pandas import DataFrame  # half a second
+
+    others = dict.fromkeys(name for row in rows for name in row if name not in columns)
+    made = DataFrame(rows, columns=[*columns, *others])
+    return made.astype({name: float for name in NUMBERS if name in made})  # None, where there is none, is NaN
+
+
+def _key(run: Run) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in KEY}
+
+
+def _run_row(run: Run, label: str) -> dict[str, Any]:
+    value, data = aggregate(run.evaluations, "last") if is_counted(run) else None, run.cell["data"]
+    return {
+        **_key(run),
+        "label": label,
+        "state": run.state,
+        "reason": "" if run.state == "done" else reason(run.record),
+        "steps": run.steps,
+        "seconds": run.record.get("seconds"),
+        "return": value,
+        "score": None if value is None else score_of(run.task, value),
+        "data": data["label"],
+        "data_rows": data["rows"],
+        "window": data["window"],
+        "parameters": ", ".join(RowKey.of(run).parameters),
+        "overrides": ", ".join(f"{name}={value}" for name, value in sorted(run.cell.get("overrides", {}).items())),
+    }
+
+
+def _evaluation_row(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        **_key(run),
+        **_flat(row),
+        "episodes": len(row["returns"]),
+        "score": score_of(run.task, row["return_mean"]),
+    }
+
+
+def _fit_rows(runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """A row per fit, whichever runs stand on it; those of an older record that says nothing of its fits have none."""
+    fits: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for run in runs:
+        for stage, identity in run.record.get("stages", {}).items():
+            key = {"task": run.task, "stage": stage, "identity": identity, "seed": run.seed, "algorithms": []}
+            row = fits.setdefault(
+                (stage, identity, run.seed), {**key, **_flat(run.record.get("stage_records", {}).get(stage, {}))}
+            )
+            row["algorithms"] = sorted({*row["algorithms"], run.algorithm})
+    return [{**row, "algorithms": ", ".join(row["algorithms"])} for row in fits.values()]
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The entries of a row, those of a mapping in it as "name.entry"; the returns of single episodes are left out."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        elif name != "returns":
+            flat[prefix + name] = value
+    return flat

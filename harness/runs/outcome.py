@@ -1,0 +1,17 @@
+"""What came of a grid, in plain lines, for the command line and Python alike."""
+
+from __future__ import annotations
+
+from .plan import Plan
+
+
+def outcome_lines(plan: Plan, ended: dict[str, list[str]]) -> list[str]:
+    """The runs by the state in which they ended, as `execute` gives them, and why others of the grid are not done."""
+    lines = [
+        f"{state}: {len(runs)}" + (f" ({', '.join(runs)})" if state != "done" else "") for state, runs in sorted(ended.items())
+    ]
+    for cell, seed in plan.undone():
+        state, reason = plan.ledger.state(cell, seed), plan.ledger.reason(cell, seed)
+        lines.append(f"{state}: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {reason}")
+    where = f"Run records are in {plan.results}; `mopo-bench table scores --results {plan.results}` prints them."
+    return [*(lines or ["Everything was done already."]), where]
