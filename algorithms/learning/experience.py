@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...tasks.data.dataset import OfflineDataset
 from ...tasks.task import OfflineProblem
+from .held import Held
 from .learner import Learner
 from .replay import Batch, Layout
 from .stage import Stage
@@ -49,7 +50,12 @@ class Experience:
         self.fitted = dict(stages or {})
         self.table, self.usable = pack_dataset(problem.dataset, dtype, device)
         self.build()
+        self._held = Held(self, self.derived, in_place=frozenset({"table", "usable"}))
 
+    # attributes that are made again and not saved
+    derived: ClassVar[frozenset[str]] = frozenset(
+        {"problem", "config", "seeds", "dtype", "device", "fitted", "layout", "vitals", "_held"}
+    )
     vitals: Mapping[str, Tensor] = MappingProxyType({})  # (S,) each, stored with every evaluation
 
     def build(self) -> None:
@@ -70,11 +76,13 @@ class Experience:
         return self.table.index_select(0, index).view(*uniform.shape, -1)
 
     def state(self, index: int) -> dict[str, Any]:
-        """What a checkpoint must hold of seed number `index` beside what can be derived again."""
-        return {}
+        """What a checkpoint must hold of seed number `index`: what has changed since `build`, see `held.py`."""
+        held = self._held.state(index)
+        return {"held": held} if held else {}
 
     def load_states(self, states: Sequence[Mapping[str, Any]], learner: Learner) -> None:
         """Takes one state per seed, in order. `learner` is loaded already and may be used to replay rollouts."""
+        self._held.load_states([state.get("held", {}) for state in states])
 
     # For estimates of time. A refresh in small is measured, and multiplied.
     assumes: ClassVar[str] = ""  # what that takes for granted, as in "no rollout ended early"

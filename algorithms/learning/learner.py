@@ -11,16 +11,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ...common.errors import UserError
 from ...common.settings import Count
 from ...common.streams import torch_stream
 from ...tasks.task import Rules
 from . import private_torch
+from .contract import checked_loss
+from .held import Held
 from .networks import Initialiser, Network
 from .optimisation import Adam, AnyNetwork, gradient
 from .replay import Batch
@@ -67,7 +71,8 @@ class Learner:
         self.build()
         kept = [id(network) for network in self.networks().values()]
         if any(id(network) not in kept for network in self._made):
-            raise TypeError(f"{type(self).__name__}: keep every network as an attribute of its own, or it is not saved")
+            raise UserError(f"{type(self).__name__}: keep every network as an attribute of its own, or it is not saved")
+        self._held = Held(self, self.derived)
 
     # what an author writes
 
@@ -123,7 +128,7 @@ class Learner:
         clamp: tuple[float, float] | None = None,
     ) -> Any:
         """One Adam step on `loss(network)`; gives the loss (S,), and what else the loss returned if it returned a pair."""
-        gradients, values, extra = gradient(network, loss)
+        gradients, values, extra = gradient(network, partial(checked_loss, self, loss))
         network.optimiser.step(network.weights, gradients)
         if clamp is not None:
             for weight in network.weights:
@@ -142,22 +147,30 @@ class Learner:
         return {name: value for name, value in vars(self).items() if isinstance(value, Network)}
 
     acting: ClassVar[tuple[str, ...]] = ("actor",)  # the networks that `act` reads
+    # attributes that are made again and not saved: of what a learner is given, and what its networks' own state holds
+    derived: ClassVar[frozenset[str]] = frozenset({"problem", "config", "seeds", "dtype", "device", "fitted", "_made", "_held"})
 
-    def acting_states(self) -> list[dict[str, list[Tensor]]]:
+    def acting_states(self) -> list[dict[str, Any]]:
         """Copies of what `act` reads, one per seed: enough to act as now later on."""
-        return [
+        states: list[dict[str, Any]] = [
             {name: [weight[index].clone() for weight in getattr(self, name).weights] for name in self.acting}
             for index in range(len(self.seeds))
         ]
+        for index, state in enumerate(states):
+            if held := self._held.state(index):
+                state["held"] = held
+        return states
 
-    def load_acting_states(self, states: Sequence[Mapping[str, Sequence[Tensor]]]) -> None:
+    def load_acting_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        self._held.load_states([state.get("held", {}) for state in states])
         for index, state in enumerate(states):
             for name in self.acting:
                 for weight, saved in zip(getattr(self, name).weights, state[name], strict=True):
                     weight[index] = saved
 
     def state(self, index: int) -> dict[str, Any]:
-        """All that seed number `index` of the group has learned: tensors and counts, ready to be saved."""
+        """All that seed number `index` of the group has learned, ready to be saved: of each network, and whatever else has
+        changed since `build`, see `held.py`."""
         state: dict[str, Any] = {}
         for name, network in self.networks().items():
             entry: dict[str, Any] = {"weights": [weight[index].clone() for weight in network.weights]}
@@ -166,10 +179,13 @@ class Learner:
                 entry["second"] = [moment[index].clone() for moment in optimiser.second]
                 entry["count"] = optimiser.count.clone()
             state[name] = entry
+        if held := self._held.state(index):
+            state["held"] = held
         return state
 
     def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Takes one state per seed, in order; seeds may come from other groups, all at the same number of steps."""
+        self._held.load_states([state.get("held", {}) for state in states])
         for name, network in self.networks().items():
             optimiser = network.optimiser
             for index, state in enumerate(states):

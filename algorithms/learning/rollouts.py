@@ -35,6 +35,7 @@ class ModelRollouts(Experience):
     version = 1
     stages = {"dynamics": Dynamics}  # noqa: RUF012 - a class-level declaration
     all_networks = False
+    derived = Experience.derived | {"ring", "history"}
 
     def build(self) -> None:
         config = self.config
@@ -51,8 +52,10 @@ class ModelRollouts(Experience):
         if step % self.config.rollout_every:
             return
         before = list(self.ring.position)
+        held = [self._held.state(index) for index in range(len(self.seeds))]
         written = self.roll_out(step, learner, [True] * len(self.seeds))
-        self.history.append({"step": step, "position": before, "rows": written, "policy": learner.acting_states()})
+        entry = {"step": step, "position": before, "rows": written, "policy": learner.acting_states(), "held": held}
+        self.history.append(entry)
         while all(
             sum(entry["rows"][seed] for entry in self.history[1:]) >= self.ring.capacity for seed in range(len(self.seeds))
         ):
@@ -130,11 +133,12 @@ class ModelRollouts(Experience):
                 "position": entry["position"][index],
                 "rows": entry["rows"][index],
                 "policy": entry["policy"][index],
+                "held": entry["held"][index],
             }
             for entry in self.history
             if entry["rows"][index]  # of a group, others may still hold rows of a refresh that this seed has forgotten
         ]
-        return {"history": entries}
+        return {**super().state(index), "history": entries}
 
     def load_states(self, states: Sequence[Mapping[str, Any]], learner: Learner) -> None:
         present = learner.acting_states()
@@ -149,9 +153,12 @@ class ModelRollouts(Experience):
             before = list(self.ring.position)
             policies = [entry["policy"] if entry else present[seed] for seed, entry in enumerate(entries)]
             learner.load_acting_states(policies)
+            held = [entry.get("held", {}) if entry else {} for entry in entries]
+            self._held.load_states(held)
             written = self.roll_out(step, learner, [entry is not None for entry in entries])
-            self.history.append({"step": step, "position": before, "rows": written, "policy": policies})
+            self.history.append({"step": step, "position": before, "rows": written, "policy": policies, "held": held})
         learner.load_acting_states(present)
+        super().load_states(states, learner)
 
     assumes = "no rollout ended early"
 
