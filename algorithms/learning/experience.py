@@ -56,7 +56,7 @@ class Experience:
     derived: ClassVar[frozenset[str]] = frozenset(
         {"problem", "config", "seeds", "dtype", "device", "fitted", "layout", "vitals", "_held"}
     )
-    vitals: Mapping[str, Tensor] = MappingProxyType({})  # (S,) each, stored with every evaluation
+    vitals: Mapping[str, Tensor] = MappingProxyType({})  # (S, ...) each, stored with every evaluation
 
     def build(self) -> None:
         """For subclasses: whatever else they keep."""
@@ -74,6 +74,10 @@ class Experience:
         if self.usable is not None:
             index = self.usable.index_select(0, index)
         return self.table.index_select(0, index).view(*uniform.shape, -1)
+
+    def warnings(self) -> list[str | None]:
+        """By seed, what makes the rewards that it gives doubtful, for the reader of a run; asked once it is built."""
+        return [None] * len(self.seeds)
 
     def state(self, index: int) -> dict[str, Any]:
         """What a checkpoint must hold of seed number `index`: what has changed since `build`, see `held.py`."""

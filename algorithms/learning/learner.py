@@ -31,6 +31,7 @@ from .replay import Batch
 from .stage import Stage
 
 Noise = Mapping[str, Tensor]
+CRITIC_VALUE = "critic_value"  # the metric that is held against what rewards allow, see `update`
 
 
 def per_seed(values: Tensor) -> Tensor:
@@ -95,6 +96,9 @@ class Learner:
     def update(self, batch: Batch, noise: Noise, phase: Hashable) -> dict[str, Tensor]:
         """One gradient step of every network; gives metrics, each (S,).
 
+        A metric "critic_value" is the critics' mean value Q(s, a) of the batch, in the unit of its rewards: a run is marked
+        where it exceeds what the rewards allow, see `value_bonus`.
+
         What it changes are tensors, in place, and it reads no number back from them: on a GPU it is recorded once and replayed.
         """
         raise NotImplementedError
@@ -102,6 +106,10 @@ class Learner:
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         """Actions (S, n, act) in [-1, 1] for (S, n, obs); with standard normal `noise` (S, n, act) sampled, else the mode."""
         raise NotImplementedError
+
+    def value_bonus(self) -> Tensor | float:
+        """What critics add to the reward of each later step, at most, (S,): an entropy bonus, say."""
+        return 0.0
 
     @classmethod
     def warmup_steps(cls, config: Any) -> int:

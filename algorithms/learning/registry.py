@@ -42,19 +42,20 @@ class Algorithm:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.name)
-        for part, base, wanted in ((self.learner, Learner, ("build", "update", "act")), (self.experience, Experience, ())):
-            self._check_part(part, base, wanted)
+        self._check_part(self.learner, Learner, ("build", "update", "act"))
+        self._check_part(self.experience, Experience, ())
         for stage in self.stages.values():
             self._check_part(stage, Stage, ("__init__", "fit"))
-        if "batch_size" not in {each.name for each in dataclasses.fields(self.learner.Config)}:
-            raise UserError(f"{self.name}: {self.learner.__name__}.Config has no batch_size, the number of rows of a batch")
+        settings, wanted = ({each.name for each in dataclasses.fields(kind.Config)} for kind in (self.learner, Learner))
+        if missing := wanted - settings:
+            raise UserError(f"{self.name}: {self.learner.__name__}.Config has no {', '.join(missing)}, as that of Learner has")
 
     def _check_part(self, part: Any, base: type, wanted: Sequence[str]) -> None:
         """UserError for a class that is not what the contract says."""
         what = f"{self.name}: {getattr(part, '__name__', part)}"
         if not (isinstance(part, type) and issubclass(part, base)):
             raise UserError(f"{what} is no {base.__name__}: make it a subclass of mopo_bench.{base.__name__}")
-        if missing := [name for name in wanted if getattr(part, name) == getattr(base, name)]:
+        if missing := [name for name in wanted if inspect.getattr_static(part, name) is vars(base)[name]]:
             raise UserError(f"{what} does not define {' and '.join(missing)}")
         config = getattr(part, "Config", None)
         if not (isinstance(config, type) and dataclasses.is_dataclass(config)) or (

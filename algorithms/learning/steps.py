@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable
 
@@ -95,6 +96,8 @@ class TrainingSteps:
         self._taken: Counter[Hashable] = Counter()  # steps of each phase since the sums were emptied
         # the first step whose metrics were not finite, by seed; found on the device, read once an interval
         self._first_bad = torch.full((len(learner.seeds),), -1, dtype=torch.long, device=learner.device)
+        self._highest_reward = torch.full((len(learner.seeds),), -torch.inf, dtype=learner.dtype, device=learner.device)
+        self._highest_bonus = self._bonus()
         rows = experience.table[:3, : learner.problem.observation_size]
         check_actions(learner, rows.expand(len(learner.seeds), -1, -1))
 
@@ -130,11 +133,30 @@ class TrainingSteps:
         self._taken.clear()
         return means, first_bad
 
+    def highest_values(self) -> list[float | None]:
+        """Above which no value of a critic is possible, by seed; None where nothing is known.
+
+        r + gamma max(0, r + bonus) / (1 - gamma), with r the highest reward in the batches since the first step taken, and
+        bonus the highest `value_bonus` that was met here: what has ended is worth 0.
+        """
+        self._highest_bonus = torch.maximum(self._highest_bonus, self._bonus())
+        discount = self.learner.problem.discount
+        if discount >= 1:
+            return [None] * len(self.learner.seeds)
+        rewards = self._highest_reward
+        highest = rewards + discount * (rewards + self._highest_bonus).clamp(min=0) / (1 - discount)
+        return [value if math.isfinite(value) else None for value in highest.tolist()]
+
+    def _bonus(self) -> Tensor:
+        return torch.as_tensor(self.learner.value_bonus(), dtype=self.learner.dtype, device=self.learner.device).clone()
+
     def _take(self, step: int, phase: Hashable) -> None:
         self._work(phase, *self.streams.at(step))
 
     def _work(self, phase: Hashable, uniform: Tensor, noise: dict[str, Tensor]) -> None:
-        metrics = self.update(self.experience.draw(uniform), noise, phase)
+        batch = self.experience.draw(uniform)
+        self._highest_reward.copy_(torch.maximum(self._highest_reward, batch.rewards.amax(1)))
+        metrics = self.update(batch, noise, phase)
         if self._names.get(phase) != (names := list(metrics) if isinstance(metrics, dict) else []) or not names:
             self._check(phase, metrics)
         for name, values in metrics.items():

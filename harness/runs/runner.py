@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ...common.errors import WriteError
 from .cell import Cell
+from .first_use import check_first_use
 from .fits import fit_stage, missing_fits, work_for
 from .interrupts import ignore_interrupts, interrupts_held, stop_if_asked
 from .ledger import Ledger, Todo
@@ -27,9 +28,11 @@ def execute(plan: Plan, jobs: int, group: int = 1, console: Console | None = Non
 
     Fits that several cells share come first, then the runs that need none, so that a worker seldom waits for one.
     jobs: worker processes, one thread each; with one job the work is done in this process. group: seeds trained together.
-    Raises WriteError in the end where a file could not be written.
+    Raises UserError before anything is run where an algorithm from outside breaks the contract, and WriteError in the end where
+    a file could not be written.
     """
     stop_if_asked()
+    check_first_use({id(cell): cell for cell, _, _ in Ledger(plan.results).pending(plan)}.values())
     todo = prepare(plan)
     head = os.getpid()
     work = [joblib.delayed(_refusal)(head, _fit, *fit) for fit in missing_fits(plan.results, todo)]
