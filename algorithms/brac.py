@@ -12,6 +12,7 @@ With an entropy coefficient, y and the actor's loss have the terms of SAC at tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Annotated
@@ -177,6 +178,10 @@ class BRAC(Learner):
 
             value = self.minimise(self.discriminator, loss)
         return value
+
+    def value_bonus(self) -> float:
+        """The entropy coefficient times the highest entropy of actions in [-1, 1]; a divergence only takes away."""
+        return self.config.entropy_coefficient * self.problem.action_size * math.log(2)
 
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         if noise is not None:

@@ -32,8 +32,10 @@ class PenalisedRollouts(ModelRollouts):
 
     def label(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
         rewards = prediction.rewards if self.config.penalised_reward == "sampled" else prediction.mean_rewards
-        penalty = PENALTIES[self.config.penalty](prediction)
-        return rewards - self.config.penalty_coefficient * penalty, prediction.terminals
+        return rewards - self.config.penalty_coefficient * self.uncertainty(prediction), prediction.terminals
+
+    def uncertainty(self, prediction: Prediction) -> Tensor:
+        return PENALTIES[self.config.penalty](prediction)
 
 
 register_algorithm(

@@ -80,6 +80,10 @@ class SAC(Learner):
             "entropy": -per_seed(log_prob),
         }
 
+    def value_bonus(self) -> Tensor:
+        """alpha times the highest entropy of actions in [-1, 1]."""
+        return self.log_temperature()[:, 0].exp() * self.problem.action_size * math.log(2)
+
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         return self.actor.mode(observations) if noise is None else self.actor(observations, noise)[0]
 

@@ -175,6 +175,7 @@ class Dynamics(Stage):
         stopping.restore()
         elites = stopping.best_error.argsort()[: config.elites]
         reward_means = predicted_targets(network, held_rows, size_in)[elites, :, 0].mean(0)
+        cut_off = stopping.since_improvement <= config.patience
         record = {
             "epochs": stopping.epoch,
             "rows": len(train_rows),
@@ -183,6 +184,10 @@ class Dynamics(Stage):
             "elites": elites.tolist(),
             "elite_error_ratio": elite_error_ratio(stopping.best_error, elites),
             "holdout_reward_r2": r_squared(reward_means, held_rows[:, size_in]),
+            **calibration(network, elites, held_rows, size_in),
+            "learning_curve": stopping.curve,
+            "cut_off": cut_off,
+            "warning": f"the fit of the {cls.title} was cut off at {stopping.epoch} epochs while it still improved" * cut_off,
             "seconds": round(time.monotonic() - started, 1),
         }
         weights = [weight[0] for weight in network.weights]
@@ -294,6 +299,7 @@ class EarlyStopping:
         weight = network.weights[0]
         self.best_error = torch.full((config.networks,), math.inf, dtype=weight.dtype, device=weight.device)
         self.epoch = self.since_improvement = 0
+        self.curve: list[float | None] = []  # the mean of the networks' holdout errors, by epoch
 
     @property
     def over(self) -> bool:
@@ -309,6 +315,7 @@ class EarlyStopping:
             kept[0, improved] = weight[0, improved]
         self.since_improvement = 0 if bool(improved.any()) else self.since_improvement + 1
         self.epoch += 1
+        self.curve.append(number(error.mean()))
 
     def restore(self) -> None:
         """Each network returns to its own best weights; not so the bounds, which the networks share."""
@@ -318,11 +325,11 @@ class EarlyStopping:
             raise FloatingPointError(f"{what}, in {self.epoch} epochs")
 
     def state(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("best", "best_error", "epoch", "since_improvement")}
+        return {name: getattr(self, name) for name in ("best", "best_error", "epoch", "since_improvement", "curve")}
 
     def load(self, state: Mapping[str, Any]) -> None:
         for name in self.state():
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, []))  # a fit that was begun before curves were kept has none
 
 
 def split_rows(rows: Tensor, config: Dynamics.Config, seed: int) -> tuple[Tensor, Tensor]:
@@ -368,6 +375,29 @@ def elite_error_ratio(errors: Tensor, elites: Tensor) -> float | None:
     chosen = torch.zeros_like(errors, dtype=torch.bool).index_fill(0, elites, True)
     ratio = errors[chosen].mean() / errors[~chosen].mean()
     return float(ratio) if ratio.isfinite() else None
+
+
+def calibration(network: EnsembleNetwork, elites: Tensor, rows: Tensor, size_in: int) -> dict[str, Any]:
+    """How right the elites are about rows (N, in + targets), in the mean over them; targets are the reward and s' - s.
+
+    errors: the root mean square error of each target. z_scores: the root mean square of (target - mean) / std, likewise; 1
+    where the predicted spread is right, more where it is too small. nll: the negative log-likelihood of a row, in nats.
+    """
+    means, log_variances = (part[0, elites] for part in network(rows[None, None, :, :size_in]))
+    squares = (rows[:, size_in:] - means).square()
+    scaled = squares * torch.exp(-log_variances)
+    nll = 0.5 * (scaled + log_variances + math.log(2 * math.pi)).sum(-1)
+    return {
+        "holdout_errors": list(map(number, squares.mean(1).sqrt().mean(0))),
+        "holdout_z_scores": list(map(number, scaled.mean(1).sqrt().mean(0))),
+        "holdout_z_score": number(scaled.mean().sqrt()),
+        "holdout_nll": number(nll.mean()),
+    }
+
+
+def number(value: Tensor) -> float | None:
+    """Six digits of it, for a record; None where it is not finite."""
+    return float(f"{float(value):.6g}") if bool(value.isfinite()) else None
 
 
 def r_squared(predicted: Tensor, target: Tensor) -> float:

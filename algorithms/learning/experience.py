@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...tasks.data.dataset import OfflineDataset
 from ...tasks.task import OfflineProblem
+from .held import Held
 from .learner import Learner
 from .replay import Batch, Layout
 from .stage import Stage
@@ -50,8 +51,13 @@ class Experience:
         self.fitted = dict(stages or {})
         self.table, self.usable = pack_dataset(problem.dataset, dtype, device)
         self.build()
+        self._held = Held(self, self.derived, in_place=frozenset({"table", "usable"}))
 
-    vitals: Mapping[str, Tensor] = MappingProxyType({})  # (S,) each, stored with every evaluation
+    # attributes that are made again and not saved
+    derived: ClassVar[frozenset[str]] = frozenset(
+        {"problem", "config", "seeds", "dtype", "device", "fitted", "layout", "vitals", "_held"}
+    )
+    vitals: Mapping[str, Tensor] = MappingProxyType({})  # (S, ...) each, stored with every evaluation
 
     def build(self) -> None:
         """For subclasses: whatever else they keep."""
@@ -70,12 +76,18 @@ class Experience:
             index = self.usable.index_select(0, index)
         return self.table.index_select(0, index).view(*uniform.shape, -1)
 
+    def warnings(self) -> list[str | None]:
+        """By seed, what makes the rewards that it gives doubtful, for the reader of a run; asked once it is built."""
+        return [None] * len(self.seeds)
+
     def state(self, index: int) -> dict[str, Any]:
-        """What a checkpoint must hold of seed number `index` beside what can be derived again."""
-        return {}
+        """What a checkpoint must hold of seed number `index`: what has changed since `build`, see `held.py`."""
+        held = self._held.state(index)
+        return {"held": held} if held else {}
 
     def load_states(self, states: Sequence[Mapping[str, Any]], learner: Learner) -> None:
         """Takes one state per seed, in order. `learner` is loaded already and may be used to replay rollouts."""
+        self._held.load_states([state.get("held", {}) for state in states])
 
     # For estimates of time. A refresh in small is measured, and multiplied.
     assumes: ClassVar[str] = ""  # what that takes for granted, as in "no rollout ended early"

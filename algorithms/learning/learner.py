@@ -11,22 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ...common.errors import UserError
 from ...common.settings import Count
 from ...common.streams import torch_stream
 from ...tasks.task import Rules
 from . import private_torch
+from .contract import checked_loss
+from .held import Held
 from .networks import Initialiser, Network
 from .optimisation import Adam, AnyNetwork, gradient
 from .replay import Batch
 from .stage import Stage
 
 Noise = Mapping[str, Tensor]
+CRITIC_VALUE = "critic_value"  # the metric that is held against what rewards allow, see `update`
 
 
 def per_seed(values: Tensor) -> Tensor:
@@ -72,7 +77,8 @@ class Learner:
         self.build()
         kept = [id(network) for network in self.networks().values()]
         if any(id(network) not in kept for network in self._made):
-            raise TypeError(f"{type(self).__name__}: keep every network as an attribute of its own, or it is not saved")
+            raise UserError(f"{type(self).__name__}: keep every network as an attribute of its own, or it is not saved")
+        self._held = Held(self, self.derived)
 
     # what an author writes
 
@@ -95,6 +101,9 @@ class Learner:
     def update(self, batch: Batch, noise: Noise, phase: Hashable) -> dict[str, Tensor]:
         """One gradient step of every network; gives metrics, each (S,).
 
+        A metric "critic_value" is the critics' mean value Q(s, a) of the batch, in the unit of its rewards: a run is marked
+        where it exceeds what the rewards allow, see `value_bonus`.
+
         What it changes are tensors, in place, and it reads no number back from them: on a GPU it is recorded once and replayed.
         """
         raise NotImplementedError
@@ -102,6 +111,10 @@ class Learner:
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         """Actions (S, n, act) in [-1, 1] for (S, n, obs); with standard normal `noise` (S, n, act) sampled, else the mode."""
         raise NotImplementedError
+
+    def value_bonus(self) -> Tensor | float:
+        """What critics add to the reward of each later step, at most, (S,): an entropy bonus, say."""
+        return 0.0
 
     @classmethod
     def warmup_steps(cls, config: Any) -> int:
@@ -136,7 +149,7 @@ class Learner:
         clamp: tuple[float, float] | None = None,
     ) -> Any:
         """One Adam step on `loss(network)`; gives the loss (S,), and what else the loss returned if it returned a pair."""
-        gradients, values, extra = gradient(network, loss)
+        gradients, values, extra = gradient(network, partial(checked_loss, self, loss))
         network.optimiser.step(network.weights, gradients)
         if clamp is not None:
             for weight in network.weights:
@@ -155,22 +168,30 @@ class Learner:
         return {name: value for name, value in vars(self).items() if isinstance(value, Network)}
 
     acting: ClassVar[tuple[str, ...]] = ("actor",)  # the networks that `act` reads
+    # attributes that are made again and not saved: of what a learner is given, and what its networks' own state holds
+    derived: ClassVar[frozenset[str]] = frozenset({"problem", "config", "seeds", "dtype", "device", "fitted", "_made", "_held"})
 
-    def acting_states(self) -> list[dict[str, list[Tensor]]]:
+    def acting_states(self) -> list[dict[str, Any]]:
         """Copies of what `act` reads, one per seed: enough to act as now later on."""
-        return [
+        states: list[dict[str, Any]] = [
             {name: [weight[index].clone() for weight in getattr(self, name).weights] for name in self.acting}
             for index in range(len(self.seeds))
         ]
+        for index, state in enumerate(states):
+            if held := self._held.state(index):
+                state["held"] = held
+        return states
 
-    def load_acting_states(self, states: Sequence[Mapping[str, Sequence[Tensor]]]) -> None:
+    def load_acting_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        self._held.load_states([state.get("held", {}) for state in states])
         for index, state in enumerate(states):
             for name in self.acting:
                 for weight, saved in zip(getattr(self, name).weights, state[name], strict=True):
                     weight[index] = saved
 
     def state(self, index: int) -> dict[str, Any]:
-        """All that seed number `index` of the group has learned: tensors and counts, ready to be saved."""
+        """All that seed number `index` of the group has learned, ready to be saved: of each network, and whatever else has
+        changed since `build`, see `held.py`."""
         state: dict[str, Any] = {}
         for name, network in self.networks().items():
             entry: dict[str, Any] = {"weights": [weight[index].clone() for weight in network.weights]}
@@ -179,10 +200,13 @@ class Learner:
                 entry["second"] = [moment[index].clone() for moment in optimiser.second]
                 entry["count"] = optimiser.count.clone()
             state[name] = entry
+        if held := self._held.state(index):
+            state["held"] = held
         return state
 
     def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
         """Takes one state per seed, in order; seeds may come from other groups, all at the same number of steps."""
+        self._held.load_states([state.get("held", {}) for state in states])
         for name, network in self.networks().items():
             optimiser = network.optimiser
             for index, state in enumerate(states):

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -42,6 +42,33 @@ class Algorithm:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.name)
+        self._check_part(self.learner, Learner, ("build", "update", "act"))
+        self._check_part(self.experience, Experience, ())
+        for stage in self.stages.values():
+            self._check_part(stage, Stage, ("__init__", "fit"))
+        settings, wanted = ({each.name for each in dataclasses.fields(kind.Config)} for kind in (self.learner, Learner))
+        if missing := wanted - settings:
+            raise UserError(f"{self.name}: {self.learner.__name__}.Config has no {', '.join(missing)}, as that of Learner has")
+
+    def _check_part(self, part: Any, base: type, wanted: Sequence[str]) -> None:
+        """UserError for a class that is not what the contract says."""
+        what = f"{self.name}: {getattr(part, '__name__', part)}"
+        if not (isinstance(part, type) and issubclass(part, base)):
+            raise UserError(f"{what} is no {base.__name__}: make it a subclass of mopo_bench.{base.__name__}")
+        if missing := [name for name in wanted if inspect.getattr_static(part, name) is vars(base)[name]]:
+            raise UserError(f"{what} does not define {' and '.join(missing)}")
+        config = getattr(part, "Config", None)
+        if not (isinstance(config, type) and dataclasses.is_dataclass(config)) or (
+            vars(config).get("__annotations__") and "__dataclass_fields__" not in vars(config)
+        ):
+            raise UserError(f"{what}.Config is no dataclass: write @dataclass(frozen=True) above it")
+        without = [
+            each.name
+            for each in dataclasses.fields(config)
+            if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        ]
+        if without:
+            raise UserError(f"{what}.Config has no default for {', '.join(without)}: give every setting one")
 
     @property
     def stages(self) -> dict[str, type[Stage]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,10 +15,12 @@ from ...common.streams import torch_stream
 from .dynamics import Dynamics, Prediction
 from .experience import Experience
 from .learner import Learner
+from .penalties import max_std
 from .replay import Batch, Ring
 
 # States that go through all steps of a rollout together. On a CPU their activations stay in cache; a GPU wants many at once.
 CHUNK = {"cpu": 1_000, "cuda": 10_000}
+PROBED, DATASET_ROWS = 100, 1_000  # states, of each step and of the dataset, whose uncertainty is recorded
 
 
 class ModelRollouts(Experience):
@@ -35,6 +37,7 @@ class ModelRollouts(Experience):
     version = 1
     stages = {"dynamics": Dynamics}  # noqa: RUF012 - a class-level declaration
     all_networks = False
+    derived = Experience.derived | {"ring", "history", "dataset_vitals"}
 
     def build(self) -> None:
         config = self.config
@@ -47,12 +50,18 @@ class ModelRollouts(Experience):
         """Rewards and terminals, each (S, n), with which a model step enters the ring."""
         return prediction.rewards, prediction.terminals
 
+    def uncertainty(self, prediction: Prediction) -> Tensor:
+        """u(s, a), (S, n), of a prediction of all networks: recorded, and in a subclass perhaps more."""
+        return max_std(prediction)
+
     def refresh(self, step: int, learner: Learner) -> None:
         if step % self.config.rollout_every:
             return
         before = list(self.ring.position)
+        held = [self._held.state(index) for index in range(len(self.seeds))]
         written = self.roll_out(step, learner, [True] * len(self.seeds))
-        self.history.append({"step": step, "position": before, "rows": written, "policy": learner.acting_states()})
+        entry = {"step": step, "position": before, "rows": written, "policy": learner.acting_states(), "held": held}
+        self.history.append(entry)
         while all(
             sum(entry["rows"][seed] for entry in self.history[1:]) >= self.ring.capacity for seed in range(len(self.seeds))
         ):
@@ -63,25 +72,70 @@ class ModelRollouts(Experience):
 
         Random numbers come from (seed, step), so a rollout can be made again.
         """
-        written, label_sum = [0] * len(self.seeds), torch.zeros(len(self.seeds), dtype=self.dtype, device=self.device)
-        for streams, rollouts in self._chunks(step):
-            for _ in range(self.config.rollout_length):
-                rows, rewards, terminals, successors = self._model_step(learner, rollouts, streams)
+        written, sums = [0] * len(self.seeds), torch.zeros(2, len(self.seeds), dtype=self.dtype, device=self.device)
+        uncertainty = torch.full((len(self.seeds), self.config.rollout_length), torch.nan, dtype=self.dtype, device=self.device)
+        for chunk, (streams, rollouts) in enumerate(self._chunks(step)):
+            for age in range(self.config.rollout_length):
+                rows, rewards, terminals, prediction = self._model_step(learner, rollouts, streams)
+                if chunk == 0:
+                    uncertainty[:, age] = self._probed(rows, rollouts.alive)
                 for seed, wanted in enumerate(write):
                     if wanted:
                         live = rollouts.live(rows, seed)
                         self.ring.write(seed, live)
                         written[seed] += len(live)
-                label_sum += torch.where(rollouts.alive, rewards, 0).sum(1)
-                rollouts.advance(successors, terminals)
+                sums += torch.where(rollouts.alive, torch.stack((rewards, prediction.rewards)), 0).sum(2)
+                rollouts.advance(prediction.next_observations, terminals)
                 if rollouts.over:
                     break
         rows_made = torch.tensor(written, dtype=self.dtype, device=self.device)
+        labels, rewards = sums / rows_made.clamp(min=1)
         self.vitals = {
             "rollout_length": rows_made / self.config.rollout_states,
-            "model_reward": label_sum / rows_made.clamp(min=1),
+            "model_reward": labels,  # as kept
+            "raw_model_reward": rewards,  # as predicted
+            "uncertainty": uncertainty,  # (S, steps of a rollout)
+            **self.dataset_vitals,
         }
         return written
+
+    def _probed(self, rows: Tensor, alive: Tensor) -> Tensor:
+        """The mean uncertainty (S,) of a few rows (S, n, width), by all networks, whichever were asked for the rollout."""
+        batch, alive = self.layout.batch(rows[:, :PROBED]), alive[:, :PROBED]
+        uncertainty = self.uncertainty(self._expected(batch.observations, batch.actions))
+        return torch.where(alive, uncertainty, 0).sum(1) / alive.sum(1)
+
+    def _expected(self, observations: Tensor, actions: Tensor) -> Prediction:
+        """What the ensemble expects, without a random number: rewards and next observations are the means over its networks."""
+        means, stds = self.dynamics.predict(observations, actions)
+        rewards, successors = means.mean(1)[..., 0], means.mean(1)[..., 1:]
+        terminals = self.problem.termination(observations, actions, successors)
+        return Prediction(rewards, successors, terminals, rewards, means, stds)
+
+    @cached_property
+    def dataset_vitals(self) -> dict[str, Tensor]:
+        """Of rows of the dataset, evenly chosen, (S,) each: mean reward, uncertainty, and what labels take from the reward."""
+        seeds = len(self.seeds)
+        places = torch.linspace(0, len(self.table) - 1, min(len(self.table), DATASET_ROWS), device=self.device).long()
+        batch = self.layout.batch(self.table.index_select(0, places).expand(seeds, -1, -1))
+        prediction = self._expected(batch.observations, batch.actions)
+        return {
+            "dataset_reward": batch.rewards.mean(1),
+            "dataset_uncertainty": self.uncertainty(prediction).mean(1),
+            "dataset_penalty": (prediction.rewards - self.label(prediction)[0]).mean(1),
+        }
+
+    def warnings(self) -> list[str | None]:
+        """Where labels take more from the rewards of the dataset's own rows than there is: the data itself is punished."""
+        vitals = self.dataset_vitals
+        pairs = zip(vitals["dataset_penalty"].tolist(), vitals["dataset_reward"].tolist(), strict=True)
+        return [
+            f"the penalty on the dataset's own rows, {penalty:.3g} a step, exceeds their mean reward, {reward:.3g}: the data "
+            "itself is punished"
+            if penalty > abs(reward)
+            else None
+            for penalty, reward in pairs
+        ]
 
     def _chunks(self, step: int) -> Iterator[tuple[list[torch.Generator], LiveRollouts]]:
         """The rollouts of this step at their starts, so many at once as is fastest, and the streams of their numbers."""
@@ -94,8 +148,8 @@ class ModelRollouts(Experience):
 
     def _model_step(
         self, learner: Learner, rollouts: LiveRollouts, streams: list[torch.Generator]
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The policy acts, the model answers: rows as the ring keeps them, rewards, terminals and next observations."""
+    ) -> tuple[Tensor, Tensor, Tensor, Prediction]:
+        """The policy acts, the model answers: rows as the ring keeps them, rewards, terminals, and what was predicted."""
         observations, actions_end = rollouts.observations, self.layout.action_size
         uniform, noise = (rollouts.of_their_starts(drawn) for drawn in self._draw_noise(streams, rollouts.starts))
         actions = learner.act(observations, noise[..., :actions_end])
@@ -106,7 +160,7 @@ class ModelRollouts(Experience):
         # What follows a terminal step never counts, but 0 times infinity is not 0: the state stands in for it.
         successors = torch.where(terminals[..., None], observations, prediction.next_observations)
         rows = self.layout.pack(observations, actions, rewards, (~terminals).to(self.dtype), successors)
-        return rows, rewards, terminals, prediction.next_observations
+        return rows, rewards, terminals, prediction
 
     def _draw_noise(self, streams: list[torch.Generator], starts: int) -> tuple[Tensor, Tensor]:
         """For every start, its rollout over or not, so that what one draws does not depend on the others' ends."""
@@ -130,11 +184,12 @@ class ModelRollouts(Experience):
                 "position": entry["position"][index],
                 "rows": entry["rows"][index],
                 "policy": entry["policy"][index],
+                "held": entry["held"][index],
             }
             for entry in self.history
             if entry["rows"][index]  # of a group, others may still hold rows of a refresh that this seed has forgotten
         ]
-        return {"history": entries}
+        return {**super().state(index), "history": entries}
 
     def load_states(self, states: Sequence[Mapping[str, Any]], learner: Learner) -> None:
         present = learner.acting_states()
@@ -149,9 +204,12 @@ class ModelRollouts(Experience):
             before = list(self.ring.position)
             policies = [entry["policy"] if entry else present[seed] for seed, entry in enumerate(entries)]
             learner.load_acting_states(policies)
+            held = [entry.get("held", {}) if entry else {} for entry in entries]
+            self._held.load_states(held)
             written = self.roll_out(step, learner, [entry is not None for entry in entries])
-            self.history.append({"step": step, "position": before, "rows": written, "policy": policies})
+            self.history.append({"step": step, "position": before, "rows": written, "policy": policies, "held": held})
         learner.load_acting_states(present)
+        super().load_states(states, learner)
 
     assumes = "no rollout ended early"
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Hashable
 
 import torch
 from torch import Tensor
 
+from ...common.errors import UserError
 from ...common.streams import torch_stream
+from .contract import check_actions, check_metrics
 from .experience import Experience
 from .learner import Learner
 
@@ -26,7 +29,7 @@ class StepStreams:
     def __init__(self, learner: Learner):
         self.learner = learner
         if twice := learner.noise().keys() & learner.uniforms().keys():
-            raise TypeError(f"{type(learner).__name__}: {', '.join(sorted(twice))} cannot be both normal and uniform noise")
+            raise UserError(f"{type(learner).__name__}: {', '.join(sorted(twice))} cannot be both normal and uniform noise")
         self.block = -1
         self.uniform = torch.empty(0)
         self.noise: dict[str, Tensor] = {}
@@ -93,6 +96,10 @@ class TrainingSteps:
         self._taken: Counter[Hashable] = Counter()  # steps of each phase since the sums were emptied
         # the first step whose metrics were not finite, by seed; found on the device, read once an interval
         self._first_bad = torch.full((len(learner.seeds),), -1, dtype=torch.long, device=learner.device)
+        self._highest_reward = torch.full((len(learner.seeds),), -torch.inf, dtype=learner.dtype, device=learner.device)
+        self._highest_bonus = self._bonus()
+        rows = experience.table[:3, : learner.problem.observation_size]
+        check_actions(learner, rows.expand(len(learner.seeds), -1, -1))
 
     def take(self, step: int) -> None:
         """Step number `step` (from 0). What its experience wants to refresh was refreshed before."""
@@ -126,15 +133,46 @@ class TrainingSteps:
         self._taken.clear()
         return means, first_bad
 
+    def highest_values(self) -> list[float | None]:
+        """Above which no value of a critic is possible, by seed; None where nothing is known.
+
+        r + gamma max(0, r + bonus) / (1 - gamma), with r the highest reward in the batches since the first step taken, and
+        bonus the highest `value_bonus` that was met here: what has ended is worth 0.
+        """
+        self._highest_bonus = torch.maximum(self._highest_bonus, self._bonus())
+        discount = self.learner.problem.discount
+        if discount >= 1:
+            return [None] * len(self.learner.seeds)
+        rewards = self._highest_reward
+        highest = rewards + discount * (rewards + self._highest_bonus).clamp(min=0) / (1 - discount)
+        return [value if math.isfinite(value) else None for value in highest.tolist()]
+
+    def _bonus(self) -> Tensor:
+        return torch.as_tensor(self.learner.value_bonus(), dtype=self.learner.dtype, device=self.learner.device).clone()
+
     def _take(self, step: int, phase: Hashable) -> None:
         self._work(phase, *self.streams.at(step))
 
     def _work(self, phase: Hashable, uniform: Tensor, noise: dict[str, Tensor]) -> None:
-        metrics = self.update(self.experience.draw(uniform), noise, phase)
-        self._names[phase] = list(metrics)
+        batch = self.experience.draw(uniform)
+        self._highest_reward.copy_(torch.maximum(self._highest_reward, batch.rewards.amax(1)))
+        metrics = self.update(batch, noise, phase)
+        if self._names.get(phase) != (names := list(metrics) if isinstance(metrics, dict) else []) or not names:
+            self._check(phase, metrics)
         for name, values in metrics.items():
             if name not in self._sums:
                 self._sums[name] = torch.zeros_like(values)
             self._sums[name].add_(values)
         bad = ~sum(metrics.values(), torch.zeros_like(self._first_bad)).isfinite() & (self._first_bad < 0)
         self._first_bad.copy_(torch.where(bad, self._now, self._first_bad))
+
+    def _check(self, phase: Hashable, metrics: dict[str, Tensor]) -> None:
+        """Asked at the first step of each phase, whose metrics come with all others of it."""
+        check_metrics(self.learner, metrics)
+        if phase in self._names:
+            before, now = (", ".join(names) for names in (self._names[phase], metrics))
+            raise UserError(
+                f"{type(self.learner).__name__}.update: expected the same metrics at every step of a phase ({before}), got "
+                f"{now or 'none'}; give steps of two kinds two values of `phase`"
+            )
+        self._names[phase] = list(metrics)

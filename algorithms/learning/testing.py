@@ -16,12 +16,16 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ...common.errors import UserError
+from ...common.trees import tree_leaves, tree_map
 from ...tasks.data.dataset import OfflineDataset
 from ...tasks.task import OfflineProblem
+from .experience import Experience
 from .fast.capture import CannotCapture, Captured, CapturedSteps
 from .fast.stepping import updater
 from .learner import Learner
 from .registry import Algorithm
+from .resumption import check_resumed_copy, saved_and_loaded
 from .stage import FitKeeper, Stage
 from .steps import BLOCK, StepStreams, TrainingSteps
 
@@ -173,6 +177,7 @@ def check_contract(algorithm: Algorithm, problem: OfflineProblem | None = None, 
     check_split_and_restacked(algorithm, problem, whole, changes)
     check_replay(algorithm, problem, whole, changes)
     check_recorded(algorithm, problem, changes)
+    check_resumption(algorithm, problem, changes)
 
 
 def check_metrics(metrics: Mapping[str, Tensor]) -> None:
@@ -255,6 +260,19 @@ def check_replay(algorithm: Algorithm, problem: OfflineProblem, whole: Group, ch
             assert_seed_same(again, index, whole, index, "a resumed group differs", tolerance=0)
 
 
+def check_resumption(algorithm: Algorithm, problem: OfflineProblem, changes: Mapping[str, Any]) -> None:
+    """(h) As it is asked of code from outside before a run begins: all that changes is saved, or made again."""
+
+    def make() -> tuple[Learner, Experience]:
+        group = Group(algorithm, problem, SEEDS[:2], **changes)
+        return group.learner, group.experience
+
+    try:
+        check_resumed_copy(make)
+    except UserError as error:
+        raise AssertionError(str(error)) from error
+
+
 def assert_seed_same(
     group: Group, index: int, other: Group, other_index: int, message: str, tolerance: float = TOLERANCE
 ) -> None:
@@ -329,18 +347,11 @@ def check_compiles(algorithm: Algorithm, problem: OfflineProblem | None = None, 
     torch.testing.assert_close(metrics, expected, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def saved_and_loaded(states: Any) -> Any:
-    """As through a checkpoint on disk."""
-    file = io.BytesIO()
-    torch.save(states, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
 def assert_same(state: Any, other: Any, message: str, tolerance: float = TOLERANCE) -> None:
-    torch.testing.assert_close(
-        state, other, rtol=tolerance, atol=tolerance, equal_nan=True, msg=lambda text: f"{message}: {text}"
-    )
+    numbers = (tree_map(lambda each: each if isinstance(each, Tensor | int | float) else 0, tree) for tree in (state, other))
+    torch.testing.assert_close(*numbers, rtol=tolerance, atol=tolerance, equal_nan=True, msg=lambda text: f"{message}: {text}")
+    words = ([each for each in tree_leaves(tree) if not isinstance(each, Tensor | int | float)] for tree in (state, other))
+    assert next(words) == next(words), f"{message}: other words"
 
 
 def differ(state: Any, other: Any) -> bool:

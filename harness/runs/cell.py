@@ -21,6 +21,7 @@ from .machine import describe_machine
 from .records import Store, identity_hash, plain
 
 TRAINING_EPISODES = 10  # at most, before the evaluations that a table reads: 100 would take half of a run
+SHORT_ROWS = 3_000  # of the dataset, for a short fit
 
 
 @dataclass(frozen=True)
@@ -143,3 +144,10 @@ def build(cell: Cell, fits: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[
     common: dict[str, Any] = {"device": cell.device, "stages": stages}
     learner = cell.algorithm.learner(problem, configs["learner"], cell.seeds, **common)
     return learner, cell.algorithm.experience(problem, configs["experience"], cell.seeds, **common)
+
+
+def short_configs(cell: Cell) -> dict[str, Any]:
+    """The Config objects of work in small, that is timed or tried, by part."""
+    configs, algorithm = cell.algorithm.build_configs(cell.config), cell.algorithm
+    configs["experience"], _ = algorithm.experience.short_refresh(configs["experience"], cell.device)
+    return configs | {name: kind.short_fit(configs[name]) for name, kind in algorithm.stages.items()}

@@ -22,7 +22,7 @@ from ...algorithms.learning.fast.stepping import training_steps
 from ...algorithms.learning.steps import BLOCK
 from ...tasks.simulation import simulate
 from ...tasks.task import OfflineProblem
-from .cell import Cell, build, describe_dataset, load_problem
+from .cell import SHORT_ROWS, Cell, build, describe_dataset, load_problem, short_configs
 from .evaluation import acting, evaluation_processes
 from .fits import missing_fits
 from .ledger import Todo
@@ -30,7 +30,6 @@ from .machine import prepare_process
 from .plan import Plan, run_order
 
 COMPILED = 0.85  # of an eager step's time: from 0.7 (BC) to 0.9 (BEAR) at the paper's sizes, half in small networks
-SHORT_ROWS = 3_000  # of the dataset, for a short fit
 FIRST_STEPS = 3  # that are not timed
 
 
@@ -266,13 +265,6 @@ class Calibration:
 
             self.environment_steps[key] = seconds_each(step, "cpu")
         return self.environment_steps[key]
-
-
-def short_configs(cell: Cell) -> dict[str, Any]:
-    """The Config objects of the work that is timed, by part."""
-    configs, algorithm = cell.algorithm.build_configs(cell.config), cell.algorithm
-    configs["experience"], _ = algorithm.experience.short_refresh(configs["experience"], cell.device)
-    return configs | {name: kind.short_fit(configs[name]) for name, kind in algorithm.stages.items()}
 
 
 def sizes_of(cell: Cell, stage: str = "") -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,9 @@ def csv_text(rows: list[dict[str, Any]]) -> str:
 class Run:
     """One seed of one cell, as its record says.
 
-    evaluations: one per evaluation, in order, each with `step`, `returns` (every episode's), `return_mean` and metrics.
+    evaluations: one per evaluation, in order, each with `step`, `returns` (every episode's), `return_mean`, `metrics` (the
+    learner's, by name), `vitals` (the experience's) and `value` (the critics' mean, and the highest that rewards have allowed).
+    Records that were begun before there was `metrics` have all of these beside `step`.
     cell: what `cell.json` holds: `task`, `algorithm`, `config`, `data` (label, source, rows, digest, window, ...), `versions`.
     """
 
@@ -133,8 +135,7 @@ class Store:
 
     def write_record(self, folder: Path, record: dict[str, Any]) -> None:
         write_json(folder / "record.json", record)
-        rows = [{**row, "returns": " ".join(f"{value:.6g}" for value in row["returns"])} for row in record["evaluations"]]
-        write_text(folder / "evaluations.csv", csv_text(rows))
+        write_text(folder / "evaluations.csv", csv_text(list(map(flat, record["evaluations"]))))
 
     def runs(self) -> Iterator[Run]:
         """Every recorded run, by task, algorithm, identity and seed."""
@@ -154,6 +155,42 @@ class Store:
                         cell=cell,
                         record=record,
                     )
+
+
+def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """An evaluation as a line of CSV: "metrics.critic_loss" for what lies deeper, a list of numbers in one field."""
+    line: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            line |= flat(value, f"{prefix}{name}.")
+        else:
+            line[prefix + name] = " ".join(map(six_digits, value)) if isinstance(value, list) else value
+    return line
+
+
+def six_digits(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.6g}"
+
+
+def overvalued(run: Run) -> dict[str, Any] | None:
+    """The first evaluation, if any, at which the critics' mean value exceeds the highest that rewards have allowed."""
+    for row in run.evaluations:
+        value = row.get("value") or {}
+        if value.get("highest") is not None and value["mean"] > value["highest"]:
+            return row
+    return None
+
+
+def warnings(run: Run) -> list[str]:
+    """What a reader of a run's numbers should know."""
+    found = list(run.record.get("warnings", {}).values())
+    if row := overvalued(run):
+        value = row["value"]
+        found.append(
+            f"at step {row['step']:,} the critics' mean value is {value['mean']:.4g}, above {value['highest']:.4g}, the most "
+            "that its rewards allow"
+        )
+    return found
 
 
 def plain(value: Any) -> Any:

@@ -13,6 +13,7 @@ from rich.console import Console
 from ...common.errors import WriteError
 from .cell import Cell
 from .estimate import Job
+from .first_use import check_first_use
 from .fits import fit_stage, missing_fits, work_for
 from .interrupts import ignore_interrupts, interrupts_held, stop_if_asked
 from .ledger import Todo
@@ -31,9 +32,11 @@ def execute(
     Fits that several cells share come first, then the runs that need none, so that a worker seldom waits for one.
     jobs: worker processes, one thread each; with one job the work is done in this process. group: seeds trained together.
     console: where progress is shown. known: what an estimate has said of this plan's jobs, which is then not measured again.
-    Raises WriteError in the end where a file could not be written.
+    Raises UserError before anything is run where an algorithm from outside breaks the contract, and WriteError in the end
+    where a file could not be written.
     """
     stop_if_asked()
+    check_first_use({id(cell): cell for cell, _, _ in plan.ledger.pending(plan)}.values())
     todo = prepare(plan)
     head, refusals = os.getpid(), list[WriteError]()
     watch = Watch(plan.results, known or measured_jobs(plan.results, todo, group, console), jobs)

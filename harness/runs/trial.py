@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from ...algorithms.learning.fast.compiling import Compile
 from ...algorithms.learning.fast.stepping import CannotCompile, training_steps
+from ...algorithms.learning.learner import CRITIC_VALUE
 from ...common.errors import WriteError
+from ...common.trees import tree_map
 from .cell import Cell, build
 from .checkpoints import load_checkpoint, save_checkpoint
 from .evaluation import EvaluationBeside, EvaluationHere, Returns, evaluation_processes, reset_seeds
@@ -83,6 +86,11 @@ def empty_record(seed: int) -> dict[str, Any]:
     return {"seed": seed, "state": "running", "steps": 0, "evaluations": [], "segments": [], "stages": {}}
 
 
+def numbers(values: Tensor) -> Any:
+    """A number, or a list of them, as JSON knows them: None for one that is not finite, as of rollouts that all have ended."""
+    return tree_map(lambda value: value if math.isfinite(value) else None, values.tolist())
+
+
 class Pending(NamedTuple):
     """An evaluation that was begun, and all that stood when it was. Lists are by seed."""
 
@@ -91,6 +99,7 @@ class Pending(NamedTuple):
     means: Mapping[str, list[float]]
     first_bad: list[int]
     vitals: Mapping[str, Tensor]
+    highest_values: list[float | None]  # that rewards have allowed a critic since the trial began
     states: list[tuple[dict[str, Any], dict[str, Any]]]  # learner's and experience's
     returns: Returns
 
@@ -101,9 +110,17 @@ class Pending(NamedTuple):
             "return_mean": float(returns.mean()),
             "return_std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
             "returns": [float(value) for value in returns],
-            **{name: values[index] for name, values in self.means.items()},
-            **{name: float(values[index]) for name, values in self.vitals.items()},
+            "metrics": {name: values[index] for name, values in self.means.items()},
+            "vitals": {name: numbers(values[index]) for name, values in self.vitals.items()},
         }
+
+    def value(self, index: int, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The mean value of the critics of seed number `index`, and the highest that rewards have allowed so far."""
+        if CRITIC_VALUE not in self.means:
+            return {}
+        before = [row["value"]["highest"] for row in record["evaluations"] if row.get("value")]
+        known = [each for each in (*before, self.highest_values[index]) if each is not None]
+        return {"value": {"mean": self.means[CRITIC_VALUE][index], "highest": max(known, default=None)}}
 
 
 class Records:
@@ -129,6 +146,17 @@ class Records:
         for record, fit in zip(self.each, fits, strict=True):
             record["stages"] = {**record["stages"], stage: self.cell.stage_identity(stage)}
             record["stage_records"] = {**record.get("stage_records", {}), stage: fit["record"]}
+            self.warn(record, stage, fit["record"].get("warning"))
+
+    def warned(self, kind: str, texts: Sequence[str | None]) -> None:
+        """Notes what a reader of each seed's numbers should know, or that there is nothing of this kind."""
+        for record, text in zip(self.each, texts, strict=True):
+            self.warn(record, kind, text)
+
+    @staticmethod
+    def warn(record: dict[str, Any], kind: str, text: str | None) -> None:
+        others = {name: each for name, each in record.get("warnings", {}).items() if name != kind}
+        record["warnings"] = others | ({kind: text} if text else {})
 
     def begin_segment(self, facts: Mapping[str, Any]) -> None:
         """A stretch of training on one machine begins, for all seeds but those that have diverged before."""
@@ -157,7 +185,8 @@ class Records:
             if done.first_bad[index] >= 0:
                 record |= {"state": "diverged", "diverged_at": done.first_bad[index]}
             else:
-                record["evaluations"] = [*record["evaluations"], done.row(index, returns[index])]
+                row = done.row(index, returns[index]) | done.value(index, record)
+                record["evaluations"] = [*record["evaluations"], row]
                 if done.step >= self.cell.steps:
                     record["state"] = "done"
             learner, experience = done.states[index]
@@ -201,6 +230,7 @@ class Trial:
         if there:
             self.learner.load_states([checkpoint["learner"] for checkpoint in there])
             self.experience.load_states([checkpoint["experience"] for checkpoint in there], self.learner)
+        self.records.warned("rewards", self.experience.warnings())
         return there[0]["step"] if there else 0
 
     def run(self) -> None:
@@ -261,7 +291,8 @@ class Trial:
         states = [(self.learner.state(index), self.experience.state(index)) for index in range(len(cell.seeds))]
         returns = self.evaluation.begin(self.learner, [learner for learner, _ in states], starts)
         seconds = time.monotonic() - self.started  # with the evaluation, where training waited for it
-        self.pending = Pending(self.step, seconds, means, first_bad, self.experience.vitals, states, returns)
+        highest = self.steps.highest_values()
+        self.pending = Pending(self.step, seconds, means, first_bad, self.experience.vitals, highest, states, returns)
         if not self.evaluation.processes:
             self._settle()
 

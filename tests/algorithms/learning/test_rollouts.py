@@ -26,6 +26,12 @@ class HandMade:
     def __init__(self, limit=0.6):
         self.limit = limit
 
+    def predict(self, observations, actions):
+        """Its means at elite 0, and standard deviations, with one network."""
+        moved = 0.5 * observations + torch.cat((actions, actions.sum(-1, keepdim=True)), -1)
+        means = torch.cat((observations[..., :1], moved), -1)[:, None]
+        return means, torch.tensor([1.0, 0.1, 0.1, 0.1], dtype=means.dtype).expand_as(means)
+
     def sample(self, observations, actions, uniform, noise, all_networks=True):
         elite = (uniform * 3).floor() / 10
         moved = 0.5 * observations + torch.cat((actions, actions.sum(-1, keepdim=True)), -1) + 0.1 * noise[..., 1:]

@@ -10,6 +10,7 @@ from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.learning.steps import BLOCK, StepStreams, TrainingSteps
 from mopo_bench.algorithms.learning.testing import SEEDS, SMALL, check_contract
 from mopo_bench.algorithms.sac import SAC
+from mopo_bench.common.errors import UserError
 
 
 class Counted(Learner):
@@ -24,6 +25,9 @@ class Counted(Learner):
 
     def phase(self, step):
         return step % 3 == 0
+
+    def act(self, observations, noise=None):
+        return torch.zeros(*observations.shape[:2], self.problem.action_size)
 
     def update(self, batch, noise, phase):
         number = self.number.clone() * torch.ones(len(self.seeds), dtype=torch.float64)
@@ -86,5 +90,5 @@ def test_uniform_noise(problem):
     class Twice(SAC):
         uniforms = SAC.noise
 
-    with pytest.raises(TypeError, match="Twice: next, now cannot be both"):
+    with pytest.raises(UserError, match="Twice: next, now cannot be both"):
         StepStreams(Twice(problem, config, SEEDS))

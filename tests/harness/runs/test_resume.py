@@ -40,6 +40,7 @@ def interrupted(name, call):
 
     class Interrupted(kind.learner):
         calls = 0
+        derived = kind.learner.derived | {"calls"}  # counted anew when it is resumed
 
         def update(self, batch, noise, phase):
             if self.calls == call:

@@ -237,6 +237,7 @@ def test_nothing_is_captured_unless_it_is_asked_for(problem, monkeypatch):
         monkeypatch.setattr(made.learner, "device", torch.device(device))
         monkeypatch.setattr("mopo_bench.algorithms.learning.steps.torch.zeros", lambda *each, **named: None)
         monkeypatch.setattr("mopo_bench.algorithms.learning.steps.torch.full", lambda *each, **named: None)
+        monkeypatch.setattr(TrainingSteps, "_bonus", lambda self: None)
         steps = training_steps(made.learner, made.experience, capture=capture)
         assert type(steps) is kind and steps.captured == (kind is CapturedSteps)
 

@@ -1,0 +1,71 @@
+"""What is asked of a learner at its first step: that it acts, and gives losses and metrics, as the contract says.
+
+The learner is any `Learner`; its file imports this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...common.errors import UserError
+
+
+def check_actions(learner: Any, observations: Tensor) -> None:
+    """UserError where `act`, with noise and without, gives no finite actions (S, n, act) in [-1, 1] for (S, n, obs).
+
+    Of a learner that has diverged only the shape is asked.
+    """
+    where, size = f"{type(learner).__name__}.act", learner.problem.action_size
+    wanted = (*observations.shape[:2], size)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(wanted, generator=generator, dtype=torch.float64).to(observations)
+    sound = all(bool(weight.isfinite().all()) for network in learner.networks().values() for weight in network.weights)
+    for given in (None, noise):
+        actions = learner.act(observations, given)
+        if not isinstance(actions, Tensor) or tuple(actions.shape) != wanted:
+            raise UserError(
+                f"{where}: expected actions of shape {wanted} for {tuple(observations.shape)}, got {named(actions)}"
+            )
+        if actions.requires_grad:
+            raise UserError(f"{where}: its actions keep the graph of their gradients; detach them")
+        if sound and not bool(actions.isfinite().all()):
+            raise UserError(f"{where}: expected finite actions, got some that are not")
+        if sound and float(actions.abs().max()) > 1 + 1e-6:
+            raise UserError(f"{where}: expected actions in [-1, 1], got one of size {float(actions.abs().max()):.6g}")
+
+
+def check_metrics(learner: Any, metrics: Any) -> None:
+    """UserError where `update` gives no metrics, or one that is not a number per seed."""
+    where, seeds = f"{type(learner).__name__}.update", len(learner.seeds)
+    wanted = f"expected a dict of metrics, each a tensor of shape ({seeds},), a number per seed"
+    if not isinstance(metrics, dict) or not metrics:
+        raise UserError(f"{where}: {wanted}, got {named(metrics)}")
+    for name, values in metrics.items():
+        if not isinstance(name, str):
+            raise UserError(f"{where}: {wanted}, got the name {name!r}")
+        if not isinstance(values, Tensor) or tuple(values.shape) != (seeds,):
+            raise UserError(f"{where}: {wanted}, got {name} as {named(values)}; reduce with per_seed")
+        if values.requires_grad:
+            raise UserError(f"{where}: {name} keeps the graph of its gradient; detach it")
+
+
+def checked_loss(learner: Any, loss: Callable[[Any], Any], network: Any) -> Any:
+    """What `loss(network)` gives; UserError where that is no number per seed, nor a pair of one and tensors."""
+    result = loss(network)
+    values = result[0] if isinstance(result, tuple) and len(result) == 2 else result
+    if not isinstance(values, Tensor) or values.shape != (len(learner.seeds),):
+        wanted = f"a loss of shape ({len(learner.seeds)},), a number per seed, or a pair of one and tensors"
+        where = f"{type(learner).__name__}.update: {getattr(loss, '__name__', 'a loss').strip('<>')}"
+        raise UserError(f"{where}: expected {wanted}, got {named(values)}; reduce with per_seed")
+    return result
+
+
+def named(value: Any) -> str:
+    """What came, in a few words."""
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return "nothing" if value is None else repr(value) if value == {} else f"a {type(value).__name__}"

@@ -1,0 +1,80 @@
+"""Code from outside this package is tried before a run begins: a few steps of throw-away copies, on the run's own dataset."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from ...algorithms.learning.experience import Experience
+from ...algorithms.learning.learner import Learner
+from ...algorithms.learning.resumption import check_resumed_copy
+from ...common.errors import UserError, WriteError
+from ...tasks.data.d4rl import cache_folder
+from .cell import SHORT_ROWS, Cell, build, load_problem, short_configs
+from .machine import describe_machine, prepare_process
+from .records import identity_hash, plain, write_json
+
+
+def check_first_use(cells: Iterable[Cell]) -> None:
+    """UserError for an algorithm from outside the package that breaks the contract in its first steps, or that does not resume.
+
+    What was tried is remembered in the data cache by the source of its modules. Another exception is left to the run itself,
+    which meets it again, and keeps its traceback.
+    """
+    for cell in cells:
+        sources = outside_sources(cell)
+        if sources == []:
+            continue
+        path = None if sources is None else tried(cell, sources)
+        if path is None or not path.exists():
+            try:
+                try_copy(cell)
+            except UserError as error:
+                raise UserError(f"{cell.algorithm.name}: {error}") from error
+            except (Exception, SystemExit):
+                continue
+            if path is not None:
+                with suppress(WriteError):  # without a cache it is tried again next time
+                    write_json(path, {"algorithm": cell.algorithm.name, "task": cell.task.name})
+
+
+def outside_sources(cell: Cell) -> list[str] | None:
+    """Digests of the modules from outside this package in which its classes stand; None where one cannot be read."""
+    algorithm, own = cell.algorithm, __name__.partition(".")[0]
+    bases = {base for part in (algorithm.learner, algorithm.experience, *algorithm.stages.values()) for base in part.__mro__}
+    names = {base.__module__ for base in bases if base.__module__.partition(".")[0] not in (own, "builtins")}
+    try:
+        return [sha256(inspect.getsource(sys.modules[name]).encode()).hexdigest() for name in sorted(names)]
+    except (OSError, TypeError, KeyError):
+        return None
+
+
+def tried(cell: Cell, sources: list[str]) -> Path:
+    """Where it is remembered that this code was tried with these settings, on data and a task of this kind."""
+    what = {
+        "sources": sources,
+        "parts": [f"{part.__module__}.{part.__qualname__}" for part in (cell.algorithm.learner, cell.algorithm.experience)],
+        "settings": plain(cell.algorithm.changed(cell.config)),
+        "task": plain(cell.task.identity()),
+        "device": cell.device,
+        "package": {name: describe_machine()[name] for name in ("versions", "commit")},
+    }
+    return cache_folder() / "tried" / f"{identity_hash(what)}.json"
+
+
+def try_copy(cell: Cell) -> None:
+    """Some steps of one seed with the run's own settings, but for refreshes and fits, which are short."""
+    prepare_process(cell.device)
+    configs, few = short_configs(cell), cell.task.offline_problem(load_problem(cell).dataset.head(SHORT_ROWS))
+    fits = {name: [kind.fit(few, configs[name], 0, device=cell.device)[0]] for name, kind in cell.algorithm.stages.items()}
+    short = replace(cell, config=cell.config | vars(configs["experience"]), seeds=cell.seeds[:1])
+
+    def make() -> tuple[Learner, Experience]:
+        return build(short, fits)
+
+    check_resumed_copy(make)
