@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from ...common.errors import UserError
-from .options import DEFAULT_RESULTS, Json, Results, checked_count, console, existing_folder, names
+from ..runs.ledger import existing_folder
+from .options import DEFAULT_RESULTS, Json, Results, checked_count, console, names
 
 Baseline = Annotated[
     Path | None, typer.Option(help="A baseline file, or a folder of run records.", show_default="the package's own")

@@ -98,8 +98,8 @@ def summary(task: Task, request: DatasetRequest) -> dict[str, Any]:
     dataset = load_dataset(task, request)
     facts = inspect_dataset(dataset, task) | probe_returns(task, checked_specification(task))
     fails = "; ".join(f"{check.name}: {check.found}" for check in check_dataset(dataset, task) if not check.holds)
-    rounded = ("return_mean", "return_std", "return_max", "return_zero", "return_random")
-    rounded += ("score_mean", "paper_return_mean", "paper_return_max")
+    ours = ("return_mean", "return_std", "return_max", "return_zero", "return_random", "score_mean")
+    rounded = (*ours, "paper_return_mean", "paper_return_max")
     return {
         "dataset": facts["label"],
         **{name: facts[name] for name in ("rows", "episodes")},

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from ...common.errors import UserError
 from ...common.files import replace_file
 from .dataset import COLUMNS, OfflineDataset
-from .hdf5 import damage_reported, read_hdf5, write_provenance
+from .hdf5 import open_hdf5, read_hdf5, trouble_reported, write_provenance
 
 DECIMALS = 4  # of what is stored: 1e-4, where an ensemble's error of a one-step prediction is 1e-2 and more
 FINAL = "final_observations"
@@ -56,7 +56,7 @@ def write_compact(dataset: OfflineDataset, path: Path, extras: Collection[str] =
 def read_compact(path: str | os.PathLike[str], *, action_low: ArrayLike, action_high: ArrayLike) -> OfflineDataset:
     """The dataset that `write_compact` wrote, with all its successors; other files in D4RL's layout as `read_hdf5` does."""
     dataset = read_hdf5(path, action_low=action_low, action_high=action_high)
-    with damage_reported(Path(path)), h5py.File(path, "r") as file:
+    with trouble_reported(Path(path)), open_hdf5(path) as file:
         if FINAL not in file:
             return dataset
         final = file[FINAL][:]
