@@ -10,10 +10,20 @@ from typing import Any
 from .. import results
 from . import rewards
 from . import terminations as rules
-from .data.recipes import FromPolicies, FromReplayBuffer, from_random_policy, point_angle_regenerated
+from .data.recipes import FromPolicies, FromReplayBuffer, OneAfterAnother, from_random_policy, point_angle_regenerated
 from .point_angle import HORIZON
 from .rewards import Reward
-from .task import Acceptance, ActionBox, DataFile, DatasetRecipe, EvaluationProtocol, Problem, ReferenceReturns, Task
+from .task import (
+    Acceptance,
+    ActionBox,
+    DataFile,
+    DatasetRecipe,
+    EvaluationProtocol,
+    Problem,
+    ReferenceReturns,
+    Regenerate,
+    Task,
+)
 
 D4RL = "http://rail.eecs.berkeley.edu/datasets/offline_rl"
 FOLDERS = {"v0": "gym_mujoco", "v2": "gym_mujoco_v2"}
@@ -28,13 +38,14 @@ PROTOCOLS = {"random": ("random",), "medium": ("medium",), "mixed": ("mixed",), 
 MADE_FROM = {
     "random": "a randomly initialised policy",
     "medium": "this project's medium SAC",
-    "mixed": "ten policies along this project's SAC, up to medium",
+    "mixed": "the replay buffer of this project's SAC",
     "expert": "this project's best SAC",
     "replay": "ten policies along this project's SAC, relabelled",
 }
 # columns of the observation, counted from its end, since velocities are last: the torso's angle and its forward velocity
 POSTURES = {"halfcheetah": {"pitch": 1, "speed": -9}, "hopper": {"speed": -6}, "walker2d": {"pitch": 1, "speed": -9}}
-ROWS = {"medium": 1_000_000, "expert": 1_000_000, "mixed": 200_920}  # of D4RL's parts; the one mixed part is hopper's
+MIXED_ROWS = {"halfcheetah": 101_000, "hopper": 200_920, "walker2d": 100_930}  # of D4RL's files, and of those bundled
+ROWS = {"random": 1_000_000, "medium": 1_000_000, "expert": 1_000_000, "mixed": MIXED_ROWS["hopper"]}  # of D4RL's parts
 
 
 def d4rl_files() -> dict[str, tuple[DataFile, ...]]:
@@ -75,14 +86,20 @@ def d4rl_tasks() -> list[Task]:
                 growing=protocol == ("mixed",),
                 expert=expert,
             )
-            policies = FromPolicies(tuple((f"{domain}-{part}", ROWS[part]) for part in protocol if part != "random"))
+            mixed = FromReplayBuffer(f"{domain}-mixed")
+            regenerate: Regenerate = FromPolicies(tuple((f"{domain}-{part}", ROWS[part]) for part in protocol))
+            if quality == "random":
+                regenerate = from_random_policy
+            elif quality == "mixed":
+                regenerate = mixed
+            elif "mixed" in protocol:
+                regenerate = OneAfterAnother(((FromPolicies((("hopper-expert", 1),)), ROWS["expert"]), (mixed, ROWS["mixed"])))
             recipe = DatasetRecipe(
                 files=files[name],
                 kinematics=domain,
-                regenerate=from_random_policy if quality == "random" else policies,
-                rows=200_000 if len(protocol) > 1 else 100_000,
+                regenerate=regenerate,
+                rows=MIXED_ROWS[domain] if quality == "mixed" else 200_000 if len(protocol) > 1 else 100_000,
                 made_from=", then ".join(MADE_FROM[part] for part in protocol),
-                label="lite" if "mixed" in protocol else "regenerated",
                 protocol=protocol,
                 acceptance=None if quality == "random" else acceptance,
             )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from ...algorithms.sac import SAC
 from ...common.errors import UserError
 from ...common.streams import derived_seed, numpy_stream
 from ...tasks.data.behaviour_policies import BehaviourPolicy, roll_out
-from ...tasks.data.dataset import COLUMNS, OfflineDataset
+from ...tasks.data.dataset import OfflineDataset, joined
 from ...tasks.data.hdf5 import write_hdf5
 from ...tasks.data.relabelling import with_own_rewards
 from ...tasks.environments import make_environment, recorded_step
@@ -221,18 +221,6 @@ def _policy_of(trainer: OnlineTrainer, folder: Path) -> BehaviourPolicy:
         f"{folder} keeps no policy of step {wanted['steps']}, the first whose return reached {trainer.plan.target_return:.0f}: "
         "ask for the --target with which it was trained, or collect into another folder with --out"
     )
-
-
-def joined(parts: Sequence[OfflineDataset]) -> OfflineDataset:
-    """Concatenates datasets; an episode ends where one of them does."""
-    if len(parts) == 1:
-        return parts[0]
-
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
-    joints = np.cumsum([len(part) for part in parts]) - 1
-    arrays["timeouts"][joints] |= ~arrays["terminals"][joints]
-    extras = {name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras}
-    return OfflineDataset(**arrays, extras=extras, provenance={"parts": [part.provenance for part in parts]})
 
 
 class OnlineTrainer:

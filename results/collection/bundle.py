@@ -1,88 +1,126 @@
-"""Makes `tasks/data/bundled/*.npz` and the curves beside this file from the folders of finished collections.
+"""Makes `tasks/data/bundled/*` and the curves beside this file from the folders of collections, finished or not.
 
-    python results/collection/bundle.py COLLECTED
+    python results/collection/bundle.py COLLECTED [NAME:PART ...] [--unfit]
 
-COLLECTED holds one folder per run of `RUNS`, each filled by `mopo-bench data collect` with the options given there. The series
-of a replay-like dataset are ten policies at even distances along the run, each standing for its tenth of the buffer.
+COLLECTED holds one folder per run of `RUNS`, each filled by `mopo-bench data collect` with the options given there. *buffer* is
+the replay buffer's first rows, as many as D4RL's file has, or whole episodes spread over all of it. *series*, where a run's
+buffer is not bundled, are ten policies at even distances along the run, each standing for its tenth of the buffer. What the
+task does not accept is bundled only with `--unfit`, and the page on datasets must say so.
 """
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from mopo_bench.harness.collection.collect import Collection, medium_return
+from mopo_bench.harness.collection.acceptance import check_dataset
+from mopo_bench.harness.collection.collect import Collection, OnlineTrainer, medium_return
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, save_series
+from mopo_bench.tasks.data.compact import thinned, write_compact
+from mopo_bench.tasks.data.relabelling import with_own_rewards
 from mopo_bench.tasks.registry import get_task
 
-SERIES = 10
 HERE = Path(__file__).parent
 BUNDLED = HERE.parents[1] / "tasks" / "data" / "bundled"
-# folder: what is bundled from it, (name, task whose collection it is, part), and the options of the run
+SERIES = 10
+SPREAD = 200_000  # rows of a whole run's buffer
+# of each run's folder: the options of the run, and what is bundled from it: (name, task whose dataset it is, part, rows)
 RUNS = {
-    **{
-        domain: (
-            [
-                (f"{domain}-medium", f"{domain}-medium", "medium"),
-                (f"{domain}-mixed", f"{domain}-mixed", "mixed"),
-                (f"{domain}-expert", f"{domain}-medium-expert", "expert"),
-            ],
-            options,
-        )
-        for domain, options in {
-            "halfcheetah": {"steps": 100_000, "evaluate_every": 5_000, "target_return": 3_900.0},
-            "hopper": {"steps": 115_000, "evaluate_every": 1_000},
-            "walker2d": {"steps": 200_000, "evaluate_every": 2_500},
-        }.items()
-    },
+    "halfcheetah-0": (
+        {"steps": 1_000_000, "evaluate_every": 5_000, "target_return": 3_900.0},
+        [
+            ("halfcheetah-medium", "halfcheetah-medium", "medium", None),
+            ("halfcheetah-mixed", "halfcheetah-mixed", "buffer", 101_000),
+            ("halfcheetah-expert", "halfcheetah-medium-expert", "expert", None),
+        ],
+    ),
+    "hopper-0": (
+        {"steps": 201_500, "evaluate_every": 1_000},
+        [
+            ("hopper-medium", "hopper-medium", "medium", None),
+            ("hopper-mixed", "hopper-mixed", "buffer", 200_920),
+            ("hopper-expert", "hopper-medium-expert", "expert", None),
+        ],
+    ),
+    "walker2d-0": (
+        {"steps": 102_000, "evaluate_every": 2_500},
+        [
+            ("walker2d-medium", "walker2d-medium", "medium", None),
+            ("walker2d-mixed", "walker2d-mixed", "buffer", 100_930),
+            ("walker2d-expert", "walker2d-medium-expert", "expert", None),
+        ],
+    ),
     **{
         f"{task}-{seed}": (
-            [(f"{task}-{seed}", task, "replay")],
-            {"seed": seed, "steps": 300_000, "evaluate_every": 10_000},
+            {"seed": seed, "steps": 1_000_000, "evaluate_every": 10_000},
+            [(f"{task}-{seed}", task, "buffer", None), (f"{task}-{seed}", task, "series", None)],
         )
         for task in ("halfcheetah-jump", "ant-angle")
-        for seed in (0, 1)
+        for seed in range(6)
     },
 }
 
 
-def bundle(folder: Path, outputs, options) -> None:
-    for name, task_name, part in outputs:
-        task = get_task(task_name)
-        if part != "replay":
-            options = {"target_return": medium_return(task), **options}
-        plan = Collection(task, compiled=True, stop_at_target=part in ("medium", "mixed"), **options)
-        snapshots = {int(path.stem): path for path in (folder / "snapshots").glob("*.npz")}
-        curve = [line.split(",") for line in (folder / "curve.csv").read_text().splitlines()[1:]]
-        returns = {int(row[0]): float(row[1]) for row in curve}
-        goal = options.get("target_return")
-        medium = next((step for step, value in returns.items() if goal is not None and value >= goal), None)
-        if part == "expert":
-            chosen = [BehaviourPolicy.load(folder / "best.npz")]
-        elif part == "medium":
-            path = snapshots.get(medium, folder / "medium.npz")
-            chosen = [BehaviourPolicy.load(path)]
-            assert chosen[0].about["steps"] == medium
-        else:
-            end = medium if part == "mixed" else max(returns)
-            wanted = [end * (place + 0.5) / SERIES for place in range(SERIES)]
-            nearest = {min(snapshots, key=lambda step, at=at: (abs(step - at), step)) for at in wanted}
-            assert len(nearest) == SERIES, f"{folder} keeps too few snapshots"
-            chosen = [BehaviourPolicy.load(snapshots[step]) for step in sorted(nearest)]
-        for policy in chosen:
-            policy.about.update(task=task_name, command=plan.command(), target_return=plan.target_return)
-        target = BUNDLED / f"{name}.npz"
-        if len(chosen) == 1:
-            chosen[0].save(target)
-        else:
-            save_series(chosen, target)
-        last = chosen[-1].about
-        print(f"{target.name}: {len(chosen)} of {folder.name}, last at {last['steps']} with {last['return_mean']:.0f}")
-    shutil.copy(folder / "curve.csv", HERE / f"{folder.name}.csv")
+def bundle(folder: Path, name: str, task_name: str, part: str, rows: int | None, options: dict) -> None:
+    """Writes one part of a run, with what is to be said of where it comes from."""
+    task = get_task(task_name)
+    if task.references is not None:
+        options = {"target_return": medium_return(task), **options}
+    plan = Collection(task, compiled=True, stop_at_target=False, **options)
+    if part == "buffer":
+        write_buffer(plan, folder, BUNDLED / f"{name}.hdf5", rows)
+        return
+    curve = [line.split(",") for line in (folder / "curve.csv").read_text().splitlines()[1:]]
+    snapshots = {int(path.stem): path for path in (folder / "snapshots").glob("*.npz")}
+    if part == "expert":
+        chosen = [BehaviourPolicy.load(folder / "best.npz")]
+    elif part == "medium":
+        medium = next(int(row[0]) for row in curve if float(row[1]) >= plan.target_return)
+        chosen = [BehaviourPolicy.load(snapshots.get(medium, folder / "medium.npz"))]
+        assert chosen[0].about["steps"] == medium
+    else:
+        wanted = [int(curve[-1][0]) * (place + 0.5) / SERIES for place in range(SERIES)]
+        nearest = {min(snapshots, key=lambda step, at=at: (abs(step - at), step)) for at in wanted}
+        assert len(nearest) == SERIES, f"{folder} keeps too few snapshots"
+        chosen = [BehaviourPolicy.load(snapshots[step]) for step in sorted(nearest)]
+    for policy in chosen:
+        policy.about.update(task=task_name, command=plan.command(), target_return=plan.target_return)
+    target = BUNDLED / f"{name}.npz"
+    if len(chosen) == 1:
+        chosen[0].save(target)
+    else:
+        save_series(chosen, target)
+    last = chosen[-1].about
+    print(f"{target.name}: {len(chosen)} of {folder.name}, last at {last['steps']} with {last['return_mean']:.0f}")
+
+
+def write_buffer(plan: Collection, folder: Path, target: Path, rows: int | None) -> None:
+    """The replay buffer in the environment's own rewards, with Batch Mean and Max of the whole under the task's beside it."""
+    trainer = OnlineTrainer(plan)
+    trainer.load(plan.read(folder / "checkpoint.pt"))
+    whole = trainer.replay() if rows is None else trainer.replay().head(rows)
+    judged = with_own_rewards(whole, plan.task)
+    for check in check_dataset(judged, plan.task):
+        print(f"  {folder.name}: {check}")
+        if not check.holds and "--unfit" not in sys.argv:
+            sys.exit(f"{target.name} is not written: the task asks more of its dataset (--unfit bundles it all the same)")
+    returns = judged.episode_returns()
+    about = {
+        "source": "collected",
+        "task": plan.task.name,
+        "policy": trainer.policy().about | {"policy": "SAC's replay buffer", "command": plan.command()},
+        "whole": {"rows": len(whole), "return_mean": float(returns.mean()), "return_max": float(returns.max())},
+    }
+    kept = replace(whole if rows else thinned(whole, SPREAD), provenance=about)
+    write_compact(kept, target, [f"infos/{name}" for name in plan.task.recipe.recorded])
+    print(f"{target.name}: {len(kept)} of {len(whole)} rows, {target.stat().st_size / 1e6:.1f} MB, {about['whole']}")
 
 
 if __name__ == "__main__":
-    for run, (outputs, options) in RUNS.items():
-        if (Path(sys.argv[1]) / run / "curve.csv").exists():
-            bundle(Path(sys.argv[1]) / run, outputs, options)
-        else:
-            print(f"{run}: no collection there")
+    collected, *only = [word for word in sys.argv[1:] if not word.startswith("--")]
+    for run, (options, outputs) in RUNS.items():
+        if (Path(collected) / run / "curve.csv").exists():
+            for name, *what in outputs:
+                if not only or f"{name}:{what[1]}" in only:
+                    bundle(Path(collected) / run, name, *what, options)
+            shutil.copy(Path(collected) / run / "curve.csv", HERE / f"{run}.csv")

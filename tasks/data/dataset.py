@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -264,6 +264,18 @@ class OfflineDataset:
             "dropped": int((~self.critic_rows).sum()),
             **{f"action_{of}": float(getattr(self.actions, of)()) for of in ("min", "max")},
         }
+
+
+def joined(parts: Sequence[OfflineDataset]) -> OfflineDataset:
+    """Concatenates datasets; an episode ends where one of them does. Extras are those that all of them have."""
+    if len(parts) == 1:
+        return parts[0]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    joints = np.cumsum([len(part) for part in parts]) - 1
+    arrays["timeouts"][joints] |= ~arrays["terminals"][joints]
+    common = [name for name in parts[0].extras if all(name in part.extras for part in parts)]
+    extras = {name: np.concatenate([part.extras[name] for part in parts]) for name in common}
+    return OfflineDataset(**arrays, extras=extras, provenance={"parts": [part.provenance for part in parts]})
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:

@@ -10,10 +10,11 @@ from importlib import resources
 
 import numpy as np
 
+from ...common.errors import UserError
 from ..point_angle import point_angle_dataset
 from ..task import Task
 from . import BUNDLED
-from .dataset import OfflineDataset
+from .dataset import OfflineDataset, joined
 
 RECIPE_VERSION = 2  # raised by hand when the same recipe gives another dataset, which the cache then regenerates
 
@@ -52,7 +53,7 @@ class FromReplayBuffer:
     """A replay buffer that comes with the package, with the task's own reward: all of it, or whole episodes spread over it.
 
     collections: where it is not 0, there are the buffers of that many training runs, name-0, name-1, ..., and the dataset's
-        seed chooses among them; else the seed has no part in it.
+        seed chooses among them. Raises UserError for a seed for which there is none.
     """
 
     name: str
@@ -67,10 +68,29 @@ class FromReplayBuffer:
         from .compact import read_compact, thinned
         from .relabelling import with_own_rewards
 
+        if seed >= len(self.files):
+            found = "one replay buffer" if len(self.files) == 1 else f"{len(self.files)} replay buffers"
+            raise UserError(f"{task.name}: the package has {found} of it: choose --data-seed below {len(self.files)}")
         box = task.problem.action_box
-        with resources.as_file(BUNDLED / self.files[seed % self.collections if self.collections else 0]) as path:
+        with resources.as_file(BUNDLED / self.files[seed]) as path:
             dataset = read_compact(path, action_low=box.low, action_high=box.high)
         return thinned(with_own_rewards(dataset, task), rows)
+
+
+@dataclass(frozen=True)
+class OneAfterAnother:
+    """Several recipes, each for its share of the rows; an episode ends where one dataset does."""
+
+    parts: tuple[tuple[FromPolicies | FromReplayBuffer, int], ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the bundled files."""
+        return tuple(name for recipe, _ in self.parts for name in recipe.files)
+
+    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
+        whole = sum(share for _, share in self.parts)
+        return joined([recipe(task, round(rows * share / whole), seed) for recipe, share in self.parts])
 
 
 def from_random_policy(task: Task, rows: int, seed: int) -> OfflineDataset:

@@ -9,9 +9,10 @@ import pytest
 import torch
 from mopo_bench.common.errors import UserError
 from mopo_bench.common.streams import derived_seed
-from mopo_bench.harness.collection.collect import ONLINE_SAC, Collection, OnlineTrainer, collect, joined, medium_return
+from mopo_bench.harness.collection.collect import ONLINE_SAC, Collection, OnlineTrainer, collect, medium_return
 from mopo_bench.harness.runs.records import identity_hash
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, roll_out
+from mopo_bench.tasks.data.dataset import joined
 from mopo_bench.tasks.data.hdf5 import read_hdf5
 from mopo_bench.tasks.data.simulator_agreement import replay_physics
 from mopo_bench.tasks.environments import make_environment
