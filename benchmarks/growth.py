@@ -100,7 +100,7 @@ def by_networks(networks: int, file: Path, timer: parts.Timer) -> Measured:
     rollout = rolled_out(training, timer)
     problem, config = parts.the_problem(), training.configs["dynamics"]
     network = parts.ensemble_network(problem, config)
-    adam = Adam(network.weights, 1e-3, network.decays(config.weight_decays, config.variance_weight_decay))
+    adam = Adam(network.weights, 1e-3, network.decays(config.weight_decays, config.variance_weight_decay), config.adam)
     size_in, size_out = problem.observation_size + problem.action_size, problem.observation_size + 1
     inputs, targets = (torch.randn(1, networks, config.batch_size, size) for size in (size_in, size_out))
 

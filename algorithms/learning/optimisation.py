@@ -48,7 +48,8 @@ class Adam:
         if private_torch.fused_adam is None or torch.compiler.is_compiling():
             self._step_plainly(weights, gradients, beta1, beta2)
             return
-        rate, count = self.learning_rate, self.count
+        rate: float | Tensor = self.learning_rate
+        count = self.count
         if self.form != "torch":  # the kernel's own correction is PyTorch's: it is told that it is over, and gets the rate
             rate, count = self._corrected_rate(beta1, beta2), self.endless
         for decay in sorted(set(self.decays)):  # one fused call per decay; nearly always one

@@ -19,7 +19,7 @@ from unittest import mock
 import d3rlpy
 import torch
 from d3rlpy.torch_utility import TorchMiniBatch
-from d3rlpy_peer import DIFFERENCES, OTHERS, SHARED, make
+from d3rlpy_peer import AS_PYTORCH, DIFFERENCES, OTHERS, SHARED, make
 from mopo_bench.algorithms.learning.learner import Batch, Learner
 from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.algorithms.learning.steps import StepStreams
@@ -32,6 +32,7 @@ STEPS = 20
 TOLERANCE = 1e-9  # of a difference, relative to the larger of 1 and the number itself
 TASK = "point-angle"  # terminals occur in it
 SETTINGS = {
+    **AS_PYTORCH,
     "batch_size": 64,
     "hidden": (32, 24),
     "actor_learning_rate": 5e-4,

@@ -94,14 +94,22 @@ OTHERS = [
         "episodes: the last row of a cut one is not used",
     ),
     ("both", "reported critic loss", "in the networks' precision", "added up in float32, whatever that is; gradients are not"),
+    (
+        "sac",
+        "first weights and Adam",
+        "settings, by default Keras' and TensorFlow 1's; `initialisation` and `adam` of torch here",
+        "PyTorch's",
+    ),
     ("sac", "target entropy", "a setting, by default minus the number of action dimensions", "minus that number"),
     ("bear", "acting", "the best of the same candidates at every state", "the best of new samples at every call"),
     ("bear", "default widths of the autoencoder", "750, 750", "256, 256"),
 ]
-# What needs no alignment.
+# Settings of ours under which networks begin as d3rlpy's and Adam is PyTorch's.
+AS_PYTORCH = {"initialisation": "torch", "adam": "torch"}
+# What needs no alignment, under those settings.
 SHARED = {
-    "sac": "the networks and their first distribution, log-probabilities, the smaller of two critics in target and actor, the "
-    "present policy in the target, the order critics, actor, targets, Adam, the targets' step, the mode as action",
+    "sac": "the networks, log-probabilities, the smaller of two critics in target and actor, the present policy in the target, "
+    "the order critics, actor, targets, the targets' step, the mode as action",
     "bear": "latents of twice the action dimensions, the encoder's log std clipped to -4 to 15, a KL weight of 1/2, sampled "
     "latents clipped to ±1/2; kernels with 2 sigma, the biased MMD, its root of + 1e-6 state by state, the policy's samples "
     "before tanh; the target from the best of the present policy's samples by 3/4 of the smaller and 1/4 of the larger critic; "

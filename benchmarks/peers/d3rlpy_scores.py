@@ -28,7 +28,7 @@ from typing import Any
 import d3rlpy
 import numpy as np
 import torch
-from d3rlpy_peer import DIFFERENCES, make
+from d3rlpy_peer import AS_PYTORCH, DIFFERENCES, make
 from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
 from mopo_bench.algorithms.learning.steps import StepStreams
 from mopo_bench.harness.report.statistics import difference_interval, mean, mean_interval, standard_deviation
@@ -62,9 +62,9 @@ Act = Callable[[np.ndarray], np.ndarray]
 
 
 def settings(name: str) -> dict[str, Any]:
-    """The algorithm's full configuration for the task."""
+    """The algorithm's full configuration for the task, first weights and Adam as d3rlpy has them."""
     algorithm = get_algorithm(name)
-    return algorithm.configure(task_settings(algorithm, TASK))
+    return algorithm.configure(task_settings(algorithm, TASK), AS_PYTORCH)
 
 
 def key(library: str, name: str, seed: int, steps: int) -> Row:
