@@ -16,6 +16,7 @@ from ...tasks.data.dataset import OfflineDataset
 from ...tasks.data.episodes import flag_notes
 from ...tasks.data.hdf5 import write_hdf5
 from ...tasks.data.minari_layout import write_minari
+from ...tasks.data.relabelling import relabelled_with
 from ...tasks.task import Task
 
 CARD = "README.md"
@@ -56,7 +57,7 @@ def card(dataset: OfflineDataset, task: Task | None, layout: str, file: Path, na
         "source": notes.get("label"),
         "made from": notes.get("from") or notes.get("file"),
         "task": task and f"{task.name}: {task.environment} {_settings(task.parameters)}".strip(),
-        "reward": _reward(notes),
+        "reward": f"relabelled with {relabelled}" if (relabelled := relabelled_with(dataset)) else "as it was logged",
         "collected by": notes.get("command") or _policies(notes),
         "window": notes.get("window") if notes.get("window") != "all" else None,
         "rows, episodes": f"{facts['rows']:,}, {facts['episodes']:,}",
@@ -72,7 +73,8 @@ def card(dataset: OfflineDataset, task: Task | None, layout: str, file: Path, na
         "versions": ", ".join(_versions()),
         "licence": _licence(notes),
     }
-    table = [f"| {key} | {str(value).replace('|', chr(92) + '|')} |" for key, value in rows.items() if value]
+    shown = {key: " ".join(str(value).split()).replace("|", "\\|") for key, value in rows.items() if value}
+    table = [f"| {key} | {value} |" for key, value in shown.items()]
     use = f"mopo-bench run --tasks {task.name if task else 'TASK'} --algorithms mopo --dataset {file}"
     lines = [f"# {name}", "", "| | |", "|---|---|", *table, "", "```sh", use, "```", ""]
     if layout == "minari":
@@ -83,19 +85,13 @@ def card(dataset: OfflineDataset, task: Task | None, layout: str, file: Path, na
     return "\n".join(lines)
 
 
-def _reward(notes: dict[str, Any]) -> str:
-    relabelled = notes.get("relabelled")
-    if not relabelled:
-        return "as it was logged"
-    return f"relabelled with {relabelled['reward']} {_settings(relabelled['parameters'])}".strip()
-
-
 def _settings(parameters: Any) -> str:
     return f"({', '.join(f'{key}={value}' for key, value in parameters.items())})" if parameters else ""
 
 
 def _policies(notes: dict[str, Any]) -> str:
-    found = notes.get("policies") or [notes.get("policy") or {}]
+    found = notes.get("policies")
+    found = found if isinstance(found, list) else [notes.get("policy")]
     commands = {str(each.get("command") or each.get("policy") or "") for each in found if isinstance(each, dict)}
     return "; ".join(sorted(commands - {""}))
 
@@ -134,7 +130,7 @@ def _specification(task: Task | None) -> Any:
 def _metadata(dataset: OfflineDataset, task: Task | None, name: str) -> dict[str, Any]:
     """What Minari says of a dataset, by its own keys."""
     notes = dataset.provenance
-    found = {
+    found: dict[str, Any] = {
         "dataset_id": name,
         "algorithm_name": _policies(notes),
         "description": f"{notes.get('label') or notes.get('file')}, exported by mopo-bench; see {CARD}",

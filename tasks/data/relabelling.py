@@ -34,30 +34,39 @@ def with_rewards_for(task: Task, dataset: OfflineDataset, file: Path) -> Offline
     relabelled it meant another task. Without a reward of the task's own the rewards are the file's. `from` in the provenance
     says which rewards the rows have, if not those that were logged. Raises UserError, in one line.
     """
-    reward, note = task.recipe.reward, dataset.provenance.get("relabelled")
-    said = isinstance(note, Mapping) and isinstance(note.get("parameters"), Mapping) and isinstance(note.get("reward"), str)
+    reward, note = task.recipe.reward, _note(dataset)
     if reward is None:
-        if said:
-            shown = f"rewards relabelled with {_shown(note)}, which the environment does not pay"
-            dataset = _from(dataset, shown)
-        return dataset
-    if said:
+        if note is None:
+            return dataset
+        return _from(dataset, f"rewards relabelled with {relabelled_with(dataset)}, which the environment does not pay")
+    if note is not None:
         _refuse_contradiction(task, reward, note, file)
     else:
         try:
             dataset = with_own_rewards(dataset, task)
         except UserError as error:
             raise UserError(f"{file}: {task.name} has a reward of its own: {error}") from error
-    return _from(dataset, f"rewards of {_shown(dataset.provenance['relabelled'])}")
+    return _from(dataset, f"rewards of {relabelled_with(dataset)}")
+
+
+def relabelled_with(dataset: OfflineDataset) -> str:
+    """The reward and the parameters with which a dataset says that it was relabelled, in words; empty where it says nothing."""
+    note = _note(dataset)
+    if note is None:
+        return ""
+    settings = ", ".join(f"{key}={value}" for key, value in note["parameters"].items())
+    return note["reward"] + (f" ({settings})" if settings else "")
+
+
+def _note(dataset: OfflineDataset) -> Mapping[str, Any] | None:
+    """What a dataset's file says of how it was relabelled; None where it says nothing that can be read."""
+    note = dataset.provenance.get("relabelled")
+    told = isinstance(note, Mapping) and isinstance(note.get("parameters"), Mapping) and isinstance(note.get("reward"), str)
+    return note if told else None
 
 
 def _from(dataset: OfflineDataset, words: str) -> OfflineDataset:
     return dataset.noting(**{"from": f"{dataset.provenance['from']}, {words}"})
-
-
-def _shown(note: Mapping[str, Any]) -> str:
-    settings = ", ".join(f"{key}={value}" for key, value in note["parameters"].items())
-    return note["reward"] + (f" ({settings})" if settings else "")
 
 
 def _refuse_contradiction(task: Task, reward: Reward, note: Mapping[str, Any], file: Path) -> None:

@@ -119,6 +119,13 @@ def test_licence_follows_the_source(source, licence, hopper, tmp_path):
     assert licence in line
 
 
+def test_card_of_what_a_stranger_s_file_says_of_itself(hopper, tmp_path):
+    odd = {"relabelled": 3, "policies": 7, "policy": "SAC", "command": "a\n| b |", "from": None, "window": [1], "flags": []}
+    export(hopper.noting(**odd), None, "d4rl", tmp_path / "out", COMMAND)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "| reward | as it was logged |" in text and r"| collected by | a \| b \| |" in text
+
+
 @pytest.mark.parametrize("layout", ["minari", "d4rl"])
 @pytest.mark.parametrize("place", ["dataset", "README.md"])
 def test_nothing_is_overwritten(layout, place, hopper, tmp_path):
