@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -279,8 +280,9 @@ def data_export(
     dataset, chosen = find_dataset(task_or_file, request, task)
     options = {"task": task, "data": data, "rows": rows, "window": window, "data-seed": data_seed}
     usual = {"task": None, "data": "auto", "rows": None, "window": "all", "data-seed": 0}
-    words = [f"--{name} {value}" for name, value in options.items() if value != usual[name]] + ["--clip-actions"] * clip_actions
-    command = " ".join(["mopo-bench data export", Path(task_or_file).name, "--to", to, *words, "--out", out.name])
+    words = [word for name, value in options.items() if value != usual[name] for word in (f"--{name}", str(value))]
+    words += ["--clip-actions"] * clip_actions + ["--out", out.name]
+    command = shlex.join(["mopo-bench", "data", "export", Path(task_or_file).name, "--to", to, *words])
     file = export(dataset, chosen, to, out, command)
     console.print(f"{file}: {len(dataset):,} rows, and {out / 'README.md'}", markup=False, soft_wrap=True)
 

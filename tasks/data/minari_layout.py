@@ -19,6 +19,7 @@ import numpy as np
 
 from ...common.errors import UserError, WriteError
 from .dataset import OfflineDataset
+from .episodes import jumps
 
 # our name: Minari's, and the first row that is ours, since row t + 1 of its observations is what step t leads to
 _COLUMNS = {
@@ -146,7 +147,8 @@ def write_minari(
 
     metadata: further entries of Minari's metadata.json. action_box: lowest and highest actions. specification: Gymnasium's, of
     the environment; None where nobody knows it. Where a row's next observation is not known, its own observation stands in
-    its place. Raises UserError where Minari is not installed, WriteError where the folder cannot be written.
+    its place. Raises UserError where Minari is not installed, or the layout cannot hold the rows, and WriteError where the
+    folder cannot be written.
     """
     from gymnasium.spaces import Box  # what only reads has no need of it
 
@@ -154,6 +156,13 @@ def write_minari(
         from minari.dataset.minari_storage import MinariStorage
     except ImportError as error:
         raise UserError(f"--to minari needs Minari ({error}): pip install 'mopo-bench[minari]'") from None
+    apart = jumps(dataset.observations, dataset.next_observations) & dataset.valid_next
+    apart[dataset.episodes()[1] - 1] = False
+    if apart.any():
+        raise UserError(
+            f"next observations of {apart.sum():,} rows are not those of the next row, though their episodes go on: Minari's "
+            "layout has no place for them; write them with --to d4rl"
+        )
     sizes = dataset.packing
     low, high = (np.broadcast_to(np.asarray(bound, np.float32), (sizes.action_size,)) for bound in action_box)
     spaces = (Box(-np.inf, np.inf, (sizes.observation_size,), np.float32), Box(low, high, dtype=np.float32))

@@ -24,7 +24,8 @@ def with_own_rewards(dataset: OfflineDataset, task: Task) -> OfflineDataset:
     reward = task.recipe.reward
     if reward is None:
         return dataset
-    return relabel(dataset, reward, _parameters_of(task, reward), task.name)
+    name = next((name for name, known in REWARDS.items() if known is reward), task.name)
+    return relabel(dataset, reward, _parameters_of(task, reward), name)
 
 
 def with_rewards_for(task: Task, dataset: OfflineDataset, file: Path) -> OfflineDataset:
@@ -73,9 +74,13 @@ def _refuse_contradiction(task: Task, reward: Reward, note: Mapping[str, Any], f
     """Raises UserError where a file was relabelled with another reward than the task's, or with other parameters."""
     wanted = _defaults(reward) | _parameters_of(task, reward)
     names = [name for name, known in REWARDS.items() if known is reward]
-    names.append(f"{getattr(reward, '__module__', '')}:{getattr(reward, '__qualname__', '')}")
-    settings = "".join(f" --set {key}={value}" for key, value in wanted.items())
-    again = f"relabel it with `mopo-bench data relabel {file} --reward {names[0]}{settings} --out NEW.hdf5`"
+    function = getattr(reward, "__qualname__", "")
+    if function.isidentifier():  # neither a lambda, nor a closure, nor a partial
+        names.append(f"{reward.__module__}:{function}")
+    again = "name the file that it was made from, which has the task's reward when it is read"
+    if names:
+        settings = "".join(f" --set {key}={value}" for key, value in wanted.items())
+        again = f"relabel it with `mopo-bench data relabel {file} --reward {names[0]}{settings} --out NEW.hdf5`"
     if note["reward"] not in (task.name, *names):
         raise UserError(f"{file} was relabelled with {note['reward']}, which is not the reward of {task.name}: {again}")
     has = {key: note["parameters"].get(key, value) for key, value in wanted.items()}

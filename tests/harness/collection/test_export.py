@@ -78,6 +78,16 @@ def test_rows_without_successors(hopper, minari, tmp_path):
     assert f"| rows whose next observation is not known | {unknown.sum()} |" in text and "infos/valid_next" in text
 
 
+def test_shuffled_rows_have_no_place_in_minaris_layout(hopper, minari, tmp_path):
+    order = np.random.default_rng(0).permutation(300)
+    names = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts", "valid_next")
+    shuffled = replace(hopper, **{name: getattr(hopper, name)[order] for name in names}, extras={})
+    with pytest.raises(UserError, match=r"2[0-9][0-9] rows are not those of the next row.*--to d4rl"):
+        export(shuffled, HOPPER, "minari", tmp_path / "out", COMMAND)
+    assert not (tmp_path / "out").exists()
+    assert read_hdf5(export(shuffled, HOPPER, "d4rl", tmp_path / "out", COMMAND)).digest() == shuffled.digest()
+
+
 def test_what_a_file_was_relabelled_with_travels(minari, tmp_path):
     ant = get_task("ant-angle")
     write_hdf5(roll_out(ant.as_collected(), BehaviourPolicy.random(ant, 0), 30, seed=0), tmp_path / "log.hdf5")
