@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -37,6 +38,11 @@ class TableFormat(StrEnum):
     text = "text"
     csv = "csv"
     markdown = "markdown"
+
+
+class Layout(StrEnum):
+    minari = "minari"
+    d4rl = "d4rl"
 
 
 @data_app.command("list")
@@ -249,6 +255,39 @@ def data_relabel(
         sys.path.insert(0, "")  # a module in the working directory is found, as with `python -m`
     before, after = relabel_file(file, reward, set_ or [], out)
     console.print(f"{out}: {after:,.3f} a step on average, {before:,.3f} under the reward of {file}")
+
+
+@data_app.command("export")
+def data_export(
+    task_or_file: Annotated[str, typer.Argument(help="A task, or an HDF5 file in D4RL's or Minari's layout.")],
+    out: Annotated[Path, typer.Option(help="The folder to write: the dataset and its card, README.md.")],
+    to: Annotated[Layout, typer.Option(help="Whose layout.")] = Layout.minari,
+    task: Annotated[str | None, typer.Option(help="Of a file: whose dataset it is.")] = None,
+    data: Data = "auto",
+    rows: Rows = None,
+    window: Window = "all",
+    data_seed: DataSeed = 0,
+    clip_actions: Clip = False,
+) -> None:
+    """Writes a dataset as one shares it, with a card that says what is in it and where it comes from.
+
+    Minari's layout is written with Minari (`pip install 'mopo-bench[minari]'`), and read without it.
+
+    Example: mopo-bench data export hopper-medium --to minari --out shared/hopper-medium-v0
+    """
+    from ...tasks.data.sources import DatasetRequest
+    from ..collection.export import export
+    from ..collection.inspection import find_dataset
+
+    request = DatasetRequest(data, rows, window, seed=data_seed, clip_actions=clip_actions)
+    dataset, chosen = find_dataset(task_or_file, request, task)
+    options = {"task": task, "data": data, "rows": rows, "window": window, "data-seed": data_seed}
+    usual = {"task": None, "data": "auto", "rows": None, "window": "all", "data-seed": 0}
+    words = [word for name, value in options.items() if value != usual[name] for word in (f"--{name}", str(value))]
+    words += ["--clip-actions"] * clip_actions + ["--out", out.name]
+    command = shlex.join(["mopo-bench", "data", "export", Path(task_or_file).name, "--to", to, *words])
+    file = export(dataset, chosen, to, out, command)
+    console.print(f"{file}: {len(dataset):,} rows, and {out / 'README.md'}", markup=False, soft_wrap=True)
 
 
 @data_app.command("actors")

@@ -170,7 +170,9 @@ def find_ends(
     found, unmarked = np.count_nonzero(jumped), np.count_nonzero(jumped & ~marked)
     within = marked & ~jumped
     within[-1:] = False
-    telling = next_observations is not None and found > np.count_nonzero(within) and 2 * unmarked <= len(jumped)
+    # where somebody joined logs that were filled in, ends that jump are few beside those that do not
+    telling = next_observations is not None and found > 0 and np.count_nonzero(within) <= 2 * found
+    telling = telling and 2 * unmarked <= len(jumped)
     inferred = infer_timeouts(observations, terminals, max_episode_steps, kinematics, jumped if telling else None)
     disagreements = {}
     if timeouts is None:

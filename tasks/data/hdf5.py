@@ -20,7 +20,7 @@ from ...common.errors import UserError
 from ...common.files import replace_file, reserve
 from .dataset import COLUMNS, TIMEOUT_INFERRED, OfflineDataset, Packing, row_slices
 from .episodes import KINEMATICS, Ends, find_ends
-from .minari_layout import episodes_in, minari_nodes
+from .minari_layout import episodes_in, minari_nodes, stored_provenance
 
 _REQUIRED = ("observations", "actions", "rewards", "terminals")
 _ACTION_TOLERANCE = 1e-3
@@ -82,8 +82,10 @@ def read_hdf5(
         notes["clipped_actions"] = clipped
     notes.pop("flags", None)  # of the file that this one was made from
     if episode_stops is not None:  # the layout itself says where episodes end
-        flags["timeouts"][episode_stops - 1] |= ~flags["terminals"][episode_stops - 1]
-        flags["valid_next"][:] = True
+        last = episode_stops[:-1] - 1  # but of the file, whose end may be that of a log
+        flags["timeouts"][last] |= ~flags["terminals"][last]
+        if "valid_next" not in nodes:
+            flags["valid_next"][:] = True
     else:
         ends = _complete(arrays, set(nodes), max_episode_steps, kinematics)
         if ends.inferred.any():
@@ -242,7 +244,7 @@ def _nodes(path: Path, file: h5py.File) -> tuple[dict[str, Any], np.ndarray | No
             nodes, stops, left_out = minari_nodes(file, node_of)
         except ValueError as error:
             _fail(path, f"{error}; write it again with Minari")
-        notes = {"source": "file", "file": path.name, "layout": "Minari"}
+        notes = {"source": "file", "file": path.name, **stored_provenance(file), "layout": "Minari"}
         return dict(nodes), stops, notes | ({"left_out": left_out} if left_out else {})
     notes = _provenance(path, file)
     notes.pop("layout", None)  # of the file that this one was made from

@@ -1,16 +1,25 @@
 """Minari's HDF5 layout: a group for each episode, which stores one observation more than it has steps.
 
-https://minari.farama.org/content/dataset_standards. Observations and actions must be arrays: no other spaces are read.
+https://minari.farama.org/content/dataset_standards. Observations and actions must be arrays: no other spaces are read. What is
+written here besides is `infos/valid_next`, and the provenance, as an attribute of the file.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+
+from ...common.errors import UserError, WriteError
+from .dataset import OfflineDataset
+from .episodes import jumps
 
 # our name: Minari's, and the first row that is ours, since row t + 1 of its observations is what step t leads to
 _COLUMNS = {
@@ -22,6 +31,9 @@ _COLUMNS = {
     "timeouts": ("truncations", 0),
 }
 _BEFORE_THE_STEP = ("qpos", "qvel")  # of `infos`: a dataset stores them as they were before the step, see `recorded_step`
+
+_PROVENANCE = "mopo_bench_provenance"
+_LONGEST = 60_000  # bytes; HDF5 keeps no longer attribute
 
 NodeOf = Callable[[str], h5py.Dataset]  # the array of that path within the file, checked
 
@@ -97,7 +109,8 @@ def minari_nodes(file: h5py.File, node_of: NodeOf) -> tuple[dict[str, Joined], n
             if more not in ({0}, {1}):
                 raise ValueError("not a row for each step")
             first = 1 if more == {1} and name not in _BEFORE_THE_STEP else 0
-            nodes[f"infos/{name.replace('/', '.')}"] = Joined(file, arrays, starts, first)
+            column = "valid_next" if name == "valid_next" else f"infos/{name.replace('/', '.')}"
+            nodes[column] = Joined(file, arrays, starts, first)
         except ValueError:
             left_out.append(name)
     return nodes, starts[1:], left_out
@@ -115,3 +128,75 @@ def _infos(episode: h5py.Group) -> dict[str, h5py.Dataset | None]:
     if isinstance(episode.get("infos", getlink=True), h5py.HardLink) and isinstance(episode["infos"], h5py.Group):
         episode["infos"].visititems(note)  # which follows no link
     return found
+
+
+def stored_provenance(file: h5py.File) -> dict[str, Any]:
+    """What `write_minari` noted of where a dataset comes from; empty for files of others."""
+    if _PROVENANCE not in file.attrs or file.attrs.get_id(_PROVENANCE).dtype.kind != "S":
+        return {}
+    try:
+        return dict(json.loads(bytes(file.attrs[_PROVENANCE])))
+    except (ValueError, TypeError):
+        return {}
+
+
+def write_minari(
+    dataset: OfflineDataset, folder: Path, metadata: Mapping[str, Any], action_box: tuple[Any, Any], specification: Any
+) -> None:
+    """Writes the dataset with Minari's own writer to `folder`, which appears whole or not at all.
+
+    metadata: further entries of Minari's metadata.json. action_box: lowest and highest actions. specification: Gymnasium's, of
+    the environment; None where nobody knows it. Where a row's next observation is not known, its own observation stands in
+    its place. Raises UserError where Minari is not installed, or the layout cannot hold the rows, and WriteError where the
+    folder cannot be written.
+    """
+    from gymnasium.spaces import Box  # what only reads has no need of it
+
+    try:
+        from minari.dataset.minari_storage import MinariStorage
+    except ImportError as error:
+        raise UserError(f"--to minari needs Minari ({error}): pip install 'mopo-bench[minari]'") from None
+    apart = jumps(dataset.observations, dataset.next_observations) & dataset.valid_next
+    apart[dataset.episodes()[1] - 1] = False
+    if apart.any():
+        raise UserError(
+            f"next observations of {apart.sum():,} rows are not those of the next row, though their episodes go on: Minari's "
+            "layout has no place for them; write them with --to d4rl"
+        )
+    sizes = dataset.packing
+    low, high = (np.broadcast_to(np.asarray(bound, np.float32), (sizes.action_size,)) for bound in action_box)
+    spaces = (Box(-np.inf, np.inf, (sizes.observation_size,), np.float32), Box(low, high, dtype=np.float32))
+    partial = folder.with_name(f".{folder.name}.part")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        storage = MinariStorage.new(partial, *spaces, env_spec=specification, data_format="hdf5")
+        storage.update_metadata({**metadata, "minari_version": importlib.metadata.version("minari")})
+        storage.update_episodes(_episodes(dataset))
+        provenance = dataset.provenance
+        if len(json.dumps(provenance)) > _LONGEST:  # of many policies
+            provenance = {key: value for key, value in provenance.items() if key not in ("policies", "parts")}
+        with h5py.File(partial / "main_data.hdf5", "r+", locking=False) as file:
+            file.attrs[_PROVENANCE] = np.bytes_(json.dumps(provenance))
+        partial.rename(folder)
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot be written ({error.strerror or error}); check the folder and free space") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _episodes(dataset: OfflineDataset) -> Iterator[Any]:
+    from minari.data_collector import EpisodeBuffer
+
+    extras = {name.removeprefix("infos/"): array for name, array in dataset.extras.items()} | {"valid_next": dataset.valid_next}
+    for start, stop in zip(*dataset.episodes(), strict=True):
+        rows = slice(start, stop)
+        last = dataset.next_observations if dataset.valid_next[stop - 1] else dataset.observations
+        yield EpisodeBuffer(
+            observations=np.concatenate([dataset.observations[rows], last[stop - 1 : stop]]),
+            actions=dataset.actions[rows],
+            rewards=dataset.rewards[rows],
+            terminations=dataset.terminals[rows],
+            truncations=dataset.timeouts[rows],
+            infos={name: array[rows] for name, array in extras.items()},
+        )

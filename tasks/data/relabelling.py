@@ -24,7 +24,8 @@ def with_own_rewards(dataset: OfflineDataset, task: Task) -> OfflineDataset:
     reward = task.recipe.reward
     if reward is None:
         return dataset
-    return relabel(dataset, reward, _parameters_of(task, reward), task.name)
+    name = next((name for name, known in REWARDS.items() if known is reward), task.name)
+    return relabel(dataset, reward, _parameters_of(task, reward), name)
 
 
 def with_rewards_for(task: Task, dataset: OfflineDataset, file: Path) -> OfflineDataset:
@@ -34,39 +35,52 @@ def with_rewards_for(task: Task, dataset: OfflineDataset, file: Path) -> Offline
     relabelled it meant another task. Without a reward of the task's own the rewards are the file's. `from` in the provenance
     says which rewards the rows have, if not those that were logged. Raises UserError, in one line.
     """
-    reward, note = task.recipe.reward, dataset.provenance.get("relabelled")
-    said = isinstance(note, Mapping) and isinstance(note.get("parameters"), Mapping) and isinstance(note.get("reward"), str)
+    reward, note = task.recipe.reward, _note(dataset)
     if reward is None:
-        if said:
-            shown = f"rewards relabelled with {_shown(note)}, which the environment does not pay"
-            dataset = _from(dataset, shown)
-        return dataset
-    if said:
+        if note is None:
+            return dataset
+        return _from(dataset, f"rewards relabelled with {relabelled_with(dataset)}, which the environment does not pay")
+    if note is not None:
         _refuse_contradiction(task, reward, note, file)
     else:
         try:
             dataset = with_own_rewards(dataset, task)
         except UserError as error:
             raise UserError(f"{file}: {task.name} has a reward of its own: {error}") from error
-    return _from(dataset, f"rewards of {_shown(dataset.provenance['relabelled'])}")
+    return _from(dataset, f"rewards of {relabelled_with(dataset)}")
+
+
+def relabelled_with(dataset: OfflineDataset) -> str:
+    """The reward and the parameters with which a dataset says that it was relabelled, in words; empty where it says nothing."""
+    note = _note(dataset)
+    if note is None:
+        return ""
+    settings = ", ".join(f"{key}={value}" for key, value in note["parameters"].items())
+    return note["reward"] + (f" ({settings})" if settings else "")
+
+
+def _note(dataset: OfflineDataset) -> Mapping[str, Any] | None:
+    """What a dataset's file says of how it was relabelled; None where it says nothing that can be read."""
+    note = dataset.provenance.get("relabelled")
+    told = isinstance(note, Mapping) and isinstance(note.get("parameters"), Mapping) and isinstance(note.get("reward"), str)
+    return note if told else None
 
 
 def _from(dataset: OfflineDataset, words: str) -> OfflineDataset:
     return dataset.noting(**{"from": f"{dataset.provenance['from']}, {words}"})
 
 
-def _shown(note: Mapping[str, Any]) -> str:
-    settings = ", ".join(f"{key}={value}" for key, value in note["parameters"].items())
-    return note["reward"] + (f" ({settings})" if settings else "")
-
-
 def _refuse_contradiction(task: Task, reward: Reward, note: Mapping[str, Any], file: Path) -> None:
     """Raises UserError where a file was relabelled with another reward than the task's, or with other parameters."""
     wanted = _defaults(reward) | _parameters_of(task, reward)
     names = [name for name, known in REWARDS.items() if known is reward]
-    names.append(f"{getattr(reward, '__module__', '')}:{getattr(reward, '__qualname__', '')}")
-    settings = "".join(f" --set {key}={value}" for key, value in wanted.items())
-    again = f"relabel it with `mopo-bench data relabel {file} --reward {names[0]}{settings} --out NEW.hdf5`"
+    function = getattr(reward, "__qualname__", "")
+    if function.isidentifier():  # neither a lambda, nor a closure, nor a partial
+        names.append(f"{reward.__module__}:{function}")
+    again = "name the file that it was made from, which has the task's reward when it is read"
+    if names:
+        settings = "".join(f" --set {key}={value}" for key, value in wanted.items())
+        again = f"relabel it with `mopo-bench data relabel {file} --reward {names[0]}{settings} --out NEW.hdf5`"
     if note["reward"] not in (task.name, *names):
         raise UserError(f"{file} was relabelled with {note['reward']}, which is not the reward of {task.name}: {again}")
     has = {key: note["parameters"].get(key, value) for key, value in wanted.items()}

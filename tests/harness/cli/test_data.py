@@ -280,6 +280,33 @@ def test_ends_that_a_file_does_not_mark_are_found_and_said(cache, command, tmp_p
     assert f"; {note}." in command("table", "scores", "--results", tmp_path / "runs", "--format", "markdown").out
 
 
+def test_export(cache, command, tmp_path):
+    """To D4RL's layout and on; the card holds the command, without a path of this machine."""
+    finished = command("data", "export", "point-angle", "--to", "d4rl", "--rows", "50", "--out", tmp_path / "shared" / "point")
+    file = tmp_path / "shared" / "point" / "point.hdf5"
+    assert finished.code == 0 and str(file) in finished.out
+    digest = parsed(command("data", "inspect", "point-angle", "--rows", "50", "--json"))["digest"]
+    assert parsed(command("data", "inspect", file, "--task", "point-angle", "--json"))["digest"] == digest
+    card = (file.parent / "README.md").read_text()
+    assert "`mopo-bench data export point-angle --to d4rl --rows 50 --out point`" in card and str(tmp_path) not in card
+    assert command("data", "export", file, "--task", "point-angle", "--to", "d4rl", "--out", tmp_path / "again").code == 0
+    assert "data export point.hdf5 --to d4rl --task point-angle --out again`" in (tmp_path / "again" / "README.md").read_text()
+    refused = command("data", "export", file, "--to", "d4rl", "--out", tmp_path / "again")
+    assert refused.code == 2 and "again.hdf5 exists: name another folder" in refused.err
+
+
+def test_run_on_a_file_that_was_relabelled_for_another_task(cache, command, tmp_path):
+    ant = get_task("ant-angle")
+    write_hdf5(roll_out(ant.as_collected(), BehaviourPolicy.random(ant, 0), 60, seed=0), tmp_path / "log.hdf5")
+    relabel = ("data", "relabel", tmp_path / "log.hdf5", "--reward", "ant-angle", "--set", "angle=90")
+    assert command(*relabel, "--out", tmp_path / "90.hdf5").code == 0
+    run = ("run", "--tasks", "ant-angle", "--algorithms", "bc", "--seeds", "1", "--jobs", "1", "--steps", "2")
+    small = ("--set", "bc.hidden=8,8", "--episodes", "1", "--results", tmp_path / "runs", "--dataset", tmp_path / "90.hdf5")
+    refused = command(*run, *small)
+    assert refused.code == 2 and len(refused.err.splitlines()) == 1 and not (tmp_path / "runs").exists()
+    assert "--task-set ant-angle.angle=90, or relabel it with `mopo-bench data relabel" in refused.err
+
+
 def test_list_says_what_a_run_would_find(mirror, cache, command, monkeypatch):
     walker2d = get_task("walker2d-random")
     walker2d = replace(walker2d, recipe=replace(walker2d.recipe, regenerate=None))

@@ -338,6 +338,8 @@ NOTHING = rows_at()
         (rows_at(9), {"unmarked": 1}),
         (rows_at(4, 29), {"unmarked": 2, "overruled": 1}),
         (rows_at(4, 9, 22), {"overruled": 1}),
+        (rows_at(8, 21, 28), {"unmarked": 2, "overruled": 3}),  # each a row early
+        (rows_at(10, 23), {"unmarked": 2, "overruled": 2}),  # and late
     ],
 )
 def test_next_observations_tell_whatever_the_flags_say(marked, disagreements):

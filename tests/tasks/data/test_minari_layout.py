@@ -36,7 +36,7 @@ def episode_arrays(length, generator):
 
 @pytest.fixture
 def made():
-    """Three episodes: one ends in a terminal state, one is truncated, one is cut, which no flag says."""
+    """Three episodes: one ends in a terminal state, one is truncated, and where the last is cut no flag says."""
     generator = np.random.default_rng(0)
     episodes = [episode_arrays(length, generator) for length in LENGTHS]
     episodes[0]["terminations"][-1] = episodes[1]["truncations"][-1] = True
@@ -62,7 +62,7 @@ def test_each_row_has_its_successor_and_its_infos(made, tmp_path):
     np.testing.assert_array_equal(dataset.next_observations, joined("observations", after).astype(np.float32))
     np.testing.assert_array_equal(dataset.actions, joined("actions", each))
     np.testing.assert_array_equal(dataset.rewards, joined("rewards", each).astype(np.float32))
-    assert np.flatnonzero(dataset.terminals).tolist() == [3] and np.flatnonzero(dataset.timeouts).tolist() == [10, 13]
+    assert np.flatnonzero(dataset.terminals).tolist() == [3] and np.flatnonzero(dataset.timeouts).tolist() == [10]
     assert dataset.valid_next.all() and dataset.episode_lengths().tolist() == list(LENGTHS)
     assert set(dataset.extras) == {"infos/x_velocity", "infos/qpos", "infos/cost", "infos/more.height"}
     np.testing.assert_array_equal(dataset.extras["infos/x_velocity"], joined("infos/x_velocity", after))  # what a step gave

@@ -131,6 +131,19 @@ def test_relabelled_with_another_reward(logged):
     np.testing.assert_array_equal(loaded(own, file).rewards, sideways(loaded(ANT, logged)))
 
 
+def test_reward_without_a_name(logged):
+    own = replace(ANT, name="mine", recipe=replace(ANT.recipe, reward=lambda dataset: np.zeros(len(dataset))))
+    assert (loaded(own, logged).rewards == 0).all()
+    with pytest.raises(UserError, match="not the reward of mine: name the file that it was made from"):
+        loaded(own, relabelled(logged))
+
+
+def test_another_task_of_the_same_reward(ant_log, tmp_path):
+    other = replace(ANT, name="my-ant")
+    write_hdf5(with_own_rewards(ant_log, other), tmp_path / "collected.hdf5")
+    np.testing.assert_array_equal(loaded(ANT, tmp_path / "collected.hdf5").rewards, with_own_rewards(ant_log, ANT).rewards)
+
+
 def test_relabelled_file_of_a_task_without_a_reward_of_its_own(logged):
     """Nothing says what the environment pays: it is said under the table."""
     task = replace(ANT, recipe=replace(ANT.recipe, reward=None))
