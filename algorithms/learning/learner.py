@@ -142,6 +142,7 @@ class Learner:
         return {name: value for name, value in vars(self).items() if isinstance(value, Network)}
 
     acting: ClassVar[tuple[str, ...]] = ("actor",)  # the networks that `act` reads
+    candidates: Tensor | None = None  # (S, N, 1, act): noise of the N actions of which the mode is the first critic's best
 
     def acting_states(self) -> list[dict[str, list[Tensor]]]:
         """Copies of what `act` reads, one per seed: enough to act as now later on."""

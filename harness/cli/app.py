@@ -9,6 +9,7 @@ import typer
 from .data import data_app
 from .demo import demo
 from .listing import list_command
+from .policies import evaluate, export_policy
 from .run import run
 from .status import status
 from .table import table
@@ -24,6 +25,8 @@ app.command("list")(list_command)
 app.command()(run)
 app.command()(status)
 app.command()(table)
+app.command()(evaluate)
+app.command("export-policy")(export_policy)
 app.command()(demo)
 
 

@@ -136,9 +136,9 @@ class Store:
         rows = [{**row, "returns": " ".join(f"{value:.6g}" for value in row["returns"])} for row in record["evaluations"]]
         write_text(folder / "evaluations.csv", csv_text(rows))
 
-    def runs(self) -> Iterator[Run]:
-        """Every recorded run, by task, algorithm, identity and seed."""
-        for path in sorted(self.root.glob("*/*/*/cell.json")):
+    def runs(self, task: str = "*", algorithm: str = "*") -> Iterator[Run]:
+        """Every recorded run (of one task, of one algorithm), by task, algorithm, identity and seed."""
+        for path in sorted(self.root.glob(f"{task}/{algorithm}/*/cell.json")):
             cell = read_json(path, "delete its folder to run these seeds again")
             for folder in sorted(path.parent.glob("seed-*"), key=lambda each: int(each.name.removeprefix("seed-"))):
                 record = self.read_record(folder)
