@@ -56,6 +56,7 @@ def run(
     results: Path | str = "runs",
     jobs: int | None = None,
     group: int = 1,
+    rerun: bool = False,
     quiet: bool = False,
 ) -> list[Run]:
     """Runs what is missing of a grid, as `mopo-bench run` does, and gives the records of the grid's runs.
@@ -69,26 +70,34 @@ def run(
     seeds: a count, or the seeds themselves. steps, rows: one number, or one for each of some. settings: what `--set` takes,
     or a mapping {"mopo.penalty_coefficient": 5}; several values of one setting sweep. suite: a grid that comes with the
     package. grid: a grid file. results: the folder of run records. jobs: worker processes; all cores by default, one on a
-    GPU. group: seeds trained together, on a GPU. quiet: says neither how far the runs are nor what came of them.
+    GPU. group: seeds trained together, on a GPU. rerun: runs anew what is done, fits too, after it was moved to a folder under
+    "set-aside" in the results. quiet: says neither how far the runs are nor what came of them.
 
     How far it is, and every run that failed, diverged or is not finished, with its reason, is printed to standard error; the
     `state` and the `record` of each run say the same. Raises UserError, one line, for what cannot be run.
     """
     asked = {
-        name: value for name, value in locals().items() if name not in ("results", "suite", "grid", "jobs", "group", "quiet")
+        name: value
+        for name, value in locals().items()
+        if name not in ("results", "suite", "grid", "jobs", "group", "rerun", "quiet")
     }
     plan = plan_run(results=results, suite=suite, grid=grid, **asked)
     jobs = plan.usual_jobs if jobs is None else converted(jobs, Count, "--jobs")
     from rich.console import Console
 
+    from .runs.aside import described, found_of, set_aside
     from .runs.outcome import outcome_lines
     from .runs.runner import execute
 
     console = None if quiet else Console(stderr=True)
-    ended = execute(plan, jobs, converted(group, Count, "--group"), console)
+    group = converted(group, Count, "--group")
+    said = []
+    if rerun and (found := found_of(plan)):
+        what = described(plan, found)
+        said.append(f"Set aside in {set_aside(plan, found)}: {what}")
+    said += outcome_lines(plan, execute(plan, jobs, group, console))
     if console is not None:
-        for line in outcome_lines(plan, ended):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(*said, sep="\n", markup=False, highlight=False, soft_wrap=True)
     wanted = {(cell.identity, seed) for cell, seed in plan.seeds()}
     return [each for each in load_runs(plan.results) if (each.identity, each.seed) in wanted]
 

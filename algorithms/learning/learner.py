@@ -170,6 +170,7 @@ class Learner:
     acting: ClassVar[tuple[str, ...]] = ("actor",)  # the networks that `act` reads
     # attributes that are made again and not saved: of what a learner is given, and what its networks' own state holds
     derived: ClassVar[frozenset[str]] = frozenset({"problem", "config", "seeds", "dtype", "device", "fitted", "_made", "_held"})
+    candidates: Tensor | None = None  # (S, N, 1, act): noise of the N actions of which the mode is the first critic's best
 
     def acting_states(self) -> list[dict[str, Any]]:
         """Copies of what `act` reads, one per seed: enough to act as now later on."""

@@ -10,6 +10,7 @@ from .check import check
 from .data import data_app
 from .demo import demo
 from .listing import list_command
+from .policies import evaluate, export_policy
 from .run import run
 from .status import status
 from .table import table
@@ -26,6 +27,8 @@ app.command()(run)
 app.command()(status)
 app.command()(table)
 app.command()(check)
+app.command()(evaluate)
+app.command("export-policy")(export_policy)
 app.command()(demo)
 
 

@@ -19,7 +19,8 @@ Group = Annotated[int, typer.Option(help="Seeds of a cell trained together; pays
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print cells, states and the time they take; run nothing.")]
 
 
-Yes = Annotated[bool, typer.Option("--yes", help="Begin days of work without asking.")]
+Rerun = Annotated[bool, typer.Option("--rerun", help="Run anew what is done, fits too; the old is kept under set-aside/.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Begin days of work, or --rerun, without asking.")]
 MANY_STEPS = 5_000_000  # half a day on two cores at the very least
 
 
@@ -32,6 +33,7 @@ def run(
     group: Group = 1,
     print_grid: PrintGrid = False,
     dry_run: DryRun = False,
+    rerun: Rerun = False,
     yes: Yes = False,
     **asked: Any,
 ) -> None:
@@ -46,6 +48,7 @@ def run(
         print(tomli_w.dumps(request.to_grid()), end="")
         return
     with interrupts_held():  # torch is imported here, in the midst of which it would not stop cleanly
+        from ..runs.aside import described, found_of, set_aside
         from ..runs.plan import make_plan
         from ..runs.runner import execute
 
@@ -54,12 +57,21 @@ def run(
     jobs = checked_count("--jobs", plan.usual_jobs if jobs is None else jobs)
     for line in warmups(plan):
         console.print(line)
+    found = found_of(plan) if rerun else []
+    said = described(plan, found)
+    if found and dry_run:
+        console.print(f"--rerun would set aside {said}; below is what is missing now.", markup=False)
     if dry_run:
         print_plan(plan, jobs, group, suite or "")
         return
-    if console.is_terminal and not yes and days_of_work(plan):
-        known = print_plan(plan, jobs, group, suite or "").jobs
-        typer.confirm("Run all of this? It can be stopped and resumed at any time.", abort=True)
+    if console.is_terminal and not yes:
+        if found:
+            typer.confirm(f"Set aside {said} and run anew?", abort=True)
+        elif days_of_work(plan):
+            known = print_plan(plan, jobs, group, suite or "").jobs
+            typer.confirm("Run all of this? It can be stopped and resumed at any time.", abort=True)
+    if found:
+        console.print(f"Set aside in {set_aside(plan, found)}: {said}", markup=False)
     report(execute(plan, jobs, group, console, known), plan)
 
 

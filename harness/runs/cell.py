@@ -104,6 +104,7 @@ class Cell:
             "config": self.config,
             "overrides": self.overrides,
             "data": self.data,
+            "dataset": self.dataset.describe(),
             "rules": self.task.identity(),
             "versions": self.algorithm.versions,
             "package": describe_machine()["versions"]["mopo-bench"],

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import filelock
 
 from ...common.errors import UserError
 from .records import Run, Store, read_json, state_at, write_json
 
-if TYPE_CHECKING:  # both import torch
+if TYPE_CHECKING:  # it imports torch
     from .cell import Cell
-    from .plan import Plan
 
 Todo = tuple["Cell", int, int]  # cell, seed, steps done
+
+
+class Planned(Protocol):
+    """Runs that are wanted: a `Plan`."""
+
+    def seeds(self) -> Iterator[tuple[Cell, int]]: ...
 
 
 class Ledger:
@@ -48,7 +54,7 @@ class Ledger:
         """Why a run is not done, in a line."""
         return reason(self.record(cell.seed_folder(seed)) or {})
 
-    def pending(self, plan: Plan) -> list[Todo]:
+    def pending(self, plan: Planned) -> list[Todo]:
         """The (cell, seed, steps done) still to be run; a divergence is a result, a failure is tried again."""
         return [
             (cell, seed, self.steps(cell, seed))
@@ -56,7 +62,7 @@ class Ledger:
             if self.state(cell, seed) not in ("done", "diverged")
         ]
 
-    def remember(self, plan: Plan) -> None:
+    def remember(self, plan: Planned) -> None:
         """Adds the runs of the plan to `plan.json`, so that `status` can tell what is missing."""
         path = self.results / "plan.json"
         with filelock.FileLock(path.with_suffix(".lock")):  # several commands may fill one folder

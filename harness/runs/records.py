@@ -137,9 +137,9 @@ class Store:
         write_json(folder / "record.json", record)
         write_text(folder / "evaluations.csv", csv_text(list(map(flat, record["evaluations"]))))
 
-    def runs(self) -> Iterator[Run]:
-        """Every recorded run, by task, algorithm, identity and seed."""
-        for path in sorted(self.root.glob("*/*/*/cell.json")):
+    def runs(self, task: str = "*", algorithm: str = "*") -> Iterator[Run]:
+        """Every recorded run (of one task, of one algorithm), by task, algorithm, identity and seed."""
+        for path in sorted(self.root.glob(f"{task}/{algorithm}/*/cell.json")):
             cell = read_json(path, "delete its folder to run these seeds again")
             for folder in sorted(path.parent.glob("seed-*"), key=lambda each: int(each.name.removeprefix("seed-"))):
                 record = self.read_record(folder)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from ...common.settings import Choice
 
@@ -37,3 +37,7 @@ class DatasetRequest:
     file: Path | None = None
     seed: int = 0
     clip_actions: bool = False
+
+    def describe(self) -> dict[str, Any]:
+        """The request as JSON holds it; a file by its whole path."""
+        return asdict(self) | {"file": None if self.file is None else str(self.file.absolute())}
