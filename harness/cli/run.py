@@ -120,6 +120,9 @@ def report(outcome: dict[str, list[str]], plan: Any) -> None:
     for cell, seed in undone:
         why = escape(ledger.reason(cell, seed))
         console.print(f"{ledger.state(cell, seed)}: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {why}")
+    for cell, seed in plan.seeds():
+        for text in ledger.warnings(cell, seed):
+            console.print(f"warning: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {escape(text)}")
     console.print(f"Run records are in {plan.results}; `mopo-bench table scores --results {plan.results}` prints them.")
     if undone:
         raise typer.Exit(3)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from .ledger import Ledger, Todo
@@ -25,8 +26,15 @@ def progress(results: Path, todo: Sequence[Todo], console: Console | None) -> It
         line = bar.add_task(f"{len(todo)} runs", total=total)
 
         def watch() -> None:
+            said = set[str]()
             while not ended.wait(1.0):
                 ledger = Ledger(results)
+                for cell, seed, _ in todo:
+                    for text in ledger.warnings(cell, seed):
+                        warning = f"warning: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {text}"
+                        if warning not in said:
+                            said.add(warning)
+                            bar.console.print(escape(warning))
                 steps = sum(max(ledger.steps(cell, seed) - before, 0) for cell, seed, before in todo)
                 finished = sum(ledger.state(cell, seed) in ("done", "diverged", "failed") for cell, seed, _ in todo)
                 bar.update(line, completed=steps, description=f"{finished}/{len(todo)} runs")
