@@ -79,6 +79,16 @@ class StepStreams:
             torch.stack(values, 1, out=self.noise[name])
 
 
+def highest_value(reward: float, bonus: float, discount: float) -> float | None:
+    """Above which no state is worth anything: r + gamma max(0, r + bonus) / (1 - gamma); None where nothing is known.
+
+    reward: the highest that there is. bonus: what critics add to that of each later step. What has ended is worth 0.
+    """
+    if discount >= 1 or not (math.isfinite(reward) and math.isfinite(bonus)):
+        return None
+    return reward + discount * max(0.0, reward + bonus) / (1 - discount)
+
+
 class TrainingSteps:
     """The steps of a learner on its experience, taken one by one, and the sums of their metrics.
 
@@ -97,7 +107,7 @@ class TrainingSteps:
         # the first step whose metrics were not finite, by seed; found on the device, read once an interval
         self._first_bad = torch.full((len(learner.seeds),), -1, dtype=torch.long, device=learner.device)
         self._highest_reward = torch.full((len(learner.seeds),), -torch.inf, dtype=learner.dtype, device=learner.device)
-        self._highest_bonus = self._bonus()
+        self._bonus_before = self._bonus()
         rows = experience.table[:3, : learner.problem.observation_size]
         check_actions(learner, rows.expand(len(learner.seeds), -1, -1))
 
@@ -133,22 +143,15 @@ class TrainingSteps:
         self._taken.clear()
         return means, first_bad
 
-    def highest_values(self) -> list[float | None]:
-        """Above which no value of a critic is possible, by seed; None where nothing is known.
-
-        r + gamma max(0, r + bonus) / (1 - gamma), with r the highest reward in the batches since the first step taken, and
-        bonus the highest `value_bonus` that was met here: what has ended is worth 0.
-        """
-        self._highest_bonus = torch.maximum(self._highest_bonus, self._bonus())
-        discount = self.learner.problem.discount
-        if discount >= 1:
-            return [None] * len(self.learner.seeds)
-        rewards = self._highest_reward
-        highest = rewards + discount * (rewards + self._highest_bonus).clamp(min=0) / (1 - discount)
-        return [value if math.isfinite(value) else None for value in highest.tolist()]
+    def highest(self) -> tuple[list[float], list[float]]:
+        """By seed: the highest reward in the batches so far, and the highest `value_bonus` since the last call; see
+        `highest_value`."""
+        before, self._bonus_before = self._bonus_before, self._bonus()
+        return self._highest_reward.tolist(), torch.maximum(before, self._bonus_before).tolist()
 
     def _bonus(self) -> Tensor:
-        return torch.as_tensor(self.learner.value_bonus(), dtype=self.learner.dtype, device=self.learner.device).clone()
+        bonus = torch.as_tensor(self.learner.value_bonus(), dtype=self.learner.dtype, device=self.learner.device)
+        return bonus.expand(len(self.learner.seeds)).clone()
 
     def _take(self, step: int, phase: Hashable) -> None:
         self._work(phase, *self.streams.at(step))

@@ -27,6 +27,9 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
         if row["state"] in ("failed", "diverged"):
             name = f"{row['task']}/{row['algorithm']}/seed-{row['seed']}"
             console.print(f"{row['state']}: {name}: {escape(row.get('message', ''))}")
+    for row in rows:
+        for text in row.get("warnings", ()):
+            console.print(f"warning: {row['task']}/{row['algorithm']}/seed-{row['seed']}: {escape(text)}")
 
 
 def summary(rows: list[dict[str, Any]]) -> Table:

@@ -12,11 +12,19 @@ from typing import Any
 
 from ..runs.records import csv_text
 
-DASH, DAGGER = "–", "†"
+DASH, DAGGER, DOUBLE_DAGGER = "–", "†", "‡"
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
-    | {">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", DAGGER: r"$^\dagger$", "Δ": r"$\Delta$", DASH: "--"}
+    | {
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+        DAGGER: r"$^\dagger$",
+        DOUBLE_DAGGER: r"$^\ddagger$",
+        "Δ": r"$\Delta$",
+        DASH: "--",
+    }
 )
 
 
@@ -43,6 +51,7 @@ class Entry:
     unfinished: bool = False
     points: list[float] = field(default_factory=list)  # of two seeds, which are too few for an interval
     diverged: int = 0
+    overvalued: int = 0  # seeds whose critics predict more than their rewards allow
     label: str = ""  # of the column
     identity: str = ""
     overrides: str = ""
@@ -55,7 +64,7 @@ class Entry:
         """What a reader sees, one string a line, our mean first."""
         if not self.algorithm:
             return [self.text]
-        lines = [_spread(self.mean, self.std) + "*" * self.unfinished]
+        lines = [_spread(self.mean, self.std) + "*" * self.unfinished + DOUBLE_DAGGER * (self.overvalued > 0)]
         if intervals and self.low is not None:
             lines.append(f"[{self.low:z.1f}, {self.high:z.1f}]")
         if intervals and self.points:
@@ -86,6 +95,7 @@ class Table:
     def to_csv(self) -> str:
         """Tidy: one line for each task, dataset and algorithm; a number that does not exist is left empty."""
         names = ("mean", "std", "seeds", "low", "high", "paper_mean", "paper_std", "difference", "diverged", "unfinished")
+        names += ("overvalued",)
         return csv_text(
             [
                 {

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...tasks.data.episodes import flag_notes
-from ..runs.records import Run
-from .formats import DASH, span
+from ..runs.records import Run, overvalued
+from .formats import DASH, DOUBLE_DAGGER, span
 from .groups import Group, last_step
 from .statistics import FEWEST, get_metric
 
@@ -31,6 +31,8 @@ def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
         *_settings(groups),
         *_shared_fits(groups),
         *_warmup_only(groups),
+        *_overvalued(groups),
+        *_warnings(groups),
         *_states(groups),
     ]
 
@@ -109,6 +111,31 @@ def _warmup_only(groups: Sequence[Group]) -> list[str]:
         for group in groups
         if group.counted and 0 < max(map(last_step, group.counted)) <= group.warmup_steps
     ]
+
+
+def _overvalued(groups: Sequence[Group]) -> list[str]:
+    """The groups whose critics predict what no policy could earn, with the first evaluation of one seed as an example."""
+    notes = []
+    for group in groups:
+        if found := [(run.seed, row) for run in group.counted if (row := overvalued(run.evaluations))]:
+            (seed, row), where = found[0], f"{group.row} {group.label}"
+            mean, highest = row["value"]["mean"], row["value"]["highest"]
+            notes.append(
+                f"{DOUBLE_DAGGER} {where}: the critics' mean value exceeds what the rewards allow in {len(found)} of "
+                f"{len(group.counted)} seeds (seed {seed} at step {row['step']:,}: {mean:.4g}, of at most {highest:.4g})."
+            )
+    return notes
+
+
+def _warnings(groups: Sequence[Group]) -> list[str]:
+    """What else the records say that a reader should know, with the words of one seed as an example."""
+    notes = []
+    for group in groups:
+        for kind in sorted({kind for run in group.counted for kind in run.record.get("warnings", {})}):
+            found = [(run.seed, text) for run in group.counted if (text := run.record.get("warnings", {}).get(kind))]
+            (seed, text), count = found[0], f"{len(found)} of {len(group.counted)} seeds"
+            notes.append(f"{group.row} {group.label}, {count}: {text} (seed {seed}).")
+    return notes
 
 
 def _states(groups: Sequence[Group]) -> list[str]:

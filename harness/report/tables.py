@@ -13,7 +13,7 @@ from typing import Any
 
 from ...common.errors import UserError, unknown
 from ...tasks.registry import all_tasks
-from ..runs.records import Run
+from ..runs.records import Run, overvalued
 from .aggregates import aggregates
 from .choices import TABLES
 from .comparisons import comparisons
@@ -219,6 +219,7 @@ def _average_entry(column: Sequence[Entry]) -> Entry:
         seeds=sum(entry.seeds for entry in column),
         unfinished=any(entry.unfinished for entry in column),
         diverged=sum(entry.diverged for entry in column),
+        overvalued=sum(entry.overvalued for entry in column),
         label=column[0].algorithm,
     )
 
@@ -298,6 +299,7 @@ def _measured(entry: Entry, groups: Mapping[str, Group], metric: str, names: Map
         points=values if len(values) == 2 else [],
         seeds=len(values),
         unfinished=bool(group.in_state("running")),
+        overvalued=sum(overvalued(run.evaluations) is not None for run in group.counted),
     )
 
 

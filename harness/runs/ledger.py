@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import filelock
 
 from ...common.errors import UserError
-from .records import Run, Store, read_json, state_at, write_json
+from .records import Run, Store, read_json, state_at, warnings, write_json
 
 if TYPE_CHECKING:  # it imports torch
     from .cell import Cell
@@ -54,6 +54,11 @@ class Ledger:
         """Why a run is not done, in a line."""
         return reason(self.record(cell.seed_folder(seed)) or {})
 
+    def warnings(self, cell: Cell, seed: int) -> list[str]:
+        """What a reader of a run's numbers should know, a sentence each."""
+        record = self.record(cell.seed_folder(seed))
+        return warnings(record) if record else []
+
     def pending(self, plan: Planned) -> list[Todo]:
         """The (cell, seed, steps done) still to be run; a divergence is a result, a failure is tried again."""
         return [
@@ -84,7 +89,8 @@ class Ledger:
         return list(self.store.runs())
 
     def status(self) -> list[dict[str, Any]]:
-        """One row per planned or recorded run: task, algorithm, seed, state, steps, of (steps asked for), seconds, message."""
+        """One row per planned or recorded run: task, algorithm, seed, state, steps, of (steps asked for); of one that has begun
+        also data, seconds, warnings and message."""
         rows = {key: {**entry, "of": entry["steps"], "steps": 0, "state": "missing"} for key, entry in self.wanted().items()}
         for run in self.runs():
             key = f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed}"
@@ -92,6 +98,7 @@ class Ledger:
             row |= {"steps": run.steps, "state": state_at(run.state, run.steps, row["of"])}
             row["data"] = run.cell["data"]["label"]
             row["seconds"] = run.record.get("seconds")
+            row["warnings"] = warnings(run.record)
             if row["state"] not in ("done", "running"):
                 row["message"] = reason(run.record)
         return list(rows.values())

@@ -6,12 +6,16 @@ from .plan import Plan
 
 
 def outcome_lines(plan: Plan, ended: dict[str, list[str]]) -> list[str]:
-    """The runs by the state in which they ended, as `execute` gives them, and why others of the grid are not done."""
+    """The runs by the state in which they ended, as `execute` gives them, why others are not done, and what to know of all."""
     lines = [
         f"{state}: {len(runs)}" + (f" ({', '.join(runs)})" if state != "done" else "") for state, runs in sorted(ended.items())
     ]
     for cell, seed in plan.undone():
         state, reason = plan.ledger.state(cell, seed), plan.ledger.reason(cell, seed)
         lines.append(f"{state}: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {reason}")
+    lines = lines or ["Everything was done already."]
+    for cell, seed in plan.seeds():
+        for text in plan.ledger.warnings(cell, seed):
+            lines.append(f"warning: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {text}")
     where = f"Run records are in {plan.results}; `mopo-bench table scores --results {plan.results}` prints them."
-    return [*(lines or ["Everything was done already."]), where]
+    return [*lines, where]

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from ...common.errors import UserError
@@ -21,7 +22,7 @@ from .cell import Cell
 from .checkpoints import stage_path
 from .estimate import Calibration, Job, duration, finished_at, missing_jobs
 from .ledger import Todo
-from .records import Store, state_at
+from .records import Store, state_at, warnings
 
 FIRST_LINE = 10.0  # seconds, where there is no terminal; the pauses between lines then grow with the time that has passed
 LONGEST_PAUSE = 600.0
@@ -54,6 +55,8 @@ class Watch:
         self.begun: dict[int, float] = {}
         self.started = self.changed = clock()
         self._end: float | None = None  # as it was shown last
+        self._warned: set[str] = set()
+        self._news: list[str] = []
 
     def begin(self, cell: Cell, seeds: Sequence[int], stage: str = "") -> None:
         """A process begins with these seeds of a cell, or with their fits of a stage."""
@@ -78,9 +81,19 @@ class Watch:
         record = self.store.read_record(job.cell.seed_folder(job.seed))
         if record is None:
             return 0.0
+        for text in warnings(record):
+            said = f"warning: {job.cell.task.name}/{job.cell.algorithm.name}/seed-{job.seed}: {text}"
+            if said not in self._warned:
+                self._warned.add(said)
+                self._news.append(said)
         if state_at(record["state"], record["steps"], job.cell.steps) != "running":
             return 1.0
         return max(0.0, (record["steps"] - job.done) / (job.cell.steps - job.done))
+
+    def news(self) -> list[str]:
+        """Warnings of the runs that have come since this was last asked."""
+        news, self._news = self._news, []
+        return news
 
     @property
     def done(self) -> float:
@@ -173,6 +186,8 @@ def _bar(watch: Watch, console: Console) -> Iterator[Callable[[], None]]:
 
         def show() -> None:
             watch.look()
+            for text in watch.news():
+                bar.console.print(escape(text))
             bar.update(line, completed=watch.done, description=watch.counts(), left=watch.left())
 
         try:
@@ -192,6 +207,8 @@ def _lines(watch: Watch, console: Console) -> Iterator[Callable[[], None]]:
             return
         said_at = now
         watch.look()
+        for text in watch.news():
+            console.print(text, markup=False, highlight=False)
         parts = (f"{watch.done:.0%} done", watch.counts(), watch.left(), f"{duration(now - watch.started)} so far")
         console.print("; ".join(filter(None, parts)), highlight=False)
 

@@ -18,7 +18,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -172,19 +172,19 @@ def six_digits(value: float | None) -> str:
     return "nan" if value is None else f"{value:.6g}"
 
 
-def overvalued(run: Run) -> dict[str, Any] | None:
+def overvalued(evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The first evaluation, if any, at which the critics' mean value exceeds the highest that rewards have allowed."""
-    for row in run.evaluations:
+    for row in evaluations:
         value = row.get("value") or {}
         if value.get("highest") is not None and value["mean"] > value["highest"]:
             return row
     return None
 
 
-def warnings(run: Run) -> list[str]:
-    """What a reader of a run's numbers should know."""
-    found = list(run.record.get("warnings", {}).values())
-    if row := overvalued(run):
+def warnings(record: Mapping[str, Any]) -> list[str]:
+    """What a reader of a run's numbers should know, a sentence each."""
+    found = list(record.get("warnings", {}).values())
+    if row := overvalued(record["evaluations"]):
         value = row["value"]
         found.append(
             f"at step {row['step']:,} the critics' mean value is {value['mean']:.4g}, above {value['highest']:.4g}, the most "

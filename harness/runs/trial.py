@@ -17,6 +17,7 @@ from torch import Tensor
 from ...algorithms.learning.fast.compiling import Compile
 from ...algorithms.learning.fast.stepping import CannotCompile, training_steps
 from ...algorithms.learning.learner import CRITIC_VALUE
+from ...algorithms.learning.steps import highest_value
 from ...common.errors import WriteError
 from ...common.trees import tree_map
 from .cell import Cell, build
@@ -99,7 +100,8 @@ class Pending(NamedTuple):
     means: Mapping[str, list[float]]
     first_bad: list[int]
     vitals: Mapping[str, Tensor]
-    highest_values: list[float | None]  # that rewards have allowed a critic since the trial began
+    highest: tuple[list[float], list[float]]  # rewards since the trial began, and bonuses
+    discount: float
     states: list[tuple[dict[str, Any], dict[str, Any]]]  # learner's and experience's
     returns: Returns
 
@@ -115,12 +117,14 @@ class Pending(NamedTuple):
         }
 
     def value(self, index: int, record: Mapping[str, Any]) -> dict[str, Any]:
-        """The mean value of the critics of seed number `index`, and the highest that rewards have allowed so far."""
+        """The mean value of the critics of seed number `index`, and the highest that the rewards so far allow."""
         if CRITIC_VALUE not in self.means:
             return {}
-        before = [row["value"]["highest"] for row in record["evaluations"] if row.get("value")]
-        known = [each for each in (*before, self.highest_values[index]) if each is not None]
-        return {"value": {"mean": self.means[CRITIC_VALUE][index], "highest": max(known, default=None)}}
+        rewards, bonuses = self.highest
+        before = [row["value"]["highest_reward"] for row in record["evaluations"] if row.get("value")]
+        reward = max([rewards[index], *before[-1:]])
+        highest = highest_value(reward, bonuses[index], self.discount)
+        return {"value": {"mean": self.means[CRITIC_VALUE][index], "highest": highest, "highest_reward": reward}}
 
 
 class Records:
@@ -291,8 +295,9 @@ class Trial:
         states = [(self.learner.state(index), self.experience.state(index)) for index in range(len(cell.seeds))]
         returns = self.evaluation.begin(self.learner, [learner for learner, _ in states], starts)
         seconds = time.monotonic() - self.started  # with the evaluation, where training waited for it
-        highest = self.steps.highest_values()
-        self.pending = Pending(self.step, seconds, means, first_bad, self.experience.vitals, highest, states, returns)
+        highest, discount = self.steps.highest(), cell.task.problem.discount
+        vitals = self.experience.vitals
+        self.pending = Pending(self.step, seconds, means, first_bad, vitals, highest, discount, states, returns)
         if not self.evaluation.processes:
             self._settle()
 

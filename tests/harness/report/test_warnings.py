@@ -1,0 +1,46 @@
+"""What a run says of itself is marked in its entry and told under every table."""
+
+import json
+
+import pytest
+from mopo_bench.harness.report.tables import render, scores_table, table1
+from mopo_bench.harness.runs.records import overvalued, warnings
+
+POSSIBLE, IMPOSSIBLE = [(18.0, 350.0), (200.0, 350.0)], [(18.0, 350.0), (678.0, 350.0)]
+SAID = "the data itself is punished"
+
+
+@pytest.fixture
+def marked(records):
+    records.add([[80, 25], [70, 40], [60, 20]], values=[POSSIBLE, IMPOSSIBLE, IMPOSSIBLE], warnings=[{}, {"rewards": SAID}, {}])
+    records.add([[80, 25]], algorithm="sac", values=[[(1.0, None), (1e9, None)]])  # of a problem that is not discounted
+    records.add([[80, 25]], algorithm="bc")
+    return records
+
+
+def test_marked_and_told_in_every_table(marked):
+    for build in (table1, scores_table):
+        entries = {entry.algorithm: entry for row in build(marked.runs()).rows for entry in row if entry.seeds}
+        assert {name: entry.overvalued for name, entry in entries.items()} == {"mopo": 2, "sac": 0, "bc": 0}
+        assert entries["mopo"].lines()[0].endswith("‡") and "‡" not in "".join(entries["sac"].lines())
+        told = [note for note in build(marked.runs()).notes if note.startswith("‡")]
+        assert told == [
+            "‡ hopper-medium mopo: the critics' mean value exceeds what the rewards allow in 2 of 3 seeds (seed 1 at step "
+            "1,000,000: 678, of at most 350)."
+        ]
+        assert f"hopper-medium mopo, 1 of 3 seeds: {SAID} (seed 1)." in build(marked.runs()).notes
+
+
+@pytest.mark.parametrize("format, mark", [("markdown", "‡"), ("html", "‡"), ("latex", r"$^\ddagger$")])
+def test_marked_in_every_format(format, mark, marked):
+    text = render("scores", marked.runs(), "runs", format)
+    assert text.count(mark) == 2  # the entry and its note
+    assert ",overvalued" in render("scores", marked.runs(), "runs", "csv").splitlines()[0]
+    assert json.loads(render("table1", marked.runs(), "runs", "json"))
+
+
+def test_in_words(marked):
+    runs = [run for run in marked.runs() if run.algorithm == "mopo"]
+    assert overvalued(runs[0].evaluations) is None and overvalued(runs[1].evaluations) == runs[1].evaluations[1]
+    first = "at step 1,000,000 the critics' mean value is 678, above 350, the most that its rewards allow"
+    assert [warnings(run.record) for run in runs] == [[], [SAID, first], [first]]
