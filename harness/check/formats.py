@@ -27,7 +27,7 @@ def _rows(cell: CellReport) -> Iterator[list[Entry]]:
         return
     score, *vitals = cell.findings
     verdict = cell.verdict if cell.verdict == UNDECIDED else score.verdict
-    yield _finding_row(f"{cell.title}, {score.unit}", verdict, score)
+    yield _finding_row(f"{cell.title}, {score.quantity}", verdict, score)
     for vital in vitals:
         if vital.verdict == REGRESSION:
             yield _finding_row(f"{cell.title}, {vital.quantity}", vital.verdict, vital)

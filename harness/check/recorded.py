@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..report.groups import score_of
 from ..runs.ledger import reason
 from ..runs.records import STATES, identity_hash, state_at
 from .prediction import BOTH, NEITHER, SIDES
 
 NOT_VITAL = {"step", "return_mean", "return_std", "returns"}  # of an evaluation: the score itself
-RETURN = "return"
+RETURN, SCORE = "return", "score"
 MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
-Numbers = dict[str, float]  # of one seed: its return, and its vitals by name
+Numbers = dict[str, float]  # of one seed: its return, its score where the task has scores, and its vitals by name
 
 
 class Name(NamedTuple):
@@ -70,6 +71,8 @@ class Recorded:
         for seed, record in self.records.items():
             try:
                 numbers = record if isinstance(record, str) else _numbers(record, steps, episodes)
+                if not isinstance(numbers, str) and (score := score_of(self.name.task, numbers[RETURN])) is not None:
+                    numbers[SCORE] = score
             except MALFORMED as error:
                 numbers = f"its record is malformed ({type(error).__name__}: {error})"
             if isinstance(numbers, str):

@@ -245,7 +245,24 @@ def test_scores_are_compared_where_the_task_has_them(folder, new, normal):
     old.add(normal(2000, 100, 20), task="hopper-medium")
     new.add(normal(2000, 100, 5), task="hopper-medium", first=100)
     (found,) = only(check(new.root, old.root)).findings
-    assert found.unit == "score" and 55 < found.mean < 65
+    assert found.quantity == "score" and 55 < found.mean < 65
+
+
+def test_a_score_normalised_otherwise_is_seen(folder, new, normal, tmp_path, monkeypatch):
+    """The baseline's scores are those that were computed when it was written."""
+    from mopo_bench.harness.check import recorded
+    from mopo_bench.harness.check.baseline import update
+
+    old = folder("old")
+    old.add(normal(2000, 100, 20), task="hopper-medium")
+    update(tmp_path / "baseline.csv", old.root, "why")
+    new.add(normal(2000, 100, 5), task="hopper-medium", first=100)
+    assert check(new.root, tmp_path / "baseline.csv").verdict == "pass"
+    wrong = recorded.score_of
+    monkeypatch.setattr(recorded, "score_of", lambda task, value: wrong("walker2d-medium", value))
+    assert check(new.root, tmp_path / "baseline.csv").verdict == "regression"
+    monkeypatch.setattr(recorded, "score_of", lambda task, value: None)
+    assert only(check(new.root, tmp_path / "baseline.csv")).reasons[0] == "seed 100: no score"
 
 
 @pytest.mark.parametrize(
