@@ -7,10 +7,11 @@ finite or damaged is undecided.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...common.errors import UserError, unknown
 from ..report.statistics import holm, mean
@@ -19,6 +20,7 @@ from .prediction import FEWEST_BEHIND, LOW, Prediction
 from .recorded import Name, Numbers, Recorded, read_cells
 
 PASS, REGRESSION, UNDECIDED = "pass", "regression", "undecided"
+WIDE = 4.0  # a vital whose baseline spans more than this factor is compared by its logarithm: its distribution is skewed
 EXIT_STATUS = {PASS: 0, REGRESSION: 1, UNDECIDED: 3}
 
 
@@ -61,7 +63,7 @@ class Finding:
     mean, spread and behind are the baseline's: mean, sample standard deviation and number of seeds; new_mean and new_seeds
     the new ones'. low and high: beyond them the new mean is a regression in any case (None: that side is not gated). p_value:
     of the new mean, were the true one worse by the margin; adjusted: by Holm's rule. power: how often a drop of the stated
-    effect is found, at least.
+    effect is found, at least. logarithmic: the means are geometric, and the spread is a factor.
     """
 
     quantity: str
@@ -75,6 +77,7 @@ class Finding:
     high: float | None
     p_value: float
     power: float
+    logarithmic: bool = False
     adjusted: float = 1.0
     verdict: str = PASS
 
@@ -182,18 +185,26 @@ def _asked(cells: Sequence[BaselineCell], tasks: Sequence[str], algorithms: Sequ
     return asked
 
 
+class _Test(NamedTuple):
+    """The new seeds' values of one number beside its prediction from the baseline; both by their logarithms, if so."""
+
+    prediction: Prediction
+    new: list[float]
+    logarithmic: bool = False
+
+
 @dataclass(frozen=True)
 class _Compared:
     """A cell of the baseline beside the new seeds, before any verdict.
 
-    identity: of the new runs. tests: by quantity its prediction and the new values.
+    identity: of the new runs. tests: by quantity.
     """
 
     cell: BaselineCell
     identity: str = ""
     seeds: tuple[int, ...] = ()
     faults: tuple[str, ...] = ()
-    tests: Mapping[str, tuple[Prediction, list[float]]] | None = None
+    tests: Mapping[str, _Test] | None = None
 
 
 def compare(
@@ -252,13 +263,15 @@ def _missing(name: Name, recorded: Sequence[Recorded]) -> list[str]:
     return [f"missing: the folder has runs with {'; '.join(said)}" if said else "missing: no runs in the folder"]
 
 
-def _test(
-    cell: BaselineCell, name: str, numbers: Mapping[int, Numbers], seeds: Sequence[int], options: Options
-) -> tuple[Prediction, list[float]]:
+def _test(cell: BaselineCell, name: str, numbers: Mapping[int, Numbers], seeds: Sequence[int], options: Options) -> _Test:
     """One number's prediction from the baseline, and its new values."""
-    before = tuple(each[name] for each in cell.seeds.values())
-    prediction = Prediction(before, options.margin * abs(mean(before)), cell.vitals.get(name, LOW))
-    return prediction, [numbers[seed][name] for seed in seeds]
+    before, new = [each[name] for each in cell.seeds.values()], [numbers[seed][name] for seed in seeds]
+    direction = cell.vitals.get(name, LOW)
+    if name != cell.measure and 0 < WIDE * min(before) < max(before):
+        logarithms = tuple(map(math.log, before))
+        prediction = Prediction(logarithms, math.log1p(options.margin), direction)
+        return _Test(prediction, [math.log(value) if value > 0 else -math.inf for value in new], logarithmic=True)
+    return _Test(Prediction(tuple(before), options.margin * abs(mean(before)), direction), new)
 
 
 def _judged(compared: Sequence[_Compared], options: Options) -> list[list[Finding]]:
@@ -269,31 +282,35 @@ def _judged(compared: Sequence[_Compared], options: Options) -> list[list[Findin
     found: list[list[Finding]] = [[] for _ in compared]
     for family in (measures, vitals):
         tests = [(compared[place].tests or {}).get(name) for place, name in family]
-        adjusted = holm([1.0 if test is None else test[0].p_value(test[1], options.looks) for test in tests])
+        adjusted = holm([1.0 if test is None else test.prediction.p_value(test.new, options.looks) for test in tests])
         for (place, name), test, value in zip(family, tests, adjusted, strict=True):
             if test is not None:
-                each = _finding(name, *test, level / len(family), options)
+                each = _finding(name, test, level / len(family), options)
                 verdict = REGRESSION if value <= level else PASS
                 found[place].append(replace(each, adjusted=value, verdict=verdict))
     return found
 
 
-def _finding(name: str, prediction: Prediction, new: list[float], level: float, options: Options) -> Finding:
+def _finding(name: str, test: _Test, level: float, options: Options) -> Finding:
     """A finding before Holm's rule. level: of this test alone, by Bonferroni's."""
+    prediction, new, logarithmic = test
+    shown = math.exp if logarithmic else float
+    effect = math.log1p(options.effect) if logarithmic else options.effect * abs(prediction.mean)
     least = level / max(1, len(options.looks))
     low, high = prediction.limits(len(new), least)
     return Finding(
         quantity=name,
         direction=prediction.direction,
-        mean=prediction.mean,
-        spread=prediction.spread,
+        mean=shown(prediction.mean),
+        spread=shown(prediction.spread),
         behind=len(prediction.values),
-        new_mean=mean(new),
+        new_mean=shown(mean(new)),
         new_seeds=len(new),
-        low=low if low > -float("inf") else None,
-        high=high if high < float("inf") else None,
+        low=shown(low) if low > -math.inf else None,
+        high=shown(high) if high < math.inf else None,
         p_value=prediction.p_value(new, options.looks),
-        power=prediction.power(options.effect * abs(prediction.mean), options.sequential or len(new), least),
+        power=prediction.power(effect, options.sequential or len(new), least),
+        logarithmic=logarithmic,
     )
 
 
@@ -305,7 +322,7 @@ def _verdict(findings: Sequence[Finding], compared: _Compared, options: Options)
         return replace(report, verdict=UNDECIDED)
     if any(each.verdict == REGRESSION for each in findings):
         return replace(report, verdict=REGRESSION)
-    prediction, new = compared.tests[compared.cell.measure]
+    prediction, new, _ = compared.tests[compared.cell.measure]
     if options.sequential is None or len(new) >= options.sequential:
         return report
     if prediction.not_worse_by(options.effect * abs(prediction.mean), new, options.looks) <= options.error_rate:

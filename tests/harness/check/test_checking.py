@@ -1,4 +1,5 @@
 import json
+import math
 
 import mopo_bench
 import numpy as np
@@ -160,6 +161,17 @@ def test_every_metric_is_a_vital_on_both_sides_unless_said_otherwise(folder, new
     new.add(normal(100, 5, 5), first=100, vitals={"loss": 0.2, "unheard": 3.0})
     (score, loss) = only(check(new.root, old.root)).findings
     assert (score.verdict, loss.verdict, loss.direction) == ("pass", "regression", "both")
+
+
+def test_a_vital_of_many_scales_is_compared_by_its_logarithm(folder, new, normal):
+    """Beside 1 to 10 000 around 100, some 3 and one 0 are seen, where 250 in the mean is nothing."""
+    old, wide = folder("old"), np.exp(normal(math.log(100), 1.5, 20, 1)).tolist()
+    old.add(normal(100, 5, 20), vitals={"multiplier": wide})
+    for name, value, verdict in (("usual", 250.0, "pass"), ("low", 3.0, "regression"), ("nothing", 0.0, "regression")):
+        folder(name).add(normal(100, 5, 5), first=100, vitals={"multiplier": value})
+        found = only(check(folder(name).root, old.root)).findings[1]
+        assert (found.verdict, found.logarithmic) == (verdict, True)
+        assert found.mean == pytest.approx(np.exp(np.mean(np.log(wide)))) and found.new_mean == pytest.approx(value)
 
 
 @pytest.mark.parametrize("lost", [{}, {"loss": float("nan")}])
