@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from mopo_bench import check
 from mopo_bench.common.errors import UserError
+from mopo_bench.harness.check.baseline import from_folder
 from mopo_bench.harness.check.checking import Options
 from mopo_bench.harness.check.prediction import Prediction
 
@@ -172,6 +173,23 @@ def test_a_vital_of_many_scales_is_compared_by_its_logarithm(folder, new, normal
         found = only(check(folder(name).root, old.root)).findings[1]
         assert (found.verdict, found.logarithmic) == (verdict, True)
         assert found.mean == pytest.approx(np.exp(np.mean(np.log(wide)))) and found.new_mean == pytest.approx(value)
+
+
+def test_metrics_under_keys_of_their_own_keep_their_names(new, normal, folder):
+    """A metric that is called as the return is no return, and of a list the mean counts, without what there was not."""
+    for place, first, count in ((folder("older"), 0, 20), (new, 100, 5)):
+        place.add(normal(100, 5, count), first=first)
+        for seed in range(first, first + count):
+            row = {"step": 8000, "returns": [100.0] * 20, "return_mean": 100.0 + seed % 3}
+            row |= {
+                "metrics": {"loss": 1.0, "return": -5.0, "note": "x"},
+                "vitals": {"by_step": [1.0, None, 3.0], "none": [None]},
+            }
+            place.change(seed, evaluations=[{**row, "value": {"mean": 7.0}}])
+    old = folder("older").root
+    (cell,) = from_folder(old)
+    assert cell.seeds[0] == {"return": 100.0, "loss": 1.0, "metrics.return": -5.0, "by_step": 2.0}
+    assert [each.quantity for each in only(check(new.root, old)).findings] == ["return", "loss", "metrics.return", "by_step"]
 
 
 @pytest.mark.parametrize("lost", [{}, {"loss": float("nan")}])
