@@ -279,6 +279,7 @@ def main() -> None:
     parser.add_argument("--algorithms", help="only these of a defect's algorithms")
     parser.add_argument("--seeds", default="100-104")
     parser.add_argument("--steps", help="the suite's by default")
+    parser.add_argument("--episodes", type=int, help="of an evaluation, the task's by default")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting, as of `mopo-bench run`")
     parser.add_argument("--jobs", type=int, default=1, help="defects at work at the same time")
     parser.add_argument("--out", type=Path, help="the table as Markdown; WORK/defects.md by default")
@@ -307,9 +308,11 @@ def run_one(name: str, asked: argparse.Namespace) -> None:
     if not chosen.own_fits and name != "none" and clean.is_dir() and not (folder / "stages").exists():
         shutil.copytree(clean, folder / "stages", ignore=shutil.ignore_patterns("*.lock", "*.part*"))
     chosen.patch()
-    options = {"suite": asked.suite, "tasks": tasks, "algorithms": algorithms, "seeds": asked.seeds, "settings": asked.set}
+    options: dict[str, Any] = {"suite": asked.suite, "tasks": tasks, "algorithms": algorithms, "seeds": asked.seeds}
+    options["settings"] = asked.set
     results = folder if chosen.own_runs else asked.work / "none"
-    mopo_bench.run(jobs=1, results=results, **options, **({"steps": asked.steps} if asked.steps else {}))
+    options |= {name: value for name in ("steps", "episodes") if (value := getattr(asked, name)) is not None}
+    mopo_bench.run(jobs=1, results=results, **options)
     seeds = RunRequest.of(tasks=tasks, algorithms=algorithms, seeds=asked.seeds).seeds
     report = mopo_bench.check(results, asked.baseline, tasks=tasks, algorithms=algorithms, seeds=len(seeds))
     write_text(folder / "report.json", json.dumps(report.as_dict(), indent=1))
