@@ -21,10 +21,10 @@ from ... import results as results_room
 from ...common.errors import UserError
 from ..runs.records import csv_text, write_text
 from .prediction import SIDES
-from .recorded import RETURN, Name, Numbers, Recorded, read_cells, vitals_of
+from .recorded import RETURN, SCORE, Name, Numbers, Recorded, read_cells, vitals_of
 
 FEWEST_SEEDS = 20  # of a cell that is written; with fewer, what five new seeds can show is little
-FIXED = (*Name._fields, "identity", "steps", "episodes", "seed", RETURN)
+FIXED = (*Name._fields, "identity", "steps", "episodes", "seed", RETURN, SCORE)
 HOW_TO = "`mopo-bench check --update --reason WHY` writes one"
 
 
@@ -32,8 +32,8 @@ HOW_TO = "`mopo-bench check --update --reason WHY` writes one"
 class BaselineCell:
     """What new seeds of one cell are compared with.
 
-    seeds: by seed its return and vitals, at an evaluation after `steps` of so many episodes. vitals: the side that is worse.
-    fault: why nothing can be compared with it, if so.
+    seeds: by seed its return, score and vitals, at an evaluation after `steps` of so many episodes. vitals: the side that is
+    worse. fault: why nothing can be compared with it, if so.
     """
 
     name: Name
@@ -43,6 +43,11 @@ class BaselineCell:
     seeds: Mapping[int, Numbers]
     vitals: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
+
+    @property
+    def measure(self) -> str:
+        """What is compared beside the vitals: the score, as it was computed then, or the return of a task without scores."""
+        return SCORE if any(SCORE in numbers for numbers in self.seeds.values()) else RETURN
 
 
 def default_path() -> Path:
@@ -74,7 +79,9 @@ def baseline_cell(cell: Recorded) -> BaselineCell:
     numbers, faults = cell.numbers(steps, episodes)
     vitals = vitals_of(cell)
     faults += [f"seed {seed}: {what}" for seed, each in numbers.items() for what in without(vitals, each)]
-    seeds = {seed: {key: value for key, value in each.items() if key in (RETURN, *vitals)} for seed, each in numbers.items()}
+    seeds = {
+        seed: {key: value for key, value in each.items() if key in (RETURN, SCORE, *vitals)} for seed, each in numbers.items()
+    }
     return BaselineCell(cell.name, cell.identity, steps, episodes, seeds, vitals, "; ".join(faults))
 
 
@@ -121,7 +128,7 @@ def _gate(column: str) -> tuple[str, str]:
 
 def _columns(columns: Sequence[str]) -> list[tuple[str, str]]:
     """The columns with numbers of a seed, and the name of each."""
-    return [(RETURN, RETURN), *((each, each.rpartition(":")[0]) for each in columns if each not in FIXED)]
+    return [(RETURN, RETURN), (SCORE, SCORE), *((each, each.rpartition(":")[0]) for each in columns if each not in FIXED)]
 
 
 def _finite(text: str, column: str) -> float:
@@ -131,13 +138,13 @@ def _finite(text: str, column: str) -> float:
 
 
 def _of_cell(directions: Mapping[str, str], seeds: Mapping[int, Numbers]) -> dict[str, str]:
-    names = set().union(*seeds.values())
+    names = set().union(*seeds.values()) - {RETURN, SCORE}
     return {each.rpartition(":")[0]: side for each, side in directions.items() if each.rpartition(":")[0] in names}
 
 
 def _checked(cell: BaselineCell) -> BaselineCell:
     for seed, numbers in cell.seeds.items():
-        if wrong := without((RETURN, *cell.vitals), numbers):
+        if wrong := without((RETURN, cell.measure, *cell.vitals), numbers):
             raise ValueError(f"{cell.name} seed {seed}: {', '.join(wrong)}")
     return cell
 
@@ -180,7 +187,8 @@ def write(path: Path, cells: Sequence[BaselineCell], history: Sequence[str]) -> 
         fixed = {**cell.name._asdict(), "identity": cell.identity, "steps": cell.steps, "episodes": cell.episodes}
         for seed, numbers in sorted(cell.seeds.items()):
             vitals = {f"{name}:{side}": f"{numbers[name]:.9g}" for name, side in cell.vitals.items()}
-            rows.append({**fixed, "seed": seed, RETURN: f"{numbers[RETURN]:.9g}", **vitals})
+            score = {SCORE: f"{numbers[SCORE]:.9g}" if SCORE in numbers else ""}
+            rows.append({**fixed, "seed": seed, RETURN: f"{numbers[RETURN]:.9g}", **score, **vitals})
     write_text(path, "\n".join([*history, csv_text(rows)]))
 
 

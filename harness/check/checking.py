@@ -7,19 +7,20 @@ finite or damaged is undecided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...common.errors import UserError, unknown
-from ..report.groups import in_unit, unit_of
 from ..report.statistics import holm, mean
 from .baseline import BaselineCell, default_path, load_baseline, without
 from .prediction import FEWEST_BEHIND, LOW, Prediction
-from .recorded import RETURN, Name, Numbers, Recorded, read_cells
+from .recorded import Name, Numbers, Recorded, read_cells
 
 PASS, REGRESSION, UNDECIDED = "pass", "regression", "undecided"
+WIDE = 4.0  # a vital whose baseline spans more than this factor is compared by its logarithm: its distribution is skewed
 EXIT_STATUS = {PASS: 0, REGRESSION: 1, UNDECIDED: 3}
 
 
@@ -57,16 +58,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the check says of one number of a cell: its return, or a vital.
+    """What the check says of one number of a cell: its score or return, or a vital.
 
     mean, spread and behind are the baseline's: mean, sample standard deviation and number of seeds; new_mean and new_seeds
     the new ones'. low and high: beyond them the new mean is a regression in any case (None: that side is not gated). p_value:
     of the new mean, were the true one worse by the margin; adjusted: by Holm's rule. power: how often a drop of the stated
-    effect is found, at least.
+    effect is found, at least. logarithmic: the means are geometric, and the spread is a factor.
     """
 
     quantity: str
-    unit: str
     direction: str
     mean: float
     spread: float
@@ -77,6 +77,7 @@ class Finding:
     high: float | None
     p_value: float
     power: float
+    logarithmic: bool = False
     adjusted: float = 1.0
     verdict: str = PASS
 
@@ -161,10 +162,8 @@ def check(
     if not Path(results).is_dir():
         raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
     recorded, unreadable = read_cells(Path(results))
-    compared = [_compared(cell, recorded, unreadable, chosen) for cell in asked]
-    judged = _judged(compared, chosen)
-    cells = tuple(_verdict(cell, each, chosen) for cell, each in zip(judged, compared, strict=True))
-    return Report(cells, chosen, str(where), str(results), tuple(_notes(known, asked, recorded, compared)))
+    cells, compared = compare(asked, recorded, unreadable, chosen)
+    return Report(tuple(cells), chosen, str(where), str(results), tuple(_notes(known, asked, recorded, compared)))
 
 
 def _asked(cells: Sequence[BaselineCell], tasks: Sequence[str], algorithms: Sequence[str]) -> list[BaselineCell]:
@@ -186,18 +185,38 @@ def _asked(cells: Sequence[BaselineCell], tasks: Sequence[str], algorithms: Sequ
     return asked
 
 
+class _Test(NamedTuple):
+    """The new seeds' values of one number beside its prediction from the baseline; both by their logarithms, if so."""
+
+    prediction: Prediction
+    new: list[float]
+    logarithmic: bool = False
+
+
 @dataclass(frozen=True)
-class Compared:
+class _Compared:
     """A cell of the baseline beside the new seeds, before any verdict.
 
-    identity: of the new runs. tests: by quantity its prediction and the new values.
+    identity: of the new runs. tests: by quantity.
     """
 
     cell: BaselineCell
     identity: str = ""
     seeds: tuple[int, ...] = ()
     faults: tuple[str, ...] = ()
-    tests: Mapping[str, tuple[Prediction, list[float]]] | None = None
+    tests: Mapping[str, _Test] | None = None
+
+
+def compare(
+    cells: Sequence[BaselineCell],
+    recorded: Sequence[Recorded],
+    unreadable: Mapping[tuple[str, str], Sequence[str]],
+    options: Options,
+) -> tuple[list[CellReport], list[_Compared]]:
+    """What a check says of these cells of a baseline beside those of a results folder, as `read_cells` gives them."""
+    compared = [_compared(cell, recorded, unreadable, options) for cell in cells]
+    judged = _judged(compared, options)
+    return [_verdict(found, each, options) for found, each in zip(judged, compared, strict=True)], compared
 
 
 def _compared(
@@ -205,7 +224,7 @@ def _compared(
     recorded: Sequence[Recorded],
     unreadable: Mapping[tuple[str, str], Sequence[str]],
     options: Options,
-) -> Compared:
+) -> _Compared:
     """Finds the new seeds of a cell, or what keeps it from being compared."""
     faults = [f"of the baseline, {cell.fault}"] * bool(cell.fault)
     if len(cell.seeds) < FEWEST_BEHIND:
@@ -213,21 +232,21 @@ def _compared(
     faults += unreadable.get((cell.name.task, cell.name.algorithm), [])
     same = [each for each in recorded if each.name == cell.name]
     if not same:
-        return Compared(cell, faults=(*faults, *_missing(cell.name, recorded)))
+        return _Compared(cell, faults=(*faults, *_missing(cell.name, recorded)))
     if len(same) > 1:
         versions = ", ".join(each.identity for each in same)
-        return Compared(cell, faults=(*faults, f"run by several versions of its code ({versions}): keep one in the folder"))
+        return _Compared(cell, faults=(*faults, f"run by several versions of its code ({versions}): keep one in the folder"))
     numbers, found = same[0].numbers(cell.steps, cell.episodes)
     gated = list(cell.vitals) if options.vitals else []
     faults += found
-    faults += [f"seed {seed}: {what}" for seed, each in numbers.items() for what in without(gated, each)]
+    faults += [f"seed {seed}: {what}" for seed, each in numbers.items() for what in without((cell.measure, *gated), each)]
     if len(same[0].records) < options.seeds:
         faults.append(f"{len(same[0].records)} of {options.seeds} new seeds are there")
     if faults:
-        return Compared(cell, same[0].identity, tuple(numbers), tuple(faults))
+        return _Compared(cell, same[0].identity, tuple(numbers), tuple(faults))
     seeds = tuple(sorted(numbers))[: options.sequential]
-    tests = {name: _test(cell, name, numbers, seeds, options) for name in (RETURN, *gated)}
-    return Compared(cell, same[0].identity, seeds, tests=tests)
+    tests = {name: _test(cell, name, numbers, seeds, options) for name in (cell.measure, *gated)}
+    return _Compared(cell, same[0].identity, seeds, tests=tests)
 
 
 def _missing(name: Name, recorded: Sequence[Recorded]) -> list[str]:
@@ -244,62 +263,58 @@ def _missing(name: Name, recorded: Sequence[Recorded]) -> list[str]:
     return [f"missing: the folder has runs with {'; '.join(said)}" if said else "missing: no runs in the folder"]
 
 
-def _test(
-    cell: BaselineCell, name: str, numbers: Mapping[int, Numbers], seeds: Sequence[int], options: Options
-) -> tuple[Prediction, list[float]]:
-    """One number's prediction from the baseline, and its new values, in the unit in which tables show it."""
-    shown: Callable[[float], float] = (lambda value: _shown(cell.name.task, value)) if name == RETURN else float
-    before = tuple(shown(each[name]) for each in cell.seeds.values())
-    prediction = Prediction(before, options.margin * abs(mean(before)), LOW if name == RETURN else cell.vitals[name])
-    return prediction, [shown(numbers[seed][name]) for seed in seeds]
+def _test(cell: BaselineCell, name: str, numbers: Mapping[int, Numbers], seeds: Sequence[int], options: Options) -> _Test:
+    """One number's prediction from the baseline, and its new values."""
+    before, new = [each[name] for each in cell.seeds.values()], [numbers[seed][name] for seed in seeds]
+    direction = cell.vitals.get(name, LOW)
+    if name != cell.measure and 0 < WIDE * min(before) < max(before):
+        logarithms = tuple(map(math.log, before))
+        prediction = Prediction(logarithms, math.log1p(options.margin), direction)
+        return _Test(prediction, [math.log(value) if value > 0 else -math.inf for value in new], logarithmic=True)
+    return _Test(Prediction(tuple(before), options.margin * abs(mean(before)), direction), new)
 
 
-def _shown(task: str, value: float) -> float:
-    return in_unit(unit_of(task), task, value)
-
-
-def _judged(compared: Sequence[Compared], options: Options) -> list[list[Finding]]:
+def _judged(compared: Sequence[_Compared], options: Options) -> list[list[Finding]]:
     """The findings of each cell. A test that cannot be made counts in its family, as one that shows nothing."""
-    places = [
-        (place, name) for place, each in enumerate(compared) for name in (RETURN, *(each.cell.vitals if options.vitals else ()))
-    ]
-    vital_family = any(name != RETURN for _, name in places)
-    level = options.error_rate / (2 if vital_family else 1)
+    measures = [(place, each.cell.measure) for place, each in enumerate(compared)]
+    vitals = [(place, name) for place, each in enumerate(compared) for name in each.cell.vitals if options.vitals]
+    level = options.error_rate / (2 if vitals else 1)
     found: list[list[Finding]] = [[] for _ in compared]
-    for is_return in (True, False):
-        family = [(place, name) for place, name in places if (name == RETURN) is is_return]
+    for family in (measures, vitals):
         tests = [(compared[place].tests or {}).get(name) for place, name in family]
-        adjusted = holm([1.0 if test is None else test[0].p_value(test[1], options.looks) for test in tests])
+        adjusted = holm([1.0 if test is None else test.prediction.p_value(test.new, options.looks) for test in tests])
         for (place, name), test, value in zip(family, tests, adjusted, strict=True):
             if test is not None:
-                unit = unit_of(compared[place].cell.name.task) if is_return else ""
-                each = _finding(name, unit, *test, level / len(family), options)
+                each = _finding(name, test, level / len(family), options)
                 verdict = REGRESSION if value <= level else PASS
                 found[place].append(replace(each, adjusted=value, verdict=verdict))
     return found
 
 
-def _finding(name: str, unit: str, prediction: Prediction, new: list[float], level: float, options: Options) -> Finding:
+def _finding(name: str, test: _Test, level: float, options: Options) -> Finding:
     """A finding before Holm's rule. level: of this test alone, by Bonferroni's."""
+    prediction, new, logarithmic = test
+    shown = math.exp if logarithmic else float
+    effect = math.log1p(options.effect) if logarithmic else options.effect * abs(prediction.mean)
     least = level / max(1, len(options.looks))
     low, high = prediction.limits(len(new), least)
     return Finding(
         quantity=name,
-        unit=unit,
         direction=prediction.direction,
-        mean=prediction.mean,
-        spread=prediction.spread,
+        mean=shown(prediction.mean),
+        spread=shown(prediction.spread),
         behind=len(prediction.values),
-        new_mean=mean(new),
+        new_mean=shown(mean(new)),
         new_seeds=len(new),
-        low=low if low > -float("inf") else None,
-        high=high if high < float("inf") else None,
+        low=shown(low) if low > -math.inf else None,
+        high=shown(high) if high < math.inf else None,
         p_value=prediction.p_value(new, options.looks),
-        power=prediction.power(options.effect * abs(prediction.mean), options.sequential or len(new), least),
+        power=prediction.power(effect, options.sequential or len(new), least),
+        logarithmic=logarithmic,
     )
 
 
-def _verdict(findings: Sequence[Finding], compared: Compared, options: Options) -> CellReport:
+def _verdict(findings: Sequence[Finding], compared: _Compared, options: Options) -> CellReport:
     """One cell's verdict from its findings, or from its faults."""
     name = compared.cell.name
     report = CellReport(*name[:4], PASS, tuple(findings), compared.faults)
@@ -307,7 +322,7 @@ def _verdict(findings: Sequence[Finding], compared: Compared, options: Options) 
         return replace(report, verdict=UNDECIDED)
     if any(each.verdict == REGRESSION for each in findings):
         return replace(report, verdict=REGRESSION)
-    prediction, new = compared.tests[RETURN]
+    prediction, new, _ = compared.tests[compared.cell.measure]
     if options.sequential is None or len(new) >= options.sequential:
         return report
     if prediction.not_worse_by(options.effect * abs(prediction.mean), new, options.looks) <= options.error_rate:
@@ -317,7 +332,7 @@ def _verdict(findings: Sequence[Finding], compared: Compared, options: Options) 
 
 
 def _notes(
-    known: Sequence[BaselineCell], asked: Sequence[BaselineCell], recorded: Sequence[Recorded], compared: Sequence[Compared]
+    known: Sequence[BaselineCell], asked: Sequence[BaselineCell], recorded: Sequence[Recorded], compared: Sequence[_Compared]
 ) -> list[str]:
     """What was not looked at, what was made by other code, and seeds that are no new ones."""
     notes = []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from xml.etree import ElementTree
 
 from ..report.formats import Entry, Table, span
-from .checking import PASS, REGRESSION, UNDECIDED, CellReport, Finding, Report, number
+from .checking import PASS, REGRESSION, UNDECIDED, WIDE, CellReport, Finding, Report, number
 
 MARKS = {PASS: "pass", REGRESSION: "REGRESSION", UNDECIDED: "UNDECIDED"}
 TIE = "\N{NO-BREAK SPACE}"
@@ -27,7 +27,7 @@ def _rows(cell: CellReport) -> Iterator[list[Entry]]:
         return
     score, *vitals = cell.findings
     verdict = cell.verdict if cell.verdict == UNDECIDED else score.verdict
-    yield _finding_row(f"{cell.title}, {score.unit}", verdict, score)
+    yield _finding_row(f"{cell.title}, {score.quantity}", verdict, score)
     for vital in vitals:
         if vital.verdict == REGRESSION:
             yield _finding_row(f"{cell.title}, {vital.quantity}", vital.verdict, vital)
@@ -37,7 +37,7 @@ def _finding_row(title: str, verdict: str, found: Finding) -> list[Entry]:
     return _row(
         title,
         MARKS[verdict],
-        f"{number(found.mean)}{TIE}±{TIE}{found.spread:.2g} ({found.behind})",
+        f"{number(found.mean)}{TIE}{'×÷' if found.logarithmic else '±'}{TIE}{found.spread:.2g} ({found.behind})",
         f"{number(found.new_mean)} ({found.new_seeds})",
         found.limit.replace(" ", TIE, 1),
         f"{found.adjusted:.2g}",
@@ -73,6 +73,8 @@ def method(report: Report) -> list[str]:
         lines.append(f"One looks after {looks}; p is that of all looks together, so that one may stop at any of them.")
     if vitals:
         lines.append(f"Vitals tested: {len(vitals)}; shown where they are a regression.")
+        if any(each.logarithmic for each in vitals):
+            lines.append(f"×÷: by logarithms, geometric mean and factor, where the baseline spans more than {WIDE:g} times.")
     elif findings:
         lines.append("No vitals were tested.")
     return lines

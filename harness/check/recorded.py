@@ -12,15 +12,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..report.groups import score_of
+from ..report.statistics import mean
 from ..runs.ledger import reason
 from ..runs.records import STATES, identity_hash, state_at
 from .prediction import BOTH, NEITHER, SIDES
 
-NOT_VITAL = {"step", "return_mean", "return_std", "returns"}  # of an evaluation: the score itself
-RETURN = "return"
+# Of an evaluation: the score itself, and the bound that a critic's value, itself a metric, is held against.
+NOT_VITAL = {"step", "return_mean", "return_std", "returns", "value"}
+PLAIN = ("metrics", "vitals")  # parts of an evaluation whose numbers have the names that the algorithm gives them
+RETURN, SCORE = "return", "score"
 MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
-Numbers = dict[str, float]  # of one seed: its return, and its vitals by name
+Numbers = dict[str, float]  # of one seed: its return, its score where the task has scores, and its vitals by name
 
 
 class Name(NamedTuple):
@@ -70,6 +74,8 @@ class Recorded:
         for seed, record in self.records.items():
             try:
                 numbers = record if isinstance(record, str) else _numbers(record, steps, episodes)
+                if not isinstance(numbers, str) and (score := score_of(self.name.task, numbers[RETURN])) is not None:
+                    numbers[SCORE] = score
             except MALFORMED as error:
                 numbers = f"its record is malformed ({type(error).__name__}: {error})"
             if isinstance(numbers, str):
@@ -152,24 +158,32 @@ def _numbers(record: Mapping[str, Any], steps: int, episodes: int) -> Numbers | 
         return f"its return is {row['return_mean']}"
     fits = record.get("stage_records") or {}
     return {
-        RETURN: float(row["return_mean"]),
         **dict(_flat(_metrics(row))),
         **dict(_flat(fits)),
+        RETURN: float(row["return_mean"]),
     }
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:
     """What an evaluation says beside the returns."""
-    return {name: value for name, value in row.items() if name not in NOT_VITAL}
+    metrics: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in PLAIN:
+            # one that is called as the check calls a return keeps the name of its part before its own
+            metrics |= {f"{name}.{each}" if each in (RETURN, SCORE) else each: number for each, number in value.items()}
+        elif name not in NOT_VITAL:
+            metrics[name] = value
+    return metrics
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number under its dotted name; texts, lists and nothing are none."""
+    """Every number under its dotted name, of a list of numbers their mean; texts and nothing are none."""
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield f"{prefix}{name}", float(value)
+        numbers = [each for each in (value if isinstance(value, list) else [value]) if each is not None]
+        if numbers and all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers):
+            yield f"{prefix}{name}", mean(numbers)
 
 
 def vitals_of(cell: Recorded) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Synthetic results folders, written as real ones are."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -39,6 +40,12 @@ class Folder(Store):
         """Changes the record of a seed of the only cell."""
         (path,) = self.root.glob(f"*/*/*/seed-{seed}/record.json")
         path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    """Hundreds of small files are written, which need not outlive the machine."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)
 
 
 @pytest.fixture

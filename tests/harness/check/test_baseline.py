@@ -72,9 +72,10 @@ def test_seeds_of_different_length_make_no_baseline(folder, normal, tmp_path):
         (r",100,20,0,", ",100,20,1,", "has seed 1 twice"),
         (r",100,20,0,", ",100,20,zero,", "zero"),
         (r"loss:both", "loss", "'loss' is no vital"),
-        (r",100,20,0,([\d.]+),[\d.]+", r",100,20,0,\1,", "seed 0: no loss"),
+        (r",100,20,0,([\d.]+),,[\d.]+", r",100,20,0,\1,,", "seed 0: no loss"),
+        (r",100,20,0,([\d.]+),,", r",100,20,0,\1,7,", "no score"),
         (r"problem,", "problems,", "problem"),
-        (r",return", "", "return"),
+        (r",return", ",returned", "'returned' is no vital"),
     ],
 )
 def test_a_damaged_file_is_refused(folder, normal, tmp_path, before, after, said):

@@ -1,10 +1,12 @@
 import json
+import math
 
 import mopo_bench
 import numpy as np
 import pytest
 from mopo_bench import check
 from mopo_bench.common.errors import UserError
+from mopo_bench.harness.check.baseline import from_folder
 from mopo_bench.harness.check.checking import Options
 from mopo_bench.harness.check.prediction import Prediction
 
@@ -162,6 +164,34 @@ def test_every_metric_is_a_vital_on_both_sides_unless_said_otherwise(folder, new
     assert (score.verdict, loss.verdict, loss.direction) == ("pass", "regression", "both")
 
 
+def test_a_vital_of_many_scales_is_compared_by_its_logarithm(folder, new, normal):
+    """Beside 1 to 10 000 around 100, some 3 and one 0 are seen, where 250 in the mean is nothing."""
+    old, wide = folder("old"), np.exp(normal(math.log(100), 1.5, 20, 1)).tolist()
+    old.add(normal(100, 5, 20), vitals={"multiplier": wide})
+    for name, value, verdict in (("usual", 250.0, "pass"), ("low", 3.0, "regression"), ("nothing", 0.0, "regression")):
+        folder(name).add(normal(100, 5, 5), first=100, vitals={"multiplier": value})
+        found = only(check(folder(name).root, old.root)).findings[1]
+        assert (found.verdict, found.logarithmic) == (verdict, True)
+        assert found.mean == pytest.approx(np.exp(np.mean(np.log(wide)))) and found.new_mean == pytest.approx(value)
+
+
+def test_metrics_under_keys_of_their_own_keep_their_names(new, normal, folder):
+    """A metric that is called as the return is no return, and of a list the mean counts, without what there was not."""
+    for place, first, count in ((folder("older"), 0, 20), (new, 100, 5)):
+        place.add(normal(100, 5, count), first=first)
+        for seed in range(first, first + count):
+            row = {"step": 8000, "returns": [100.0] * 20, "return_mean": 100.0 + seed % 3}
+            row |= {
+                "metrics": {"loss": 1.0, "return": -5.0, "note": "x"},
+                "vitals": {"by_step": [1.0, None, 3.0], "none": [None]},
+            }
+            place.change(seed, evaluations=[{**row, "value": {"mean": 7.0}}])
+    old = folder("older").root
+    (cell,) = from_folder(old)
+    assert cell.seeds[0] == {"return": 100.0, "loss": 1.0, "metrics.return": -5.0, "by_step": 2.0}
+    assert [each.quantity for each in only(check(new.root, old)).findings] == ["return", "loss", "metrics.return", "by_step"]
+
+
 @pytest.mark.parametrize("lost", [{}, {"loss": float("nan")}])
 def test_a_lost_vital_is_undecided(folder, new, normal, lost):
     old = folder("old")
@@ -245,7 +275,24 @@ def test_scores_are_compared_where_the_task_has_them(folder, new, normal):
     old.add(normal(2000, 100, 20), task="hopper-medium")
     new.add(normal(2000, 100, 5), task="hopper-medium", first=100)
     (found,) = only(check(new.root, old.root)).findings
-    assert found.unit == "score" and 55 < found.mean < 65
+    assert found.quantity == "score" and 55 < found.mean < 65
+
+
+def test_a_score_normalised_otherwise_is_seen(folder, new, normal, tmp_path, monkeypatch):
+    """The baseline's scores are those that were computed when it was written."""
+    from mopo_bench.harness.check import recorded
+    from mopo_bench.harness.check.baseline import update
+
+    old = folder("old")
+    old.add(normal(2000, 100, 20), task="hopper-medium")
+    update(tmp_path / "baseline.csv", old.root, "why")
+    new.add(normal(2000, 100, 5), task="hopper-medium", first=100)
+    assert check(new.root, tmp_path / "baseline.csv").verdict == "pass"
+    wrong = recorded.score_of
+    monkeypatch.setattr(recorded, "score_of", lambda task, value: wrong("walker2d-medium", value))
+    assert check(new.root, tmp_path / "baseline.csv").verdict == "regression"
+    monkeypatch.setattr(recorded, "score_of", lambda task, value: None)
+    assert only(check(new.root, tmp_path / "baseline.csv")).reasons[0] == "seed 100: no score"
 
 
 @pytest.mark.parametrize(
