@@ -10,8 +10,8 @@ from typing import Any
 from .. import results
 from . import rewards
 from . import terminations as rules
-from .data.recipes import FromPolicies, FromReplayBuffer, OneAfterAnother, from_random_policy, point_angle_regenerated
-from .point_angle import HORIZON
+from .data.recipes import FromPolicies, FromReplayBuffer, OneAfterAnother, from_random_policy, from_scripted_runner
+from .points import EPISODES, HORIZON
 from .rewards import Reward
 from .task import (
     Acceptance,
@@ -164,16 +164,19 @@ def catalogue() -> list[Task]:
             ),
             evaluation=table2,
         ),
-        Task(
-            "point-angle",
-            "mopo_bench/PointAngle-v0",
-            Problem(observation_size=2, action_size=3, termination=rules.point_angle, max_episode_steps=HORIZON),
-            recipe=DatasetRecipe(
-                regenerate=point_angle_regenerated,
-                rows=8_505,  # what the recipe's 100 episodes come to with seed 0
-                made_from="a scripted runner of growing skill",
-            ),
-            evaluation=small,
+        *(
+            Task(
+                name,
+                environment,
+                Problem(observation_size=2, action_size=3, termination=rules.point_angle, max_episode_steps=HORIZON),
+                recipe=DatasetRecipe(
+                    regenerate=from_scripted_runner,
+                    rows=EPISODES * HORIZON,  # at most: an episode may end early
+                    made_from="a scripted runner of growing skill",
+                ),
+                evaluation=small,
+            )
+            for name, environment in (("point-angle", "mopo_bench/PointAngle-v0"), ("point-edge", "mopo_bench/PointEdge-v0"))
         ),
         Task(
             "pendulum-mixed",

@@ -25,7 +25,7 @@ from gymnasium.spaces import Box
 from gymnasium.utils import EzPickle
 
 from ..common.errors import UserError
-from .point_angle import HORIZON, RESET_SCALE, point_angle_step
+from .points import HORIZON, POINT_ANGLE, POINT_EDGE, PointTask
 
 RewardName = Literal["task", "behaviour"]
 
@@ -172,14 +172,15 @@ class AntAngle(AntEnv):
         return observation, rewards[self._reward], bool(terminated), truncated, info
 
 
-class PointAngle(gymnasium.Env):
-    """point-angle: a small task that needs no simulator; `point_angle` states its dynamics. 100 steps.
+class PointEnvironment(gymnasium.Env):
+    """A small task that needs no simulator; `points` states its dynamics. 100 steps.
 
     Observation: the velocity, 2 numbers of float32. Action: (ax, ay, trim) in [-1, 1]^3; what lies outside is clipped.
     Episodes start at v ~ N(0, 0.05) in each component.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own form
+    point: PointTask
 
     def __init__(self):
         self.observation_space = Box(-np.inf, np.inf, (2,), np.float32)
@@ -188,18 +189,30 @@ class PointAngle(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        self._velocity = self.np_random.normal(0.0, RESET_SCALE, 2).astype(np.float32)
+        self._velocity = self.point.reset(self.np_random)
         return self._velocity.copy(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         noise = self.np_random.standard_normal(2)
-        self._velocity, reward, ended = point_angle_step(self._velocity, action, noise)
+        self._velocity, reward, ended = self.point.step(self._velocity, action, noise)
         return self._velocity.copy(), float(reward), bool(ended), False, {}
+
+
+class PointAngle(PointEnvironment):
+    """point-angle: run at 30 degrees, learned from runs along x."""
+
+    point = POINT_ANGLE
+
+
+class PointEdge(PointEnvironment):
+    """point-edge: run at 60 degrees, short of the edge that the dataset hardly shows."""
+
+    point = POINT_EDGE
 
 
 def register() -> None:
     """Registers the environments with Gymnasium under mopo_bench/, unless they are registered already."""
-    for environment, steps in ((HalfCheetahJump, 1000), (AntAngle, 1000), (PointAngle, HORIZON)):
+    for environment, steps in ((HalfCheetahJump, 1000), (AntAngle, 1000), (PointAngle, HORIZON), (PointEdge, HORIZON)):
         name = f"mopo_bench/{environment.__name__}-v0"
         if name not in gymnasium.registry:
             gymnasium.register(name, f"{__name__}:{environment.__name__}", max_episode_steps=steps)

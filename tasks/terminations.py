@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from .point_angle import CONTROL_WEIGHT, DIRECTION, SIDEWAYS_LIMIT
+from .points import SIDEWAYS_LIMIT
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,15 +66,8 @@ def _ant(observations: Tensor, actions: Tensor, next_observations: Tensor, *, lo
 
 
 def point_angle(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """Terminal where |vy'| > 1.4, or vy' is not a number."""
+    """Terminal where |vy'| > 1.4, or vy' is not a number: of point-angle and of point-edge."""
     return ~(next_observations[..., 1].abs() <= SIDEWAYS_LIMIT)
-
-
-def point_angle_reward(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """r = v' . (cos 30°, sin 30°) - 0.1 |(ax, ay)|^2 - (trim - 0.8 cos(1.5 vx))^2 for actions within [-1, 1]."""
-    progress = DIRECTION[0] * next_observations[..., 0] + DIRECTION[1] * next_observations[..., 1]
-    trim_error = actions[..., 2] - 0.8 * (1.5 * observations[..., 0]).cos()
-    return progress - CONTROL_WEIGHT * actions[..., :2].square().sum(-1) - trim_error.square()
 
 
 TERMINATIONS: dict[str, Termination] = {

@@ -11,7 +11,7 @@ from importlib import resources
 import numpy as np
 
 from ...common.errors import UserError
-from ..point_angle import point_angle_dataset
+from ..points import POINT_TASKS
 from ..task import Task
 from . import BUNDLED
 from .dataset import OfflineDataset, joined
@@ -100,9 +100,9 @@ def from_random_policy(task: Task, rows: int, seed: int) -> OfflineDataset:
     return roll_out(task, BehaviourPolicy.random(task, seed), rows, seed)
 
 
-def point_angle_regenerated(task: Task, rows: int, seed: int) -> OfflineDataset:
-    """The scripted runner's 100 episodes, cut at `rows` where they are longer."""
-    arrays = point_angle_dataset(seed)
+def from_scripted_runner(task: Task, rows: int, seed: int) -> OfflineDataset:
+    """The 100 episodes of a point task's scripted runner, cut at `rows` where they are longer."""
+    arrays = POINT_TASKS[task.name].dataset(seed)
     valid = np.ones(len(arrays["rewards"]), bool)
     provenance = {"source": "regenerated", "task": task.name, "seed": seed, "policy": {"policy": "scripted runner"}}
     return OfflineDataset(**arrays, valid_next=valid, extras={}, provenance=provenance).head(rows)

@@ -34,7 +34,7 @@ def test_the_papers_tasks_are_registered():
     for table, names in (("table1", TABLE_1), ("table2", TABLE_2)):
         assert {row["task"] for row in paper_table(table)} == set(names)
         assert [name for name in all_tasks() if name in names] == list(tasks_of(table)) == names
-    assert {"point-angle"} <= set(CATALOGUE)
+    assert {"point-angle", "point-edge"} <= set(CATALOGUE)
 
 
 def test_tasks_are_known_without_heavy_imports():
@@ -68,7 +68,7 @@ def test_scores_are_those_the_paper_prints():
 
 
 def test_no_references_no_score():
-    for name in (*TABLE_2, "point-angle"):
+    for name in (*TABLE_2, "point-angle", "point-edge"):
         assert get_task(name).references is None
 
 
@@ -113,7 +113,7 @@ def test_environment(name):
         ([f"halfcheetah-{quality}" for quality in QUALITIES] + ["halfcheetah-jump"], rules.never),
         ([f"hopper-{quality}" for quality in QUALITIES], rules.hopper),
         ([f"walker2d-{quality}" for quality in QUALITIES], rules.walker2d),
-        (["point-angle"], rules.point_angle),
+        (["point-angle", "point-edge"], rules.point_angle),
     ],
 )
 def test_terminations(names, rule):

@@ -1,6 +1,8 @@
+import json
 import math
 import pickle
 import warnings
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -9,11 +11,15 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from mopo_bench.common.errors import UserError
 from mopo_bench.tasks import environments
-from mopo_bench.tasks.environments import AntAngle, HalfCheetahJump, PointAngle
-from mopo_bench.tasks.point_angle import point_angle_dataset, point_angle_step
-from mopo_bench.tasks.terminations import TERMINATIONS, point_angle_reward
+from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
+from mopo_bench.tasks.environments import AntAngle, HalfCheetahJump, PointAngle, PointEdge
+from mopo_bench.tasks.points import POINT_ANGLE, POINT_EDGE, POINT_TASKS
+from mopo_bench.tasks.registry import get_task
+from mopo_bench.tasks.terminations import TERMINATIONS
 
-IDS = ["mopo_bench/HalfCheetahJump-v0", "mopo_bench/AntAngle-v0", "mopo_bench/PointAngle-v0"]
+POINTS = {"point-angle": "mopo_bench/PointAngle-v0", "point-edge": "mopo_bench/PointEdge-v0"}
+PUBLISHED = Path(__file__).resolve().parents[2] / "results" / "published"
+IDS = ["mopo_bench/HalfCheetahJump-v0", "mopo_bench/AntAngle-v0", *POINTS.values()]
 
 
 def moving(environment, seed=3, **velocities):
@@ -160,25 +166,29 @@ def test_ant_angle_ends_when_not_finite(limits):
     assert environment.step(np.zeros(8))[2]
 
 
-# point-angle
+# point-angle and point-edge
 
 
-def scalar_step(vx, vy, ax, ay, trim, noise_x, noise_y):
-    """The design, a number at a time."""
-    sigma = 0.35 if vy < -0.25 else 0.02
-    next_vx = vx + 0.3 * (2 * ax - vx) + sigma * noise_x
-    next_vy = vy + 0.3 * (2 * ay - vy) + sigma * noise_y
-    progress = next_vx * math.cos(math.pi / 6) + next_vy * 0.5
-    reward = progress - 0.1 * (ax * ax + ay * ay) - (trim - 0.8 * math.cos(1.5 * vx)) ** 2
+def scalar_step(name, vx, vy, ax, ay, trim, noise_x, noise_y):
+    """The designs, a number at a time."""
+    edge = name == "point-edge"
+    sigma = 0.02 + 0.6 * min(max(vy - 0.25, 0.0), 1.0) if edge else 0.35 if vy < -0.25 else 0.02
+    stuck = edge and vy > 0.6
+    next_vx = sigma * noise_x + (0.0 if stuck else vx + 0.3 * (2 * ax - vx))
+    next_vy = sigma * noise_y + (0.0 if stuck else vy + 0.3 * (2 * ay - vy))
+    angle = math.pi / (3 if edge else 6)
+    progress = next_vx * math.cos(angle) + next_vy * math.sin(angle)
+    reward = progress - 0.1 * (ax * ax + ay * ay) - (trim - 0.8 * math.cos(1.5 * vx)) ** 2 - stuck
     return next_vx, next_vy, reward, abs(next_vy) > 1.4
 
 
-def test_point_angle_dynamics_agree_with_a_scalar_implementation():
+@pytest.mark.parametrize("name", POINTS)
+def test_point_dynamics_agree_with_a_scalar_implementation(name):
     generator = np.random.default_rng(0)
     velocity, action = generator.normal(0.0, 1.0, (500, 2)), generator.uniform(-1.0, 1.0, (500, 3))
     noise = generator.standard_normal((500, 2))
-    expected = [scalar_step(*numbers) for numbers in np.concatenate([velocity, action, noise], axis=1).tolist()]
-    next_velocity, reward, ended = point_angle_step(velocity, action, noise)
+    expected = [scalar_step(name, *numbers) for numbers in np.concatenate([velocity, action, noise], axis=1).tolist()]
+    next_velocity, reward, ended = POINT_TASKS[name].step(velocity, action, noise)
     assert next_velocity.dtype == np.float32
     np.testing.assert_allclose(next_velocity, [row[:2] for row in expected], atol=1e-6)
     np.testing.assert_allclose(reward, [row[2] for row in expected], atol=1e-6)
@@ -186,20 +196,33 @@ def test_point_angle_dynamics_agree_with_a_scalar_implementation():
     assert 0 < ended.sum() < 500
 
 
-def test_point_angle_environment_follows_the_step_and_the_rules():
-    environment = gymnasium.make(IDS[2])
+def test_point_reward_by_hand():
+    observations = np.array([[0.0, 0.3], [1.0, 0.0]])
+    actions = np.array([[0.5, -1.0, 0.8], [0.0, 0.0, 0.0]])
+    next_observations = np.array([[1.0, 2.0], [0.0, -1.0]])
+    trim_error = (0.8 * np.cos(1.5)) ** 2
+    expected = [np.sqrt(3) / 2 + 1.0 - 0.125, -0.5 - trim_error]
+    np.testing.assert_allclose(POINT_ANGLE.reward(observations, actions, next_observations), expected, atol=1e-12)
+    observations[1, 1] = 0.7  # stuck
+    expected = [0.5 + np.sqrt(3) - 0.125, -np.sqrt(3) / 2 - trim_error - 1.0]
+    np.testing.assert_allclose(POINT_EDGE.reward(observations, actions, next_observations), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_point_environment_follows_the_step_and_the_rules(name):
+    environment, task = gymnasium.make(POINTS[name]), POINT_TASKS[name]
     environment.action_space.seed(1)
     observation, _ = environment.reset(seed=1)
     assert observation.dtype == np.float32 and observation.shape == (2,) and np.abs(observation).max() < 0.3
     lengths, length = [], 0
     for _ in range(1000):
         action = environment.action_space.sample()
+        action[1] = -1.0 if len(lengths) % 2 else action[1]  # at random alone point-edge does not end early
         following, reward, terminated, truncated, _ = environment.step(action)
-        deviation = following - (observation + 0.3 * (2.0 * action[:2] - observation))
-        assert np.abs(deviation).max() < (0.35 if observation[1] < -0.25 else 0.02) * 5
-        tensors = [torch.as_tensor(array) for array in (observation, action, following)]
-        assert reward == pytest.approx(point_angle_reward(*tensors).item(), abs=1e-5)
-        assert terminated == TERMINATIONS["point-angle"](*tensors).item()
+        still, noisy = (scalar_step(name, *observation, *action, noise, noise)[:2] for noise in (0.0, 1.0))
+        assert (np.abs(np.subtract(following, still)) < 5 * np.subtract(noisy, still)).all()
+        assert reward == pytest.approx(task.reward(observation, action, following), abs=1e-6)
+        assert terminated == TERMINATIONS["point-angle"](*map(torch.as_tensor, (observation, action, following))).item()
         observation, length = following, length + 1
         if terminated or truncated:
             assert terminated or length == 100
@@ -209,49 +232,102 @@ def test_point_angle_environment_follows_the_step_and_the_rules():
 
 
 def test_actions_outside_the_box_are_clipped():
-    inside = point_angle_step(np.zeros(2), np.array([1.0, -1.0, 1.0]), np.zeros(2))
-    outside = point_angle_step(np.zeros(2), np.array([7.0, -2.0, 1.5]), np.zeros(2))
+    inside = POINT_ANGLE.step(np.zeros(2), np.array([1.0, -1.0, 1.0]), np.zeros(2))
+    outside = POINT_ANGLE.step(np.zeros(2), np.array([7.0, -2.0, 1.5]), np.zeros(2))
     for first, second in zip(inside, outside, strict=True):
         np.testing.assert_array_equal(first, second)
 
 
-def test_point_angle_dataset():
-    dataset = point_angle_dataset(2)  # has an episode that terminates at its hundredth step
+def episode_ends(dataset):
+    return np.flatnonzero(dataset["terminals"] | dataset["timeouts"])
+
+
+def episode_returns(dataset):
+    return np.add.reduceat(dataset["rewards"], np.concatenate([[0], episode_ends(dataset)[:-1] + 1]))
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_point_dataset(name):
+    dataset = POINT_TASKS[name].dataset(2)  # point-angle's has an episode that terminates at its hundredth step
     rows = len(dataset["rewards"])
     shapes = {"observations": (rows, 2), "actions": (rows, 3), "rewards": (rows,), "next_observations": (rows, 2)}
-    assert {name: dataset[name].shape for name in shapes} == shapes
-    assert all(dataset[name].dtype == np.float32 for name in shapes)
+    assert {key: dataset[key].shape for key in shapes} == shapes
+    assert all(dataset[key].dtype == np.float32 for key in shapes)
     assert dataset["terminals"].dtype == dataset["timeouts"].dtype == bool
-    assert 7500 < rows < 9500
     assert np.abs(dataset["actions"]).max() == 1.0
 
-    ends = np.flatnonzero(dataset["terminals"] | dataset["timeouts"])
+    ends = episode_ends(dataset)
     lengths = np.diff(np.concatenate([[-1], ends]))
     assert len(ends) == 100 and ends[-1] == rows - 1 and lengths.max() == 100
     assert not (dataset["terminals"] & dataset["timeouts"]).any()
     np.testing.assert_array_equal(lengths[dataset["timeouts"][ends]], 100)
-    assert (dataset["terminals"][ends] & (lengths == 100)).any()
     inner = np.delete(np.arange(rows), ends)
     np.testing.assert_array_equal(dataset["next_observations"][inner], dataset["observations"][inner + 1])
 
-    tensors = [torch.as_tensor(dataset[name]) for name in ("observations", "actions", "next_observations")]
-    np.testing.assert_array_equal(TERMINATIONS["point-angle"](*tensors), dataset["terminals"])
-    np.testing.assert_allclose(point_angle_reward(*tensors), dataset["rewards"], atol=1e-5)
+    transitions = [dataset[key] for key in ("observations", "actions", "next_observations")]
+    np.testing.assert_array_equal(TERMINATIONS["point-angle"](*map(torch.as_tensor, transitions)), dataset["terminals"])
+    np.testing.assert_allclose(POINT_TASKS[name].reward(*transitions), dataset["rewards"], atol=1e-5)
 
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    returns = np.add.reduceat(dataset["rewards"], starts)
-    assert 145 < returns.max() < 195
+    returns = episode_returns(dataset)
     assert returns[80:].mean() > returns[:20].mean() + 50  # skill grows along the dataset
 
 
-def test_point_angle_dataset_is_its_seed():
-    first, again, other = point_angle_dataset(5), point_angle_dataset(5), point_angle_dataset(6)
-    for name in first:
-        np.testing.assert_array_equal(first[name], again[name])
-    assert not np.array_equal(first["observations"][:50], other["observations"][:50])
+def test_point_angle_s_dataset_terminates():
+    dataset = POINT_ANGLE.dataset(2)
+    ends = episode_ends(dataset)
+    assert 7500 < len(dataset["rewards"]) < 9500 and 145 < episode_returns(dataset).max() < 195
+    assert dataset["terminals"][ends[np.diff(ends, prepend=-1) == 100]].any()
 
 
-# all three
+@pytest.mark.parametrize("seed", range(5))
+def test_point_edge_s_dataset_hardly_shows_the_edge(seed):
+    """Whatever the seed: whole episodes, almost no row beyond the edge, and some in the noise before it."""
+    dataset = POINT_EDGE.dataset(seed)
+    sideways = dataset["observations"][:, 1]
+    assert len(sideways) == 10_000 and (sideways > 0.6).sum() <= 13 and 150 < (sideways > 0.25).sum() < 500
+    assert 80 < episode_returns(dataset).max() < 105
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_point_dataset_is_its_seed(name):
+    first, again, other = (POINT_TASKS[name].dataset(seed) for seed in (5, 5, 6))
+    for key in first:
+        np.testing.assert_array_equal(first[key], again[key])
+    shared = set(map(bytes, first["observations"])) & set(map(bytes, other["observations"]))
+    assert not shared  # wholly another dataset
+
+
+@pytest.mark.parametrize("name", ["point-angle"])
+def test_point_dataset_is_that_of_published_records(name):
+    """Whose runs would not be found again if the code that draws the rows were to draw others."""
+    facts = load_dataset(get_task(name), DatasetRequest("regenerated")).describe()
+    published = [json.loads(path.read_text())["data"] for path in PUBLISHED.glob(f"*/{name}/*/*/cell.json")]
+    assert published
+    for data in published:
+        assert (data["rows"], data["episodes"]) == (facts["rows"], facts["episodes"])
+        for fact in ("return_mean", "return_max"):  # not the digest: another processor may round otherwise
+            assert data[fact] == pytest.approx(facts[fact], rel=1e-5)
+
+
+def constant_policy_return(task, push, episodes=200):
+    """The mean return of one constant push with the best trim."""
+    generator = np.random.default_rng(0)
+    velocity, alive, returns = task.reset(generator, episodes), np.ones(episodes, bool), np.zeros(episodes)
+    for _ in range(100):
+        action = np.column_stack([np.tile(push, (episodes, 1)), 0.8 * np.cos(1.5 * velocity[:, 0])])
+        velocity, reward, ended = task.step(velocity, action, generator.standard_normal((episodes, 2)))
+        returns += reward * alive
+        alive &= ~ended
+    return returns.mean()
+
+
+def test_the_edge_pays_before_and_costs_beyond():
+    """Running a little sideways beats straight ahead, and who is often stuck loses more than that."""
+    ahead, short, beyond = (constant_policy_return(POINT_EDGE, (1.0, sideways)) for sideways in (0.0, 0.14, 0.4))
+    assert short > ahead + 15 and beyond < ahead - 25
+
+
+# all of them
 
 
 @pytest.mark.parametrize("environment_id", IDS)
@@ -317,3 +393,4 @@ def test_registering_again_does_no_harm():
         environments.register()
     assert all(gymnasium.registry[name] is spec for name, spec in before.items())
     assert isinstance(gymnasium.make(IDS[2]).unwrapped, PointAngle)
+    assert isinstance(gymnasium.make(IDS[3]).unwrapped, PointEdge)

@@ -2,7 +2,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from mopo_bench.tasks.terminations import TERMINATIONS, ant, point_angle_reward
+from mopo_bench.tasks.terminations import TERMINATIONS, ant
 
 INFINITY, NAN = float("inf"), float("nan")
 SIZES = {"never": 5, "hopper": 11, "hopper-released": 11, "walker2d": 17, "ant": 27, "point-angle": 2}
@@ -107,14 +107,6 @@ def test_the_ant_takes_its_height_range():
     states[:, 0] = torch.tensor([0.1, 0.3, 0.6, NAN])
     assert ant((0.25, 0.5))(states, states, states).tolist() == [True, False, True, True]
     assert ant(None)(states, states, states).tolist() == [False, False, False, True]
-
-
-def test_point_angle_reward_by_hand():
-    observations = torch.tensor([[0.0, 0.3], [1.0, 0.0]], dtype=torch.float64)
-    actions = torch.tensor([[0.5, -1.0, 0.8], [0.0, 0.0, 0.0]], dtype=torch.float64)
-    next_observations = torch.tensor([[1.0, 2.0], [0.0, -1.0]], dtype=torch.float64)
-    expected = [np.sqrt(3) / 2 + 1.0 - 0.125, -0.5 - (0.8 * np.cos(1.5)) ** 2]
-    np.testing.assert_allclose(point_angle_reward(observations, actions, next_observations), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("name, environment_id", [("hopper", "Hopper-v4"), ("walker2d", "Walker2d-v4")])
