@@ -11,6 +11,7 @@ from .data import data_app
 from .demo import demo
 from .listing import list_command
 from .policies import evaluate, export_policy
+from .render import render
 from .run import run
 from .status import status
 from .table import table
@@ -29,6 +30,7 @@ app.command()(table)
 app.command()(check)
 app.command()(evaluate)
 app.command("export-policy")(export_policy)
+app.command()(render)
 app.command()(demo)
 
 
