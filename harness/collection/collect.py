@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -249,22 +249,15 @@ class OnlineTrainer:
         stream = numpy_stream(plan.seed, task.environment, "exploration", len(self.episode_ends))
         noise = stream.standard_normal((problem.max_episode_steps, 1, 1, problem.action_size)).astype(np.float32)
         uniform = stream.uniform(-1, 1, (problem.max_episode_steps, problem.action_size)).astype(np.float32)
-        observation, _ = self.environment.reset(seed=derived_seed(plan.seed, "exploration", len(self.episode_ends)) % 2**31)
-        total = 0.0
+        observation, total = self._reset(), 0.0
         for step in range(problem.max_episode_steps):
             if self.steps < plan.random_steps:
                 action = uniform[step]
             else:
                 seen = torch.as_tensor(observation, dtype=torch.float32).view(1, 1, -1)
                 action = self.learner.act(seen, torch.as_tensor(noise[step]))[0, 0].numpy()
-            successor, reward, terminated, extras = recorded_step(
-                self.environment, problem.action_box.from_unit(action), task.recipe.recorded
-            )
-            row = np.empty(self.layout.width, np.float32)
-            self.layout.fill(row, observation, action, reward, not terminated, successor)
-            self.buffer.write(0, torch.as_tensor(row)[None])
-            self._store(extras)
-            observation, self.steps, total = successor, self.steps + 1, total + reward
+            observation, reward, terminated = self._step(observation, action)
+            total += reward
             if self.steps > plan.random_steps:
                 uniform_rows, update_noise = self.streams.at(self.steps)
                 self.update(self.layout.batch(self.buffer.draw(uniform_rows)), update_noise, None)
@@ -272,6 +265,29 @@ class OnlineTrainer:
                 break
         self.episode_ends.append(self.steps)
         self.recent_returns.append(total)
+
+    def _reset(self) -> np.ndarray:
+        seed = derived_seed(self.plan.seed, "exploration", len(self.episode_ends)) % 2**31
+        return self.environment.reset(seed=seed)[0]
+
+    def _step(self, observation: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+        """Takes an action in [-1, 1] and stores what happens; gives the successor, the reward, and whether it is terminal."""
+        box, recorded = self.task.problem.action_box, self.task.recipe.recorded
+        successor, reward, terminated, extras = recorded_step(self.environment, box.from_unit(action), recorded)
+        row = np.empty(self.layout.width, np.float32)
+        self.layout.fill(row, observation, action, reward, not terminated, successor)
+        self.buffer.write(0, torch.as_tensor(row)[None])
+        self._store(extras)
+        self.steps += 1
+        return successor, reward, terminated
+
+    def repeat(self, actions: np.ndarray, episode_ends: Sequence[int]) -> None:
+        """Fills the empty buffer by taking the actions (N, act) of a run anew, without learning from what happens."""
+        for stop in episode_ends:
+            observation = self._reset()
+            for action in actions[self.steps : stop]:
+                observation, _, _ = self._step(observation, action)
+            self.episode_ends.append(self.steps)
 
     def _store(self, extras: dict[str, np.ndarray]) -> None:
         for name, value in extras.items():

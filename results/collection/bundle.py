@@ -24,10 +24,10 @@ HERE = Path(__file__).parent
 BUNDLED = HERE.parents[1] / "tasks" / "data" / "bundled"
 SERIES = 10
 SPREAD = 200_000  # rows of a whole run's buffer
-# of each run's folder: the options of the run, and what is bundled from it: (name, task whose dataset it is, part, rows)
+# of each run's folder: its options, and what is bundled from it: (name, task whose dataset it is, part, rows)
 RUNS = {
     "halfcheetah-0": (
-        {"steps": 1_000_000, "evaluate_every": 5_000, "target_return": 3_900.0},
+        {"evaluate_every": 5_000, "target_return": 3_900.0},
         [
             ("halfcheetah-medium", "halfcheetah-medium", "medium", None),
             ("halfcheetah-mixed", "halfcheetah-mixed", "buffer", 101_000),
@@ -35,7 +35,7 @@ RUNS = {
         ],
     ),
     "hopper-0": (
-        {"steps": 201_500, "evaluate_every": 1_000},
+        {"evaluate_every": 1_000},
         [
             ("hopper-medium", "hopper-medium", "medium", None),
             ("hopper-mixed", "hopper-mixed", "buffer", 200_920),
@@ -43,7 +43,7 @@ RUNS = {
         ],
     ),
     "walker2d-0": (
-        {"steps": 102_000, "evaluate_every": 2_500},
+        {"evaluate_every": 2_500},
         [
             ("walker2d-medium", "walker2d-medium", "medium", None),
             ("walker2d-mixed", "walker2d-mixed", "buffer", 100_930),
@@ -52,7 +52,7 @@ RUNS = {
     ),
     **{
         f"{task}-{seed}": (
-            {"seed": seed, "steps": 1_000_000, "evaluate_every": 10_000},
+            {"seed": seed, "evaluate_every": 10_000},
             [(f"{task}-{seed}", task, "buffer", None), (f"{task}-{seed}", task, "series", None)],
         )
         for task in ("halfcheetah-jump", "ant-angle")
@@ -66,11 +66,11 @@ def bundle(folder: Path, name: str, task_name: str, part: str, rows: int | None,
     task = get_task(task_name)
     if task.references is not None:
         options = {"target_return": medium_return(task), **options}
-    plan = Collection(task, compiled=True, stop_at_target=False, **options)
+    curve = [line.split(",") for line in (folder / "curve.csv").read_text().splitlines()[1:]]
+    plan = Collection(task, int(curve[-1][0]), compiled=True, stop_at_target=False, **options)
     if part == "buffer":
         write_buffer(plan, folder, BUNDLED / f"{name}.hdf5", rows)
         return
-    curve = [line.split(",") for line in (folder / "curve.csv").read_text().splitlines()[1:]]
     snapshots = {int(path.stem): path for path in (folder / "snapshots").glob("*.npz")}
     if part == "expert":
         chosen = [BehaviourPolicy.load(folder / "best.npz")]

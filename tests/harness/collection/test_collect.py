@@ -384,3 +384,15 @@ def test_unreadable_checkpoint(tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(UserError, match=r"checkpoint\.pt"):
         collection(steps=80).run(tmp_path)
+
+
+def test_actions_alone_make_the_buffer_again(undisturbed):
+    """A checkpoint can travel without its rows: on the same processor the simulator gives the same bytes."""
+    state = torch.load(undisturbed[0] / "checkpoint.pt", weights_only=True)
+    trainer = OnlineTrainer(collection())
+    actions = trainer.layout.batch(state["rows"][None]).actions[0].numpy()
+    trainer.repeat(actions, state["episode_ends"])
+    again = trainer.state()
+    assert torch.equal(again["rows"], state["rows"]) and again["episode_ends"] == state["episode_ends"]
+    assert again["extras"].keys() == state["extras"].keys()
+    assert all(torch.equal(again["extras"][name], values) for name, values in state["extras"].items())
