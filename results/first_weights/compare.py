@@ -2,12 +2,12 @@
 
     python results/first_weights/compare.py RESULTS [RESULTS ...]
 
-A row is an algorithm on a task under one of them; algorithms that were run under one alone are left out.
+A row is an algorithm on a task under one of them, with the seeds that were run under each; algorithms that were run under one
+alone are left out.
 """
 
 import csv
 import sys
-from collections import Counter
 from pathlib import Path
 
 from mopo_bench.harness.report.statistics import aggregate, mean, standard_deviation
@@ -26,18 +26,19 @@ def compared(folders):
             forms[2] = "torch"
         key = (run.cell["task"], run.cell["about"]["title"], *forms)
         found.setdefault(key, {})[run.record["seed"]] = aggregate(run.record["evaluations"])
-    forms_run = Counter(key[:2] for key in found)
     for (task, title, initialisation, adam, dynamics), returns in sorted(found.items()):
-        if forms_run[task, title] == 1:
+        others = [set(other) for key, other in found.items() if key[:2] == (task, title)]
+        if len(others) == 1:
             continue
-        values = [returns[seed] for seed in sorted(returns)]
+        shared = sorted(set.intersection(*others))
+        values = [returns[seed] for seed in shared]
         yield {
             "task": task,
             "algorithm": title,
             "first weights": initialisation,
             "adam": adam,
             "of the dynamics": dynamics,
-            "seeds": ", ".join(map(str, sorted(returns))),
+            "seeds": ", ".join(map(str, shared)),
             "return mean": f"{mean(values):.1f}",
             "return std": "" if len(values) < 2 else f"{standard_deviation(values):.1f}",
             "return of each": ", ".join(f"{value:.1f}" for value in values),
