@@ -333,7 +333,7 @@ def _form(learner: Learner) -> dict[str, Any]:
     """What the actor's outputs mean: `deterministic` actions before tanh, or means and log standard deviations in a range."""
     actor = getattr(learner, "actor", None)
     if isinstance(actor, GaussianActor):
-        return {"deterministic": False, "log_std_range": list(actor.log_std_range), "smooth_log_std": actor.smooth_log_std}
+        return {"deterministic": False, "log_std_bounds": list(actor.log_std_range), "smooth_log_std": actor.smooth_log_std}
     return {"deterministic": isinstance(actor, DeterministicActor)}
 
 
@@ -352,7 +352,7 @@ def acting_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) ->
         if about["deterministic"]:
             return np.tanh(outputs)
         mean, log_std = np.split(outputs, 2, axis=-1)
-        low, high = about["log_std_range"]
+        low, high = about["log_std_bounds"]
         smooth = about["smooth_log_std"]
         log_std = low + 0.5 * (high - low) * (1 + np.tanh(log_std)) if smooth else np.clip(log_std, low, high)
         if noise is not None:
