@@ -8,6 +8,7 @@ read without this package.
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -319,7 +320,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _arrays(learner: Learner) -> dict[str, np.ndarray]:
     """The weights of the networks that act, "actor_0", "actor_1", ..., of the first critic where it chooses, and candidates."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name in learner.acting:
         weights = [weight[0] for weight in getattr(learner, name).weights]
         weights = [weight[0] if weight.ndim > 2 else weight for weight in weights]  # the first of an ensemble
@@ -414,11 +415,12 @@ def _save_onnx(module: nn.Module, example: tuple[Tensor, ...], shapes: Any, path
             f"{path}: ONNX files need {' and '.join(missing)}: `pip install onnx onnxscript`, or write .pt2 or .npz"
         )
     names = ["observations", "noise"][: len(example)]
-    program = torch.onnx.export(
-        module, example, input_names=names, output_names=["actions"], dynamic_shapes=shapes, dynamo=True, verbose=False
-    )
+    with warnings.catch_warnings(action="ignore"):  # of what torch itself calls by old names
+        program = torch.onnx.export(
+            module, example, input_names=names, output_names=["actions"], dynamic_shapes=shapes, dynamo=True, verbose=False
+        )
     assert program is not None
-    replace_file(path, lambda temporary: program.save(str(temporary)))
+    replace_file(path, lambda temporary: program.save(str(temporary), external_data=False))  # one file
 
 
 def read_policy(path: Path) -> Policy:

@@ -23,7 +23,7 @@ from .estimate import Calibration, Job, duration, finished_at, missing_jobs
 from .ledger import Todo
 from .records import Store, state_at
 
-FIRST_LINE = 10.0  # seconds, where there is no terminal; the pauses between lines then grow with the time that has passed
+FIRST_LINE = 20.0  # seconds, where there is no terminal; the pauses between lines then grow with the time that has passed
 LONGEST_PAUSE = 600.0
 FIT_AT_MOST = 0.95  # of a fit that takes longer than was estimated
 TRUST = 0.2  # the share of all work after which what was seen counts as much as the estimate

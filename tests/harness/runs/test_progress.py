@@ -105,7 +105,7 @@ def test_lines_where_there_is_no_terminal(watched, monkeypatch):
         for clock.now in range(0, 3601):
             show()
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "0% done; 0/1 runs, 0/1 fits; about 8 min left; 10 s so far" and 15 < len(lines) < 40
+    assert lines[0] == "0% done; 0/1 runs, 0/1 fits; about 8 min left; 20 s so far" and 10 < len(lines) < 40
 
 
 @pytest.mark.parametrize("widgets, drawn", [(None, False), (SimpleNamespace(), True)])
