@@ -116,7 +116,7 @@ def load_policy(
 
     identity: which of several runs, by the first letters of its folder's name, where their settings or data differ. dataset:
     the user's own file that the run learned from, where its algorithm looks at the dataset to act and the file was moved.
-    Raises UserError where there is no such run, or it has no checkpoint yet, or its code is of another version.
+    Raises UserError where there is no such run, or it has no checkpoint yet, or it diverged, or its code is of another version.
     """
     if Path(results).is_file():
         return read_policy(Path(results))
@@ -152,6 +152,8 @@ def policy_of(run: Run, results: Path, dataset: Path | None = None) -> Policy:
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
         raise UserError(f"{folder} holds no checkpoint: the run has not been evaluated yet, or its checkpoint was not copied")
+    if run.state == "diverged":
+        raise UserError(f"{folder} diverged at step {run.record.get('diverged_at')}: its policy is no policy")
     parameters = run.cell.get("rules", {}).get("parameters", {})
     algorithm, task = get_algorithm(run.algorithm), _with_parameters(get_task(run.task), parameters)
     known, version = run.cell["versions"].get("learner"), algorithm.versions["learner"]
@@ -161,7 +163,7 @@ def policy_of(run: Run, results: Path, dataset: Path | None = None) -> Policy:
     configs, problem = algorithm.build_configs(config), _problem(task, run, dataset)
     stages = {}
     for name, kind in algorithm.learner.stages.items():
-        path = stage_path(results, name, run.record["stages"][name], run.seed)
+        path = stage_path(results, name, run.record.get("stages", {}).get(name, "unknown"), run.seed)
         stages[name] = kind(problem, configs[name], [load_tensors(path, "run the seed again")["state"]])  # type: ignore[arg-type]
     learner = algorithm.learner(problem, configs["learner"], [run.seed], stages=stages)
     learner.load_states([checkpoint["learner"]])
