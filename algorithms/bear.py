@@ -54,6 +54,7 @@ class BEAR(Learner):
     version = 1
     warmup_fraction = 0.08
     acting = ("actor", "critic")
+    candidates: Tensor
 
     def build(self) -> None:
         config, sizes = self.config, (self.problem.observation_size, self.problem.action_size)

@@ -38,7 +38,7 @@ def run(
     seeds: int | str | Iterable[int] | None = None,
     steps: int | str | Mapping[str, int] | None = None,
     data: str | None = None,
-    window: str | None = None,
+    window: str | Mapping[str, str] | None = None,
     rows: int | str | Mapping[str, int] | None = None,
     data_seed: int | None = None,
     dataset: Path | str | None = None,
@@ -67,11 +67,12 @@ def run(
     Every argument takes what its option takes ("point-angle,ant-angle", "0-5") and what Python has; None leaves it to the
     suite, the grid file or the task. Tasks and algorithms may be objects that are not registered.
 
-    seeds: a count, or the seeds themselves. steps, rows: one number, or one for each of some. settings: what `--set` takes,
-    or a mapping {"mopo.penalty_coefficient": 5}; several values of one setting sweep. suite: a grid that comes with the
-    package. grid: a grid file. results: the folder of run records. jobs: worker processes; all cores by default, one on a
-    GPU. group: seeds trained together, on a GPU. rerun: runs anew what is done, fits too, after it was moved to a folder under
-    "set-aside" in the results. quiet: says neither how far the runs are nor what came of them.
+    seeds: a count, or the seeds themselves. steps, window, rows: one for all, or one for each of some, by task, algorithm
+    or both: {"bc": 500_000, "hopper-medium:sac": 20_000}. settings: what `--set` takes, or a mapping
+    {"mopo.penalty_coefficient": 5}; several values of one setting sweep. suite: a grid that comes with the package. grid: a
+    grid file. results: the folder of run records. jobs: worker processes; all cores by default, one on a GPU. group: seeds
+    trained together, on a GPU. rerun: runs anew what is done, fits too, after it was moved to a folder under "set-aside" in
+    the results. quiet: says neither how far the runs are nor what came of them.
 
     How far it is, and every run that failed, diverged or is not finished, with its reason, is printed to standard error; the
     `state` and the `record` of each run say the same. Raises UserError, one line, for what cannot be run.

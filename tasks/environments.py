@@ -240,8 +240,9 @@ register()
 def make_environment(name: str, **parameters: Any) -> gymnasium.Env:
     """The environment registered with Gymnasium under `name`, without its wrappers: callers count steps themselves.
 
-    Without wrappers a step takes about half the time. Gymnasium's warning that v4 is out of date is dropped: of its versions,
-    v4 is the nearest to the `*-v2` of the data.
+    Without wrappers a step takes about half the time. Datasets are logged in it; policies are evaluated in that of `simulate`,
+    which keeps the wrappers that a stranger's environment may have: for our own both are the same. Gymnasium's warning that v4
+    is out of date is dropped: of its versions, v4 is the nearest to the `*-v2` of the data.
     """
     register()
     with warnings.catch_warnings(), quiet_model_loading():

@@ -35,8 +35,10 @@ class Frames(NamedTuple):
     fits: pandas.DataFrame
 
 
-RUN_COLUMNS = (*KEY, "label", "state", "reason", "steps", "seconds", "return", "score", "data", "data_rows", "window")
-RUN_COLUMNS += ("parameters", "overrides")
+RUN_COLUMNS = (
+    *(*KEY, "label", "state", "reason", "steps", "seconds", "return", "score"),
+    *("data", "data_rows", "window", "parameters", "overrides"),
+)
 EVALUATION_COLUMNS = (*KEY, "step", "episodes", "return_mean", "return_std", "score")
 NUMBERS = ("seconds", "return", "return_mean", "return_std", "score")
 FIT_COLUMNS = ("task", "stage", "identity", "seed", "algorithms")

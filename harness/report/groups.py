@@ -22,7 +22,10 @@ SOURCES = ("v0", "v0-changed", "v2", "regenerated", "lite", "file")  # of a data
 
 
 class RowKey(NamedTuple):
-    """What a row of a table shows: the task, its parameters, and everything that tells its datasets apart, as text."""
+    """What a row of a table shows: the task, its parameters, and everything that tells its datasets apart, as text.
+
+    Columns may have learned from different windows of one dataset: then `rows` and `digest` are those of the whole.
+    """
 
     task: str
     parameters: tuple[str, ...]  # those that differ from the registered task's, "angle=45.0"
@@ -35,7 +38,10 @@ class RowKey(NamedTuple):
     @classmethod
     def of(cls, run: Run) -> RowKey:
         """The task that a run learned, and the dataset that it learned from."""
-        return cls(run.task, changed_parameters(run), *(str(run.cell["data"].get(key)) for key in cls._fields[2:]))
+        data = run.cell["data"]
+        if "whole" in data:
+            data = data | data["whole"] | {"window": "all"}
+        return cls(run.task, changed_parameters(run), *(str(data.get(key)) for key in cls._fields[2:]))
 
 
 def changed_parameters(run: Run) -> tuple[str, ...]:
@@ -82,12 +88,22 @@ class Group:
         return self.cell["data"]
 
     @property
+    def whole(self) -> Mapping[str, Any]:
+        """The same facts of the whole dataset, where the group learned from a window of it."""
+        return {**self.data, **self.data.get("whole", {})}
+
+    @property
     def key(self) -> RowKey:
         return RowKey.of(self.runs[0])
 
     @property
     def overrides(self) -> list[str]:
         return [f"{key}={value}" for key, value in sorted(self.cell.get("overrides", {}).items())]
+
+    @property
+    def choices(self) -> list[str]:
+        """What may tell it from another group of the same algorithm in its row."""
+        return [*self.overrides, f"window={self.data['window']}"]
 
     @property
     def about(self) -> Mapping[str, Any]:
@@ -161,7 +177,7 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
 
 
 def labelled(groups: Sequence[Group]) -> list[Group]:
-    """Groups with a name: the algorithm and, in brackets, the overrides that set it apart in the same row.
+    """Groups with a name: the algorithm and, in brackets, the overrides or the window that set it apart in the same row.
 
     Alone it has the plain name whatever its overrides. Where two would have one name, the highest version keeps it, then
     the most seeds. Their rows are named likewise: the task and, in brackets, its parameters.
@@ -170,14 +186,14 @@ def labelled(groups: Sequence[Group]) -> list[Group]:
     shared: dict[tuple[Any, ...], set[str]] = {}
     for group in groups:
         key = (group.key, group.algorithm)
-        shared[key] = shared.get(key, set(group.overrides)) & set(group.overrides)
+        shared[key] = shared.get(key, set(group.choices)) & set(group.choices)
 
     def newest(group: Group) -> tuple[Any, ...]:
         return sorted(group.cell["versions"].items()), len(group.in_state("done"))
 
     labels: dict[tuple[Any, ...], Group] = {}
     for group in sorted(groups, key=newest, reverse=True):
-        parts = [each for each in group.overrides if each not in shared[group.key, group.algorithm]]
+        parts = [each for each in group.choices if each not in shared[group.key, group.algorithm]]
         if holder := labels.get((group.key, _label(group.algorithm, parts))):
             versions, newer = group.cell["versions"], holder.cell["versions"]
             parts += [f"{part} version {number}" for part, number in versions.items() if newer.get(part) != number]
@@ -230,7 +246,7 @@ def dataset_names(groups: Iterable[Group]) -> dict[RowKey, str]:
     return {
         key: label
         if names.count((row, label)) == 1
-        else f"{label} ({facts[key].data['rows']:,} rows, {facts[key].data['window']}, {facts[key].data['digest'][:8]})"
+        else f"{label} ({facts[key].whole['rows']:,} rows, {key.window}, {key.digest[:8]})"
         for key, (row, label) in zip(facts, names, strict=True)
     }
 

@@ -77,12 +77,21 @@ def _by_column(groups: Sequence[Group]) -> list[str]:
 
 
 def _data(groups: Sequence[Group]) -> list[str]:
-    """The dataset of each row: how many rows, which window, from where."""
+    """The dataset of each row: how many rows, which window, from where; and of which columns, where these differ in it."""
+    labels: dict[Any, dict[tuple[str, int], list[str]]] = {}
+    facts = {group.key: group.data for group in groups}
+    for group in groups:
+        extent = (group.data["window"], group.data["rows"])
+        labels.setdefault(group.key, {}).setdefault(extent, []).append(group.label)
     notes = []
-    for data in {group.key: group.data for group in groups}.values():
-        origin = f", from {data['from']}" if data.get("from") else ""
-        odd = "".join(f"; {note}" for note in flag_notes(data.get("provenance", {})))
-        notes.append(f"Data {data['label']}: {data['rows']:,} rows, window {data['window']}{origin}{odd}.")
+    for key, by_window in labels.items():
+        said = [
+            f"{rows:,} rows, window {window}" + f" for {' and '.join(columns)}" * (len(by_window) > 1)
+            for (window, rows), columns in by_window.items()
+        ]
+        origin = f", from {facts[key]['from']}" if facts[key].get("from") else ""
+        odd = "".join(f"; {note}" for note in flag_notes(facts[key].get("provenance", {})))
+        notes.append(f"Data {facts[key]['label']}: {'; '.join(said)}{origin}{odd}.")
     return list(dict.fromkeys(notes))
 
 

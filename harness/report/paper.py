@@ -35,6 +35,10 @@ HEADINGS = {  # as printed, in the order of columns
 # were taken from D4RL, whose `train_bc.py` and scripts of BEAR and BRAC say 500 000; that its SAC had as many is from memory.
 # Table 2 was run by MOPO's authors: there the budget is the task's own.
 TABLE1_STEPS = {"bc": 500_000, "mopo": 1_000_000, "mbpo": 1_000_000, "sac": 500_000, "bear": 500_000, "brac-v": 500_000}
+# Rows behind them, of the datasets of two million: MOPO's code (which ran MBPO, too) kept a ring of a million, so that the last
+# rows train; D4RL's runs of BC and BRAC read the first. Both are inferred from code. Of SAC and BEAR it is not known.
+TABLE1_WINDOWS = {"bc": "first_1m", "mopo": "last_1m", "mbpo": "last_1m", "brac-v": "first_1m"}
+WINDOW_ROWS = 1_000_000  # that a window holds; it leaves nothing out of a dataset of fewer
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Layout:
     leading: Callable[[str], tuple[str, ...]]
     columns: tuple[str, ...]
     steps: Mapping[str, int] = field(default_factory=dict)  # behind the numbers of a column, where not the task's own budget
+    windows: Mapping[str, str] = field(default_factory=dict)  # behind the numbers of a column, where it is known
     average: bool = False  # whether rows are alike enough for one
 
 
@@ -63,6 +68,7 @@ LAYOUTS = {
         _quality_and_domain,
         ("bc", "mopo", "mbpo", "sac", "bear", "brac-v"),
         steps=TABLE1_STEPS,
+        windows=TABLE1_WINDOWS,
         average=True,
     ),
     "table2": Layout(

@@ -37,7 +37,18 @@ from .groups import (
     without_task,
 )
 from .notes import footnotes
-from .paper import DATASET_COLUMNS, HEADINGS, LAYOUTS, PROBE_COLUMNS, REFERENCE, Layout, paper_table, swapped_cells, tasks_of
+from .paper import (
+    DATASET_COLUMNS,
+    HEADINGS,
+    LAYOUTS,
+    PROBE_COLUMNS,
+    REFERENCE,
+    WINDOW_ROWS,
+    Layout,
+    paper_table,
+    swapped_cells,
+    tasks_of,
+)
 from .statistics import FEWEST, aggregate, difference, mean, mean_interval, standard_deviation
 
 NOT_LEARNED = {**DATASET_COLUMNS, **PROBE_COLUMNS}  # columns that nobody trained, each read from a cell's data
@@ -162,7 +173,12 @@ def beside_paper(name: str, runs: Iterable[Run], metric: str = "last") -> Table:
         entries = [_compared(entry, here, metric, layout) for entry in _bolded(entries, here, metric)]
         rows.append([*map(Entry, layout.leading(task)), *entries])
         measured.append(entries)
-    notes = [*_paper_notes(layout, rows), *_probe_notes(shown) * ("batch max" in columns), *footnotes(shown, metric)]
+    notes = [
+        *_paper_notes(layout, rows),
+        *_paper_windows(layout, shown),
+        *_probe_notes(shown) * ("batch max" in columns),
+        *footnotes(shown, metric),
+    ]
     notes += _hidden_notes(groups, usual, shown, names)
     if layout.average:
         average, said = _average(measured, len(layout.heads))
@@ -268,11 +284,27 @@ def _paper_steps(layout: Layout) -> list[str]:
     return [f"Steps behind the paper's numbers: {said}."] if by_steps else []
 
 
+def _paper_windows(layout: Layout, groups: Sequence[Group]) -> list[str]:
+    """Which rows are behind the paper's numbers, where a dataset that is shown has more than a window holds."""
+    by_window: dict[str, list[str]] = {}
+    for column, window in layout.windows.items():
+        by_window.setdefault(window, []).append(HEADINGS[column])
+    said = "; ".join(f"{window} for {', '.join(columns)}" for window, columns in by_window.items())
+    unknown_rows = ", ".join(HEADINGS[column] for column in layout.columns if column not in layout.windows)
+    if not said or not any(group.whole["rows"] > WINDOW_ROWS for group in groups):
+        return []
+    return [
+        f"Of datasets of more than {WINDOW_ROWS:,} rows the paper's numbers stand on a window (inferred from code): {said}; "
+        f"not known for {unknown_rows}, which are compared on all rows."
+    ]
+
+
 def _measured(entry: Entry, groups: Mapping[str, Group], metric: str, names: Mapping[RowKey, str]) -> Entry:
     """The entry with what the groups of its row, by label, say of its column."""
     if entry.algorithm in NOT_LEARNED and groups:
-        group = next(iter(groups.values()))
-        value = group.data.get(NOT_LEARNED[entry.algorithm])
+        group, *others = groups.values()
+        same = all(other.data["window"] == group.data["window"] for other in others)
+        value = (group.data if same else group.whole).get(NOT_LEARNED[entry.algorithm])
         return replace(entry, mean=None if value is None else in_unit(entry.unit, group.task, value), data=names[group.key])
     if entry.algorithm not in groups:
         return entry
@@ -312,11 +344,12 @@ def _compared(entry: Entry, groups: Mapping[str, Group], metric: str, layout: La
 
 
 def _at_paper_budget(group: Group, layout: Layout) -> bool:
-    """Whether every seed is done with the paper's steps, neither more nor fewer, on its data, with nothing set otherwise."""
+    """Whether every seed is done with the paper's steps, neither more nor fewer, on its rows, with nothing set otherwise."""
     budget = layout.steps.get(group.algorithm, all_tasks()[group.task].evaluation.steps)
     whole = all(run.state == "done" and last_step(run) == budget for run in group.runs)
-    whole_dataset = group.data["source"] == "v0" and group.data["window"] == "all"
-    return whole and whole_dataset and not group.overrides
+    window = layout.windows.get(group.algorithm, "all") if group.whole["rows"] > WINDOW_ROWS else "all"
+    same_rows = group.data["source"] == "v0" and group.data["window"] == window
+    return whole and same_rows and not group.overrides
 
 
 def _bolded(entries: Sequence[Entry], groups: Mapping[str, Group], metric: str) -> list[Entry]:

@@ -93,7 +93,9 @@ def missing_jobs(
     """
     costs: dict[int, Costs] = {}
     notes: dict[int, str] = {}
-    for cell in {id(cell): cell for cell, _, _ in todo}.values() if costs_of else ():
+    for cell in {id(cell): cell for cell, _, _ in todo}.values():
+        if costs_of is None:
+            break
         try:
             costs[id(cell)] = costs_of(cell)
         except Exception as error:  # a bug of the learner's, say: it is no reason to tell nothing of the others

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,14 @@ from ...algorithms.learning.registry import Algorithm, all_algorithms, get_algor
 from ...common.errors import UserError, unknown
 from ...tasks.data.request import DatasetRequest
 from ...tasks.data.sources import load_dataset, why_missing
-from ...tasks.registry import get_task
+from ...tasks.registry import all_tasks, get_task
 from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
 from ..collection.probes import probe_returns
 from .cell import Cell, describe_dataset
 from .ledger import Ledger
 from .machine import usable_cores
-from .request import RunRequest, Setting, option_of
+from .request import RunRequest, Setting, of_cell, option_of
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,18 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
     algorithms = [each if isinstance(each, Algorithm) else get_algorithm(each) for each in request.algorithms]
     device = resolve_device(request.device)
     configs = {(task.name, each.name): configurations(each, task, request, algorithms) for task in tasks for each in algorithms}
-    refuse_missing_datasets(tasks, request)
+    check_cell_names(tasks, algorithms, request)
+    refuse_missing_datasets(tasks, algorithms, request)
     specifications = {task.name: checked_specification(task) for task in tasks}
     cells = []
     for task in tasks:
-        dataset = dataset_request(request, task)
-        facts = describe_dataset(load_dataset(task, dataset)) | probe_returns(task, specifications[task.name])
-        if facts["dynamics_rows"] < 2:
-            raise UserError(f"the dataset of {task.name} needs at least two rows to learn from")
-        steps = of_task(request.steps, task.name) or task.evaluation.steps
-        compilation = decide(request.compile, steps, device)
+        probed, facts = probe_returns(task, specifications[task.name]), dict[DatasetRequest, dict[str, Any]]()
         chosen = [(each, *configured) for each in algorithms for configured in configs[task.name, each.name]]
         for algorithm, config, overrides in chosen:
+            dataset = dataset_request(request, task.name, algorithm.name)
+            if dataset not in facts:
+                facts[dataset] = facts_of(task, dataset) | probed
+            steps = of_cell(request.steps, task.name, algorithm.name) or task.evaluation.steps
             cells.append(
                 Cell(
                     task=task,
@@ -83,14 +83,14 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
                     config=config,
                     overrides=overrides,
                     dataset=dataset,
-                    data=facts,
+                    data=facts[dataset],
                     steps=steps,
                     seeds=request.seeds,
                     results=Path(results).absolute(),  # workers keep the folder in which they were started
                     evaluate_every=request.evaluate_every or task.evaluation.evaluate_every,
                     episodes=request.episodes or task.evaluation.episodes,
                     device=device,
-                    compilation=compilation,
+                    compilation=decide(request.compile, steps, device),
                     capture=request.capture,
                     evaluation_processes=request.evaluation_processes,
                     specification=specifications[task.name],
@@ -112,24 +112,60 @@ def chosen_tasks(request: RunRequest) -> list[Task]:
                 f"with a task of this run ({', '.join(tasks)})"
             )
         tasks[name] = tasks[name].variant(parameter, setting.value)
-    for name in (name for each in (request.steps, request.rows) if isinstance(each, Mapping) for name in each):
-        get_task(name)  # raises for a slip of the pen, which would leave the task at its own number
     return list(tasks.values())
 
 
-def of_task(value: int | Mapping[str, int] | None, task: str) -> int | None:
-    return value.get(task) if isinstance(value, Mapping) else value
+def check_cell_names(tasks: list[Task], algorithms: list[Algorithm], request: RunRequest) -> None:
+    """Raises UserError where a field that goes by task and algorithm names none that there is, or, unless it is a grid's, none
+    of this run: a slip of the pen would leave the others as they are."""
+    here = ({task.name for task in tasks}, {each.name for each in algorithms})
+    known = ({*all_tasks(), *here[0]}, {*all_algorithms(), *here[1]})
+    for field in ("steps", "window", "rows"):
+        value = getattr(request, field)
+        for name in value if isinstance(value, Mapping) else ():
+            if not _names_a_cell(name, *known):
+                raise unknown(f"task or algorithm of {option_of(field)}", name, known[0] | known[1], "mopo-bench list tasks")
+            if not _names_a_cell(name, *here) and field not in request.of_grid:
+                raise UserError(
+                    f"{option_of(field)} {name}={value[name]}: not among the tasks and algorithms of this run "
+                    f"({', '.join(sorted(here[0]))}; {', '.join(sorted(here[1]))})"
+                )
 
 
-def dataset_request(request: RunRequest, task: Task) -> DatasetRequest:
-    """Which dataset of the task is asked for."""
-    return DatasetRequest(
-        request.data, of_task(request.rows, task.name), request.window, request.dataset, request.data_seed, request.clip_actions
-    )
+def _names_a_cell(name: str, tasks: set[str], algorithms: set[str]) -> bool:
+    """Whether "TASK", "ALGORITHM", "TASK:ALGORITHM" or "*" is of these."""
+    task, colon, algorithm = str(name).partition(":")
+    return (task in tasks and algorithm in algorithms) if colon else name in {"*", *tasks, *algorithms}
 
 
-def refuse_missing_datasets(tasks: list[Task], request: RunRequest) -> None:
-    missing = {task.name: reason for task in tasks if (reason := why_missing(task, dataset_request(request, task)))}
+def dataset_request(request: RunRequest, task: str, algorithm: str) -> DatasetRequest:
+    """Which dataset of the task is asked for, and which of its rows."""
+    rows, window = (of_cell(each, task, algorithm) for each in (request.rows, request.window))
+    return DatasetRequest(request.data, rows, window or "all", request.dataset, request.data_seed, request.clip_actions)
+
+
+def facts_of(task: Task, request: DatasetRequest) -> dict[str, Any]:
+    """What a run record says of its data; a window that leaves nothing out is none. Raises UserError where there is too little.
+
+    Of a window that does, "whole" says what the whole dataset is, by which runs on several of its windows are set side by side.
+    """
+    dataset = load_dataset(task, request)
+    facts = describe_dataset(dataset)
+    if facts["dynamics_rows"] < 2:
+        raise UserError(f"the dataset of {task.name} needs at least two rows to learn from")
+    if request.window != "all":
+        whole = describe_dataset(load_dataset(task, replace(request, window="all")))
+        if whole["digest"] == facts["digest"]:
+            return whole
+        facts["whole"] = {name: whole[name] for name in ("rows", "digest", "return_mean", "return_max")}
+    return facts
+
+
+def refuse_missing_datasets(tasks: list[Task], algorithms: list[Algorithm], request: RunRequest) -> None:
+    missing: dict[str, str] = {}
+    for task, algorithm in itertools.product(tasks, algorithms):
+        if reason := why_missing(task, dataset_request(request, task.name, algorithm.name)):
+            missing[task.name] = reason
     if missing:
         here = ",".join(task.name for task in tasks if task.name not in missing)
         others = f"; the others run with --tasks {here}" if here else ""

@@ -8,6 +8,7 @@ read without this package.
 from __future__ import annotations
 
 import json
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,7 +116,7 @@ def load_policy(
 
     identity: which of several runs, by the first letters of its folder's name, where their settings or data differ. dataset:
     the user's own file that the run learned from, where its algorithm looks at the dataset to act and the file was moved.
-    Raises UserError where there is no such run, or it has no checkpoint yet, or its code is of another version.
+    Raises UserError where there is no such run, or it has no checkpoint yet, or it diverged, or its code is of another version.
     """
     if Path(results).is_file():
         return read_policy(Path(results))
@@ -151,6 +152,8 @@ def policy_of(run: Run, results: Path, dataset: Path | None = None) -> Policy:
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
         raise UserError(f"{folder} holds no checkpoint: the run has not been evaluated yet, or its checkpoint was not copied")
+    if run.state == "diverged":
+        raise UserError(f"{folder} diverged at step {run.record.get('diverged_at')}: its policy is no policy")
     parameters = run.cell.get("rules", {}).get("parameters", {})
     algorithm, task = get_algorithm(run.algorithm), _with_parameters(get_task(run.task), parameters)
     known, version = run.cell["versions"].get("learner"), algorithm.versions["learner"]
@@ -160,7 +163,7 @@ def policy_of(run: Run, results: Path, dataset: Path | None = None) -> Policy:
     configs, problem = algorithm.build_configs(config), _problem(task, run, dataset)
     stages = {}
     for name, kind in algorithm.learner.stages.items():
-        path = stage_path(results, name, run.record["stages"][name], run.seed)
+        path = stage_path(results, name, run.record.get("stages", {}).get(name, "unknown"), run.seed)
         stages[name] = kind(problem, configs[name], [load_tensors(path, "run the seed again")["state"]])  # type: ignore[arg-type]
     learner = algorithm.learner(problem, configs["learner"], [run.seed], stages=stages)
     learner.load_states([checkpoint["learner"]])
@@ -319,7 +322,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _arrays(learner: Learner) -> dict[str, np.ndarray]:
     """The weights of the networks that act, "actor_0", "actor_1", ..., of the first critic where it chooses, and candidates."""
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name in learner.acting:
         weights = [weight[0] for weight in getattr(learner, name).weights]
         weights = [weight[0] if weight.ndim > 2 else weight for weight in weights]  # the first of an ensemble
@@ -333,7 +336,7 @@ def _form(learner: Learner) -> dict[str, Any]:
     """What the actor's outputs mean: `deterministic` actions before tanh, or means and log standard deviations in a range."""
     actor = getattr(learner, "actor", None)
     if isinstance(actor, GaussianActor):
-        return {"deterministic": False, "log_std_range": list(actor.log_std_range), "smooth_log_std": actor.smooth_log_std}
+        return {"deterministic": False, "log_std_bounds": list(actor.log_std_range), "smooth_log_std": actor.smooth_log_std}
     return {"deterministic": isinstance(actor, DeterministicActor)}
 
 
@@ -352,7 +355,7 @@ def acting_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) ->
         if about["deterministic"]:
             return np.tanh(outputs)
         mean, log_std = np.split(outputs, 2, axis=-1)
-        low, high = about["log_std_range"]
+        low, high = about["log_std_bounds"]
         smooth = about["smooth_log_std"]
         log_std = low + 0.5 * (high - low) * (1 + np.tanh(log_std)) if smooth else np.clip(log_std, low, high)
         if noise is not None:
@@ -414,11 +417,12 @@ def _save_onnx(module: nn.Module, example: tuple[Tensor, ...], shapes: Any, path
             f"{path}: ONNX files need {' and '.join(missing)}: `pip install onnx onnxscript`, or write .pt2 or .npz"
         )
     names = ["observations", "noise"][: len(example)]
-    program = torch.onnx.export(
-        module, example, input_names=names, output_names=["actions"], dynamic_shapes=shapes, dynamo=True, verbose=False
-    )
+    with warnings.catch_warnings(action="ignore"):  # of what torch itself calls by old names
+        program = torch.onnx.export(
+            module, example, input_names=names, output_names=["actions"], dynamic_shapes=shapes, dynamo=True, verbose=False
+        )
     assert program is not None
-    replace_file(path, lambda temporary: program.save(str(temporary)))
+    replace_file(path, lambda temporary: program.save(str(temporary), external_data=False))  # one file
 
 
 def read_policy(path: Path) -> Policy:

@@ -24,7 +24,7 @@ from .estimate import Calibration, Job, duration, finished_at, missing_jobs
 from .ledger import Todo
 from .records import Store, state_at, warnings
 
-FIRST_LINE = 10.0  # seconds, where there is no terminal; the pauses between lines then grow with the time that has passed
+FIRST_LINE = 20.0  # seconds, where there is no terminal; the pauses between lines then grow with the time that has passed
 LONGEST_PAUSE = 600.0
 FIT_AT_MOST = 0.95  # of a fit that takes longer than was estimated
 TRUST = 0.2  # the share of all work after which what was seen counts as much as the estimate
@@ -38,8 +38,11 @@ def measured_jobs(results: Path, todo: Sequence[Todo], group: int, console: Cons
     steps = sum(job.cell.steps - job.done for job in jobs if not job.stage)
     if console is None or (steps < MEASURED_STEPS and not long_fits):
         return jobs
+    calibration = Calibration(group)
     with console.status("Timing a few steps of each algorithm"):
-        return missing_jobs(results, todo, Calibration(group))[0]
+        jobs, _ = missing_jobs(results, todo, calibration)
+    share = calibration.share  # of a core, which other work leaves
+    return [job if job.seconds is None else job._replace(seconds=job.seconds / share) for job in jobs]
 
 
 class Watch:
@@ -117,7 +120,7 @@ class Watch:
             return None
         now = self.clock()
         end, left = self._expected_end(self.changed)
-        if end < now:  # nothing has come for longer than all that was left
+        if end < now or FIT_AT_MOST in self.shares:  # something takes longer than it was to take
             end, left = self._expected_end(now)
         if self._end is None or abs(end - self._end) > 0.1 * left or self._end < now:
             self._end = end

@@ -6,7 +6,8 @@ The suites that come with the package are such grids (`suites.toml`).
     tasks = ["hopper-medium", "point-angle"]
     algorithms = ["mopo", "sac"]
     seeds = "0-5"
-    steps = { hopper-medium = 50_000 }
+    steps = { hopper-medium = 50_000, "hopper-medium:sac" = 20_000 }
+    window = { mopo = "last_1m" }
     settings = { "hopper-medium:mopo.penalty_coefficient" = 2 }
 """
 
@@ -20,14 +21,14 @@ from functools import cache
 from importlib import resources
 from numbers import Integral
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from ...common.errors import UserError, unknown
 from ...common.settings import Choice, Count, converted
 from ...tasks.data.request import SOURCES, WINDOWS, Source, Window
 
 MOST_SEEDS = 10_000  # a slip of the finger, not a plan
-PerTask = Count | Mapping[str, Count] | None  # one number for all tasks, or one for each of some
+PerCell = Count | Mapping[str, Count] | None  # one number for all cells, or one for each of some: see `of_cell`
 
 
 class Setting(NamedTuple):
@@ -71,10 +72,12 @@ class RunRequest:
     tasks: tuple[Any, ...] = asked((), "Tasks, separated by commas.")
     algorithms: tuple[Any, ...] = asked((), "Algorithms, separated by commas.")
     seeds: tuple[int, ...] = asked((0, 1, 2), "A count (6), a list (0,1,5) or a range (21-23).")
-    steps: PerTask = asked(None, "Gradient steps; the suite's or the task's own by default.")
+    steps: PerCell = asked(None, "Gradient steps, or some by task or algorithm (1000000,bc=500000); the task's own by default.")
     data: Source = asked("auto", f"{SOURCES}.")
-    window: Window = asked("all", f"{Choice(*WINDOWS)} rows of the dataset.")
-    rows: PerTask = asked(None, "Rows of a regenerated dataset.")
+    window: Window | Mapping[str, Window] = asked(
+        "all", f"{Choice(*WINDOWS)} rows of the dataset; or some by task or algorithm (mopo=last_1m,bc=first_1m)."
+    )
+    rows: PerCell = asked(None, "Rows of a regenerated dataset, or some by task or algorithm.")
     data_seed: int = asked(0, "Seed of a regenerated dataset; jump and angle: odd is the second collection.")
     dataset: Path | None = asked(None, "Your own HDF5 file in D4RL's layout, for one task.")
     clip_actions: bool = asked(False, "Accept actions outside the box, clipped.")
@@ -93,6 +96,7 @@ class RunRequest:
         None, "Processes that evaluate beside training; by default one for each seed of a group on a GPU, else 0."
     )
     description: str = ""
+    of_grid: frozenset[str] = frozenset()  # the fields that a suite or a grid file gave
 
     def __post_init__(self) -> None:
         for name, kind in _kinds().items():
@@ -130,7 +134,7 @@ class RunRequest:
             layer = 1 + max(setting.layer for setting in of_grid)
             asked = _as_settings(chosen["settings"], None, option_of("settings"))
             chosen["settings"] = (*of_grid, *(setting._replace(layer=layer) for setting in asked))
-        return cls(**{**base, "settings": of_grid, **chosen})
+        return cls(**{**base, "settings": of_grid, **chosen}, of_grid=frozenset(base) - set(chosen))
 
     def to_grid(self) -> dict[str, Any]:
         """The request as a grid file holds it: every field that is not at its default, names instead of objects."""
@@ -139,15 +143,15 @@ class RunRequest:
             value = getattr(self, each.name)
             if each.name in ("tasks", "algorithms"):
                 value = [getattr(one, "name", one) for one in value]
-            elif value == each.default:
+            elif value == each.default or each.name == "of_grid":
                 continue
             elif each.name in ("settings", "task_set"):
                 layers: dict[int, dict[str, Any]] = {}
                 for setting in value:
                     layers.setdefault(setting.layer, {})[setting.name] = setting.value
                 value = list(layers.values()) if len(layers) > 1 else next(iter(layers.values()))
-            elif isinstance(value, tuple):
-                value = list(value)
+            elif isinstance(value, tuple | Mapping):
+                value = dict(value) if isinstance(value, Mapping) else list(value)
             elif isinstance(value, Path):
                 value = str(value.absolute())
             grid[each.name] = value
@@ -160,7 +164,9 @@ def _is_empty(value: Any) -> bool:
 
 @cache
 def _kinds() -> dict[str, Any]:
-    return get_type_hints(RunRequest, include_extras=True)
+    kinds = get_type_hints(RunRequest, include_extras=True)
+    del kinds["of_grid"]
+    return kinds
 
 
 def option_of(name: str) -> str:
@@ -220,10 +226,24 @@ def _parsed_seeds(value: Any, option: str) -> Sequence[int]:
     return seeds
 
 
-def _as_per_task(value: Any, kind: Any, option: str) -> Any:
+def _as_per_cell(value: Any, kind: Any, option: str) -> Any:
+    """A value for all cells, or values by task, algorithm or both; written "1000000,bc=500000", where "*" are all others."""
+    kind = next(each for each in get_args(kind) if get_origin(each) is Annotated)
+    if isinstance(value, str) and "=" in value:
+        parts = [part.rpartition("=") for part in value.split(",") if part.strip()]
+        value = {name.strip() or "*": text.strip() for name, _, text in parts}
+        if len(value) < len(parts):
+            raise UserError(f"{option} {', '.join(value)}: each may be named once")
     if isinstance(value, Mapping):
-        return {task: converted(number, Count, f"{option} of {task}") for task, number in value.items()}
-    return None if value is None else converted(value, Count, option)
+        return {name: converted(each, kind, f"{option} of {name}") for name, each in value.items()}
+    return None if value is None else converted(value, kind, option)
+
+
+def of_cell(value: Any, task: str, algorithm: str) -> Any:
+    """What a field says of one cell: by "task:algorithm", else by task, by algorithm, or "*"; None where it says nothing."""
+    if not isinstance(value, Mapping):
+        return value
+    return next((value[name] for name in (f"{task}:{algorithm}", task, algorithm, "*") if name in value), None)
 
 
 def _as_settings(value: Any, kind: Any, option: str, of_grid: bool = False) -> tuple[Setting, ...]:
@@ -254,8 +274,9 @@ _CONVERTERS = {
     "tasks": _as_names,
     "algorithms": _as_names,
     "seeds": _as_seeds,
-    "steps": _as_per_task,
-    "rows": _as_per_task,
+    "steps": _as_per_cell,
+    "window": _as_per_cell,
+    "rows": _as_per_cell,
     "settings": _as_settings,
     "task_set": _as_settings,
     "compile": _as_compile,

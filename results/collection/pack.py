@@ -4,7 +4,8 @@
     python results/collection/pack.py unpack PACKED FOLDER
 
 A packed checkpoint holds the actions in place of what came of them. Unpacking takes them again in the simulator, which on the
-same kind of processor gives the same bytes; the digest tells where it does not. The policies and the curve go along, snapshots do not.
+same kind of processor gives the same bytes; the digest tells where it does not. The policies and the curve go
+along, snapshots do not.
 """
 
 import hashlib

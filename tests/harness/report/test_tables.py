@@ -254,6 +254,49 @@ def test_no_difference_on_other_data(records, source):
     assert "Δ" not in notes(table1(records.runs()))
 
 
+@pytest.mark.parametrize(
+    "algorithm, window, rows, comparable",
+    [
+        ("mopo", "last_1m", 2_000_000, True),
+        ("mopo", "first_1m", 2_000_000, False),
+        ("mopo", "all", 2_000_000, False),
+        ("bc", "first_1m", 2_000_000, True),
+        ("bc", "last_1m", 2_000_000, False),
+        ("sac", "all", 2_000_000, True),
+        ("sac", "last_1m", 2_000_000, False),
+        ("mopo", "all", 1_000_000, True),
+    ],
+)
+def test_a_difference_asks_for_the_rows_behind_the_papers_number(records, algorithm, window, rows, comparable):
+    task = "halfcheetah-medium-expert"
+    whole = {"rows": rows, "digest": "whole", "return_mean": 1.0, "return_max": 2.0}
+    facts = {"whole": whole} if window != "all" else None
+    steps = 1_000_000 if algorithm == "mopo" else 500_000
+    records.add(
+        [1000.0, 1100.0], task, algorithm, steps=steps, window=window, rows=min(rows, 10**6) if facts else rows, probes=facts
+    )
+    assert (records.cell(task, algorithm).difference is not None) == comparable
+    assert ("last_1m for MOPO, MBPO" in notes(table1(records.runs()))) == (rows > 1_000_000)
+
+
+def test_windows_of_one_dataset_stand_in_one_row(records):
+    task, whole = (
+        "walker2d-medium-expert",
+        {"rows": 2_000_000, "digest": "0123456789abcdef", "return_mean": 1.0, "return_max": 2.0},
+    )
+    records.add([1000.0], task, "mopo", window="last_1m", rows=10**6, digest="last", probes={"whole": whole})
+    records.add([1000.0], task, "bc", window="first_1m", rows=10**6, digest="first", probes={"whole": whole})
+    records.add([1000.0], task, "sac", rows=2_000_000)
+    assert all(records.cell(task, algorithm).mean is not None for algorithm in ("mopo", "bc", "sac"))
+    said = notes(table1(records.runs()))
+    assert (
+        "1,000,000 rows, window first_1m for bc; 1,000,000 rows, window last_1m for mopo; 2,000,000 rows, window all for sac"
+        in said
+    )
+    (batch_max,) = [each for row in scores_table(records.runs()).rows for each in row if each.algorithm == "batch max"]
+    assert batch_max.mean == pytest.approx(get_task(task).references.score(2.0))
+
+
 def test_no_difference_when_one_seed_is_short(records):
     records.add([1000.0, 1000.0])
     records.add([1000.0], seeds=[2], steps=BUDGET - 1000)

@@ -249,6 +249,10 @@ def test_other_code_or_data_is_refused(results, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"trained by version 1\.1 of bc"):
         load_policy(tmp_path, "point-angle", "bc", 3)
     cell.write_text(text)
+    record = checkpoint.with_name("record.json")
+    record.write_text(record.read_text().replace('"done"', '"diverged"'))
+    with pytest.raises(UserError, match="diverged at step"):
+        load_policy(tmp_path, "point-angle", "bc", 3)
     checkpoint.unlink()
     with pytest.raises(UserError, match="no checkpoint"):
         load_policy(tmp_path, "point-angle", "bc", 3)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from mopo_bench.harness.runs import progress as module
 from mopo_bench.harness.runs.checkpoints import save_tensors, stage_path
-from mopo_bench.harness.runs.estimate import Job
+from mopo_bench.harness.runs.estimate import Costs, Job
 from mopo_bench.harness.runs.progress import Watch, can_draw, progress
 from mopo_bench.harness.runs.records import Store
 from mopo_bench.harness.runs.runner import execute
@@ -69,6 +69,17 @@ def test_the_time_left_counts_down_and_follows_what_is_seen(watched):
     assert 400 < watch.seconds_left() < 600
 
 
+def test_a_fit_that_takes_longer_makes_all_longer(watched):
+    watch, cell, clock = watched
+    watch.begin(cell, [0], "dynamics")
+    watch.look()
+    said = []
+    for clock.now in (0, 90, 400, 800):
+        watch.look()
+        said.append(watch.seconds_left())
+    assert said[0] == 500 and said[1] == 410 and 800 < said[2] < said[3]
+
+
 def test_without_an_estimate_no_time_is_said(plan, tmp_path):
     (cell,) = plan("mopo", results=tmp_path).cells
     watch = Watch(tmp_path, [Job(cell, 0, "dynamics"), Job(cell, 0)], 2)
@@ -105,7 +116,7 @@ def test_lines_where_there_is_no_terminal(watched, monkeypatch):
         for clock.now in range(0, 3601):
             show()
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "0% done; 0/1 runs, 0/1 fits; about 8 min left; 10 s so far" and 15 < len(lines) < 40
+    assert lines[0] == "0% done; 0/1 runs, 0/1 fits; about 8 min left; 20 s so far" and 10 < len(lines) < 40
 
 
 @pytest.mark.parametrize("widgets, drawn", [(None, False), (SimpleNamespace(), True)])
@@ -126,9 +137,21 @@ def test_the_whole_grid_is_done_in_the_end(jobs, plan, tmp_path):
 
 def test_a_long_grid_is_measured_a_short_one_is_not(plan, monkeypatch, tmp_path):
     console, seen = Console(file=io.StringIO()), []
-    monkeypatch.setattr(module, "Calibration", lambda group: lambda cell: seen.append(cell) or 1 / 0)
+
+    class Measures:
+        share = 0.5
+
+        def __init__(self, group):
+            self.group = group
+
+        def __call__(self, cell):
+            seen.append(cell)
+            return Costs(1.0)
+
+    monkeypatch.setattr(module, "Calibration", Measures)
     for steps, measured in ((100, 0), (20_000, 1)):
         todo = [(cell, seed, 0) for cell, seed in plan("sac", results=tmp_path, steps=steps).seeds()]
-        assert len(module.measured_jobs(tmp_path, todo, 1, None)) == 1 and len(seen) == 0
-        module.measured_jobs(tmp_path, todo, 1, console)
-        assert len(seen) == measured
+        (job,) = module.measured_jobs(tmp_path, todo, 1, None)
+        assert job.seconds is None and len(seen) == 0
+        (job,) = module.measured_jobs(tmp_path, todo, 1, console)
+        assert len(seen) == measured and job.seconds == (2.0 * steps if measured else None)  # on half a core

@@ -3,11 +3,14 @@
 import tomllib
 
 import pytest
+from mopo_bench import load, table
 from mopo_bench.algorithms.learning.registry import all_algorithms
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.api import plan_run
 from mopo_bench.harness.runs.plan import configurations
-from mopo_bench.harness.runs.request import RunRequest, suites
+from mopo_bench.harness.runs.request import RunRequest, of_cell, suites
+from mopo_bench.harness.runs.runner import execute
+from mopo_bench.tasks.data.request import WINDOWS
 from mopo_bench.tasks.registry import all_tasks, get_task
 
 
@@ -149,3 +152,88 @@ def test_a_termination_that_is_set_stays(tmp_path):
         settings = ["ant-angle.termination=never", "ant-angle.angle=45"][::order]
         (cell,) = plan_run(tasks="ant-angle", algorithms="bc", rows=200, results=tmp_path, task_set=settings).cells
         assert cell.task.identity()["termination"] == "never" and cell.task.parameters["angle"] == 45.0
+
+
+def test_by_task_and_algorithm():
+    """In words and in Python; the more specific wins, a task over an algorithm, as with settings."""
+    words = RunRequest(tasks="t", algorithms="a", steps="100,sac=50, point-angle=70,point-angle:sac=60", window="bc=first_1m")
+    assert words.steps == {"*": 100, "sac": 50, "point-angle": 70, "point-angle:sac": 60}
+    assert words == RunRequest(tasks="t", algorithms="a", steps=words.steps, window={"bc": "first_1m"})
+    cells = [("point-angle", "sac"), ("point-angle", "bc"), ("ant-angle", "sac"), ("ant-angle", "bc")]
+    assert [of_cell(words.steps, *cell) for cell in cells] == [60, 70, 50, 100]
+    assert [of_cell(words.window, *cell) for cell in cells] == [None, "first_1m", None, "first_1m"]
+
+
+@pytest.mark.parametrize(
+    "said, word",
+    [
+        ({"steps": "bc=0"}, "--steps of bc"),
+        ({"steps": "bc=5,bc=6"}, "once"),
+        ({"window": "bc=last"}, "--window of bc"),
+        ({"window": "bc"}, "--window='bc'"),
+        ({"window": "bk=last_1m"}, "'bc'"),
+        ({"steps": "mopo=5"}, "not among the tasks and algorithms of this run"),
+        ({"steps": {"point-angle:mopo": 5}}, "not among"),
+        ({"rows": {"hopper-medium": 5}}, "not among"),
+    ],
+)
+def test_what_no_cell_would_take_is_refused(said, word, tmp_path):
+    with pytest.raises(UserError, match=word):
+        plan_run(tasks="point-angle", algorithms="bc,sac", results=tmp_path, **said)
+
+
+def test_a_grid_may_name_what_is_not_run(tmp_path):
+    (cell,) = plan_run(suite="table1", tasks="point-angle", algorithms="bc", results=tmp_path).cells
+    assert cell.steps == 500_000 and cell.dataset.window == "first_1m"
+    (cell,) = plan_run(suite="table1", tasks="point-angle", algorithms="bc", steps=5, window="all", results=tmp_path).cells
+    assert cell.steps == 5 and cell.dataset.window == "all"
+
+
+@pytest.fixture
+def short_windows(monkeypatch):
+    """A window of 3 000 rows stands for one of a million."""
+    monkeypatch.setitem(WINDOWS, "last_1m", slice(-3_000, None))
+    monkeypatch.setitem(WINDOWS, "first_1m", slice(3_000))
+
+
+def test_a_window_and_a_budget_by_algorithm(short_windows, plan, tmp_path):
+    """Each learns from its own rows; who asks for the same rows shares the fit; the others are who they were."""
+    names = ("bc", "sac", "mbpo", "mopo", "brac-p", "brac-v")
+    usual = {cell.algorithm.name: cell for cell in plan(*names, results=tmp_path).cells}
+    windows = {"bc": "first_1m", "mopo": "last_1m", "mbpo": "last_1m", "brac-v": "first_1m"}
+    here = {
+        cell.algorithm.name: cell for cell in plan(*names, results=tmp_path, window=windows, steps={"bc": 20, "*": 30}).cells
+    }
+    assert {name: cell.steps for name, cell in here.items()} == {name: 20 if name == "bc" else 30 for name in names}
+    changed = {name for name in names if here[name].identity != usual[name].identity}
+    assert changed == set(windows) and here["sac"].data == usual["sac"].data
+    assert here["mopo"].stage_identity("dynamics") == here["mbpo"].stage_identity("dynamics")
+    assert here["mopo"].stage_identity("dynamics") != usual["mopo"].stage_identity("dynamics")
+    assert here["brac-p"].stage_identity("behaviour") == usual["brac-p"].stage_identity("behaviour")
+    assert here["brac-p"].stage_identity("behaviour") != here["brac-v"].stage_identity("behaviour")
+    assert here["mopo"].data["rows"] == 3_000 and here["mopo"].data["whole"]["digest"] == usual["mopo"].digest
+    assert here["mopo"].digest != here["bc"].digest
+
+
+def test_windows_stand_in_one_row_and_are_named(short_windows, plan, tmp_path):
+    for window in ({"mopo": "last_1m", "bc": "first_1m"}, {"mopo": "first_1m"}):
+        execute(
+            plan("mopo", "sac", "bc", results=tmp_path, steps={"bc": 20, "*": 30}, window=window, evaluate_every=10), jobs=1
+        )
+    text = table("scores", tmp_path)
+    assert next(line.split(" | ")[3:8] for line in text.splitlines() if line.startswith("| Task")) == [
+        "BC [window=all]",
+        "BC [window=first\\_1m]",
+        "MOPO [window=first\\_1m]",
+        "MOPO [window=last\\_1m]",
+        "SAC",
+    ]
+    assert sum(line.startswith("| point-angle") and "±" not in line for line in text.split("**MOPO")[0].splitlines()) == 1
+    assert "3,000 rows, window last" in text and "8,505 rows, window all" in text and "by column: " in text
+    frame = load(tmp_path).runs
+    assert set(frame.window) == {"all", "last_1m", "first_1m"} and set(frame.data_rows) == {3_000, 8_505}
+
+
+def test_a_window_that_leaves_nothing_out_is_none(plan, tmp_path):
+    (cell,) = plan("bc", results=tmp_path, window={"bc": "last_1m"}).cells
+    assert cell.data == plan("bc", results=tmp_path).cells[0].data and cell.data["window"] == "all"
