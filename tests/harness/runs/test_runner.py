@@ -288,7 +288,7 @@ register_algorithm("mine", Mine)
 
 if __name__ == "__main__":
     records = run(tasks=["point-angle"], algorithms=["mine", "sac"], seeds=[0], steps=20, jobs=2, results=sys.argv[1])
-    print(*[(each.algorithm, each.state, each.evaluations[-1].get("mine")) for each in records], sep="\\n")
+    print(*[(each.algorithm, each.state, each.evaluations[-1]["metrics"].get("mine")) for each in records], sep="\\n")
 """
 
 
