@@ -14,8 +14,8 @@ from torch import Tensor
 from ...common.errors import UserError
 
 
-def check_actions(learner: Any, observations: Tensor) -> None:
-    """UserError where `act`, with noise and without, gives no finite actions (S, n, act) in [-1, 1] for (S, n, obs).
+def check_actions(learner: Any, observations: Tensor, sampled: bool) -> None:
+    """UserError where `act`, if `sampled` with noise, too, gives no finite actions (S, n, act) in [-1, 1] for (S, n, obs).
 
     Of a learner that has diverged only the shape is asked.
     """
@@ -24,12 +24,11 @@ def check_actions(learner: Any, observations: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(wanted, generator=generator, dtype=torch.float64).to(observations)
     sound = all(bool(weight.isfinite().all()) for network in learner.networks().values() for weight in network.weights)
-    for given in (None, noise):
+    for given in (None, noise) if sampled else (None,):
         actions = learner.act(observations, given)
         if not isinstance(actions, Tensor) or tuple(actions.shape) != wanted:
-            raise UserError(
-                f"{where}: expected actions of shape {wanted} for {tuple(observations.shape)}, got {named(actions)}"
-            )
+            seen = tuple(observations.shape)
+            raise UserError(f"{where}: expected actions of shape {wanted} for observations {seen}, got {named(actions)}")
         if actions.requires_grad:
             raise UserError(f"{where}: its actions keep the graph of their gradients; detach them")
         if sound and not bool(actions.isfinite().all()):

@@ -320,9 +320,12 @@ class EarlyStopping:
     def restore(self) -> None:
         """Each network returns to its own best weights; not so the bounds, which the networks share."""
         self.network.weights[:-2] = self.best[:-2]
-        if bool(self.best_error.isinf().all()):
-            what = "no network of the dynamics ensemble ever had a finite holdout error"
-            raise FloatingPointError(f"{what}, in {self.epoch} epochs")
+        sound, config = int(self.best_error.isfinite().sum()), self.config
+        if sound < config.elites:
+            raise FloatingPointError(
+                f"{sound} of {config.networks} networks of the dynamics ensemble ever had a finite holdout error, in "
+                f"{self.epoch} epochs: fewer than its {config.elites} elites"
+            )
 
     def state(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("best", "best_error", "epoch", "since_improvement", "curve")}

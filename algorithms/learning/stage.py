@@ -57,6 +57,7 @@ class Stage:
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The fitted state of one seed (tensors and numbers, saved as they are) and a JSON-able record of the fit.
 
+        Raises FloatingPointError where it diverges: that is a result, and the runs that want the fit have diverged, too.
         report: gets a row of numbers now and then. keeper: of a fit that may be stopped, which ends as it would have ended.
         """
         raise NotImplementedError

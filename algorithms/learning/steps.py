@@ -109,7 +109,8 @@ class TrainingSteps:
         self._highest_reward = torch.full((len(learner.seeds),), -torch.inf, dtype=learner.dtype, device=learner.device)
         self._bonus_before = self._bonus()
         rows = experience.table[:3, : learner.problem.observation_size]
-        check_actions(learner, rows.expand(len(learner.seeds), -1, -1))
+        sampled = type(experience).refresh is not Experience.refresh  # nobody else asks for actions with noise
+        check_actions(learner, rows.expand(len(learner.seeds), -1, -1), sampled)
 
     def take(self, step: int) -> None:
         """Step number `step` (from 0). What its experience wants to refresh was refreshed before."""

@@ -39,7 +39,8 @@ class Evaluator:
     def returns(self, act: Act, seeds: Sequence[Sequence[int]]) -> np.ndarray:
         """Undiscounted returns (S, n) of `act`, observations (S, n, obs) to unit actions (S, n, act).
 
-        `seeds` (S, n) are the resets'. An episode that has ended keeps its last observation until all have ended.
+        `seeds` (S, n) are the resets'. An episode that has ended keeps its last observation until all have ended. One with an
+        action that is not finite ends there, and returns NaN.
         """
         task, groups, episodes = self.task, len(seeds), len(seeds[0])
         while len(self.environments) < groups * episodes:
@@ -52,8 +53,13 @@ class Evaluator:
         box = task.problem.action_box
         for _ in range(task.problem.max_episode_steps):
             actions = act(observations.reshape(groups, episodes, -1)).reshape(len(flat), -1)
+            sound: Any = np.isfinite(actions).all(axis=1)
             actions = box.from_unit(actions)
             for index in list(running):
+                if not sound[index]:
+                    returns[index] = np.nan
+                    running.remove(index)
+                    continue
                 observation, reward, terminated, truncated, _ = environments[index].step(actions[index])
                 observations[index] = observation
                 returns[index] += reward
@@ -74,8 +80,7 @@ def acting(learner: Learner) -> Act:
 
     def act(observations: np.ndarray) -> np.ndarray:
         seen = torch.as_tensor(observations).to(learner.device, learner.dtype)
-        actions = learner.act(seen).float().cpu().numpy()
-        return np.nan_to_num(actions)  # of a seed that diverged; the simulator would complain, and its returns are not kept
+        return learner.act(seen).float().cpu().numpy()
 
     return act
 

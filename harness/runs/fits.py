@@ -20,10 +20,15 @@ from .machine import describe_machine, prepare_process
 KEEP_SECONDS = 60  # between two states of a fit that is still at work
 
 
+class FitDiverged(Exception):
+    """A fit whose numbers did not stay finite: a result, which is kept as any other fit is."""
+
+
 def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
     """The fitted stage of one seed, with its record, from disk or fitted now.
 
-    Two processes that want the same fit at once fit it once. A fit that was stopped resumes from the last state it kept.
+    Two processes that want the same fit at once fit it once. A fit that was stopped resumes from the last state it kept. Raises
+    FitDiverged.
     """
     path = stage_path(cell.results, stage, cell.stage_identity(stage), seed)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -32,17 +37,23 @@ def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
             prepare_process(cell.device)
             config = cell.algorithm.build_configs(cell.config)[stage]
             keeper = PartFile(path.with_suffix(".part.pt"), cell.device)
-            state, record = cell.algorithm.stages[stage].fit(
-                load_problem(cell),
-                config,
-                seed,
-                device=cell.device,
-                report=lambda row: stop_if_unwanted(),
-                keeper=keeper,
-            )
+            try:
+                state, record = cell.algorithm.stages[stage].fit(
+                    load_problem(cell),
+                    config,
+                    seed,
+                    device=cell.device,
+                    report=lambda row: stop_if_unwanted(),
+                    keeper=keeper,
+                )
+            except FloatingPointError as error:
+                state, record = {}, {"diverged": str(error)}
             save_tensors(path, {"state": state, "record": {**record, "machine": describe_machine()}})
             keeper.path.unlink(missing_ok=True)
-    return load_tensors(path, "delete it to have it fitted again", cell.device)
+    fit = load_tensors(path, "delete it to have it fitted again", cell.device)
+    if why := fit["record"].get("diverged"):
+        raise FitDiverged(why)
+    return fit
 
 
 class PartFile(FitKeeper):

@@ -109,7 +109,7 @@ def reason(record: dict[str, Any]) -> str:
     if record.get("traceback"):
         return record["traceback"].strip().splitlines()[-1]
     if record.get("state") == "diverged":
-        return f"diverged at step {record.get('diverged_at'):,}: a metric was not finite"
+        return f"diverged at step {record.get('diverged_at'):,}: {record.get('diverged_by', 'a metric was not finite')}"
     return f"stopped at step {record.get('steps', 0):,}"
 
 

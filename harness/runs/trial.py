@@ -23,7 +23,7 @@ from ...common.trees import tree_map
 from .cell import Cell, build
 from .checkpoints import load_checkpoint, save_checkpoint
 from .evaluation import EvaluationBeside, EvaluationHere, Returns, evaluation_processes, reset_seeds
-from .fits import fit_stage, stop_if_unwanted
+from .fits import FitDiverged, fit_stage, stop_if_unwanted
 from .machine import describe_machine, matmul_precision, prepare_process
 from .records import Store
 
@@ -70,7 +70,9 @@ def by_step(cell: Cell) -> list[Cell]:
 def train(cell: Cell) -> None:
     """One group's training, whose failure is recorded with its traceback. Raises WriteError only."""
     try:
-        Trial(cell).run()
+        cell = with_sound_fits(cell)
+        if cell.seeds:
+            Trial(cell).run()
     except Exception as error:
         store = Store(cell.results)
         for seed in cell.seeds:
@@ -80,6 +82,21 @@ def train(cell: Cell) -> None:
                 store.write_record(cell.seed_folder(seed), record)
         if isinstance(error, WriteError):
             raise
+
+
+def with_sound_fits(cell: Cell) -> Cell:
+    """The cell without the seeds of which a fit diverged, which have diverged, too; their records say so."""
+    store, sound = Store(cell.results), []
+    for seed in cell.seeds:
+        try:
+            for stage in cell.algorithm.stages:
+                fit_stage(cell, stage, seed)
+            sound.append(seed)
+        except FitDiverged as error:
+            record = store.read_record(cell.seed_folder(seed)) or empty_record(seed)
+            record |= {"state": "diverged", "diverged_at": record["steps"], "diverged_by": str(error)}
+            store.write_record(cell.seed_folder(seed), record)
+    return cell.with_seeds(*sound)
 
 
 def empty_record(seed: int) -> dict[str, Any]:
@@ -187,7 +204,10 @@ class Records:
             record["steps"] = done.step
             record["seconds"] = round(self.seconds_before[index] + done.seconds, 1)
             if done.first_bad[index] >= 0:
-                record |= {"state": "diverged", "diverged_at": done.first_bad[index]}
+                record |= {"state": "diverged", "diverged_at": done.first_bad[index], "diverged_by": "a metric was not finite"}
+            elif not np.isfinite(returns[index]).all():
+                why = "an action in its evaluation, or a return, was not finite"
+                record |= {"state": "diverged", "diverged_at": done.step, "diverged_by": why}
             else:
                 row = done.row(index, returns[index]) | done.value(index, record)
                 record["evaluations"] = [*record["evaluations"], row]

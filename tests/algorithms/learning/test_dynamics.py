@@ -241,6 +241,38 @@ def test_elites_and_record_follow_from_the_state():
     assert record["holdout_rows"] == 160 and record["rows"] == 640
 
 
+def test_what_a_fit_says_of_itself():
+    """Errors by target, z-scores and likelihood of the elites on the holdout rows, by torch's own Normal; and its course."""
+    problem, rows = linear_problem(800), []
+    state, record = fit(problem, replace(SMALL, max_epochs=8), report=rows.append)
+    (held, targets), _ = holdout_rows(problem, SMALL)
+    model = Dynamics(problem, SMALL, [state])
+    means, stds = model.predict(held[None, :, :1], held[None, :, 1:])
+    means = torch.cat((means[..., :1], means[..., 1:] - held[:, :1]), -1)[0, state["elites"]]
+    predicted = Normal(means, stds[0, state["elites"]])
+    z_scores = (targets - predicted.mean) / predicted.stddev
+    assert record["holdout_errors"] == pytest.approx((targets - means).square().mean(1).sqrt().mean(0).tolist(), rel=1e-5)
+    assert record["holdout_z_scores"] == pytest.approx(z_scores.square().mean(1).sqrt().mean(0).tolist(), rel=1e-5)
+    assert record["holdout_z_score"] == pytest.approx(z_scores.square().mean().sqrt().item(), rel=1e-5)
+    assert record["holdout_nll"] == pytest.approx(-predicted.log_prob(targets).sum(-1).mean().item(), rel=1e-5)
+    assert len(record["learning_curve"]) == 8 and record["learning_curve"][-1] < record["learning_curve"][0]
+
+
+@pytest.mark.parametrize("epochs, cut_off", [(7, False), (6, True), (None, False)])
+def test_a_fit_that_is_cut_off_says_so(epochs, cut_off, monkeypatch):
+    """By the number of epochs, before none has improved for more than five of them."""
+    monkeypatch.setattr(dynamics, "Adam", Scripted(FLAT * 8))
+    _, record = fit(linear_problem(60), replace(SMALL, max_epochs=epochs, batch_size=1000))
+    assert record["cut_off"] == cut_off == ("cut off at 6 epochs while it still improved" in record["warning"])
+
+
+def test_fewer_finite_networks_than_elites(monkeypatch):
+    """An elite that was never trained would be sampled like the others."""
+    monkeypatch.setattr(dynamics, "Adam", Scripted([[1.0, NAN, NAN, NAN]] * 8))
+    with pytest.raises(FloatingPointError, match=r"1 of 4 networks .* in 7 epochs: fewer than its 2 elites"):
+        fit(linear_problem(60), replace(SMALL, max_epochs=None, batch_size=1000))
+
+
 def test_inputs_are_standardised_and_targets_raw():
     """A fitted model called on raw rows gives raw means: those of the network on z-scored inputs, s' by adding s."""
     problem = linear_problem(400)

@@ -1,4 +1,4 @@
-"""What a run records of itself: values that are impossible, what its model predicts, how its fit went, metrics' place."""
+"""What a run records of itself: impossible values, what its model predicts, how its fit went; and where metrics stand."""
 
 import math
 

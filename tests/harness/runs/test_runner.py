@@ -168,6 +168,60 @@ def test_failed_fit_is_a_failure_of_the_runs_that_want_it(plan, monkeypatch, tmp
     assert execute(plan("mopo", "sac", results=tmp_path), jobs=1) == {"done": ["point-angle/mopo/seed-0"]}
 
 
+def test_a_fit_that_diverges_is_a_result(plan, command, contents, monkeypatch, tmp_path):
+    """Of the runs that want it, and of them alone; it is not fitted again."""
+    fit = Dynamics.fit
+
+    def diverges(problem, config, seed, **options):
+        if seed == 1:
+            raise FloatingPointError("nothing is finite")
+        return fit(problem, config, seed, **options)
+
+    monkeypatch.setattr(Dynamics, "fit", diverges)
+    here = plan("mopo", "mbpo", results=tmp_path, seeds=(0, 1), steps=25)
+    outcome = execute(here, jobs=1, group=2)
+    assert {state: len(runs) for state, runs in outcome.items()} == {"done": 2, "diverged": 2}
+    assert {run.seed for run in load_runs(tmp_path) if run.state == "diverged"} == {1}
+    shown = command("status", "--results", tmp_path)
+    assert "diverged: point-angle/mopo/seed-1: diverged at step 0: nothing is finite" in " ".join(shown.out.split())
+    before = contents(tmp_path)
+    monkeypatch.setattr(Dynamics, "fit", None)
+    assert execute(here, jobs=1) == {}
+    assert {path: content for path, content in contents(tmp_path).items() if path.suffix != ".json"} == {
+        path: content for path, content in before.items() if path.suffix != ".json"
+    }
+    for record in tmp_path.rglob("seed-1/record.json"):
+        record.unlink()
+    assert {state: len(runs) for state, runs in execute(here, jobs=1).items()} == {"diverged": 2}
+
+
+class ForgetsToAct(SAC):
+    """From step 30 on seed 1 acts as NaN; its metrics are finite."""
+
+    def build(self):
+        super().build()
+        self.steps, self.sick = torch.zeros(1), torch.tensor([seed == 1 for seed in self.seeds])[:, None, None]
+
+    def update(self, batch, noise, phase):
+        self.steps += 1
+        return super().update(batch, noise, phase)
+
+    def act(self, observations, noise=None):
+        return torch.where(self.sick & (self.steps > 30), torch.nan, super().act(observations, noise))
+
+
+@pytest.mark.parametrize("group, beside", [(1, 0), (2, 0), (2, 1)])
+def test_an_action_that_is_not_finite_is_divergence(group, beside, plan, evaluations, monkeypatch, tmp_path):
+    """It had been scored as no action."""
+    monkeypatch.setitem(all_algorithms(), "forgets", Algorithm("forgets", ForgetsToAct))
+    here = plan("forgets", "sac", results=tmp_path, seeds=(0, 1), evaluation_processes=beside)
+    outcome = execute(here, jobs=1, group=group)
+    assert outcome["diverged"] == ["point-angle/forgets/seed-1"] and len(outcome["done"]) == 3
+    lost, found = by_name(tmp_path)["forgets", 1], evaluations(tmp_path)
+    assert lost.record["diverged_at"] == 50 and "an action in its evaluation" in lost.record["diverged_by"]
+    assert found["forgets", 1] == {25: found["sac", 1][25]} and found["forgets", 0] == found["sac", 0]
+
+
 @pytest.mark.parametrize("group, beside", [(1, 0), (2, 0), (2, 1)])
 def test_divergence_is_a_result(group, beside, diverges, plan, evaluations, contents, tmp_path):
     here = plan("diverges", "sac", results=tmp_path, seeds=(0, 1), evaluation_processes=beside)
@@ -288,7 +342,7 @@ register_algorithm("mine", Mine)
 
 if __name__ == "__main__":
     records = run(tasks=["point-angle"], algorithms=["mine", "sac"], seeds=[0], steps=20, jobs=2, results=sys.argv[1])
-    print(*[(each.algorithm, each.state, each.evaluations[-1].get("mine")) for each in records], sep="\\n")
+    print(*[(each.algorithm, each.state, each.evaluations[-1]["metrics"].get("mine")) for each in records], sep="\\n")
 """
 
 
