@@ -172,6 +172,9 @@ class BRAC(Learner):
             value = self.minimise(self.discriminator, loss)
         return value
 
+    def action_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critic(observations, actions).amin(1)
+
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         return self.actor.mode(observations) if noise is None else self.actor(observations, noise)[0]
 

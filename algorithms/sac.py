@@ -77,6 +77,9 @@ class SAC(Learner):
             "entropy": -per_seed(log_prob),
         }
 
+    def action_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critic(observations, actions).amin(1)
+
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         return self.actor.mode(observations) if noise is None else self.actor(observations, noise)[0]
 

@@ -18,7 +18,7 @@ from ...algorithms.learning.fast.stepping import CannotCompile, training_steps
 from ...common.errors import WriteError
 from .cell import Cell, build
 from .checkpoints import load_checkpoint, save_checkpoint
-from .evaluation import EvaluationBeside, EvaluationHere, Returns, evaluation_processes, reset_seeds
+from .evaluation import EvaluationBeside, EvaluationHere, Waited, evaluation_processes, reset_seeds
 from .fits import fit_stage, stop_if_unwanted
 from .machine import describe_machine, matmul_precision, prepare_process
 from .records import Store
@@ -92,17 +92,17 @@ class Pending(NamedTuple):
     first_bad: list[int]
     vitals: Mapping[str, Tensor]
     states: list[tuple[dict[str, Any], dict[str, Any]]]  # learner's and experience's
-    returns: Returns
+    evaluated: Waited
 
-    def row(self, index: int, returns: np.ndarray) -> dict[str, Any]:
-        """What the record of seed number `index` keeps of it; `returns` (n,) are its episodes'."""
+    def row(self, index: int, returns: np.ndarray, vitals: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What the record of seed number `index` keeps of it; `returns` (n,) are its episodes', `vitals` (S,) of them."""
         return {
             "step": self.step,
             "return_mean": float(returns.mean()),
             "return_std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
             "returns": [float(value) for value in returns],
             **{name: values[index] for name, values in self.means.items()},
-            **{name: float(values[index]) for name, values in self.vitals.items()},
+            **{name: float(values[index]) for name, values in {**self.vitals, **vitals}.items()},
         }
 
 
@@ -148,7 +148,7 @@ class Records:
 
     def settle(self, done: Pending) -> None:
         """Writes an evaluation that is whole: checkpoint, then record, of every seed that is still running."""
-        returns = done.returns()
+        returns, vitals = done.evaluated()
         for index, record in enumerate(self.each):
             if record["state"] != "running":
                 continue
@@ -157,7 +157,7 @@ class Records:
             if done.first_bad[index] >= 0:
                 record |= {"state": "diverged", "diverged_at": done.first_bad[index]}
             else:
-                record["evaluations"] = [*record["evaluations"], done.row(index, returns[index])]
+                record["evaluations"] = [*record["evaluations"], done.row(index, returns[index], vitals)]
                 if done.step >= self.cell.steps:
                     record["state"] = "done"
             learner, experience = done.states[index]
@@ -259,9 +259,10 @@ class Trial:
         starts = [reset_seeds(seed, self.step, cell.episodes_at(self.step)) for seed in cell.seeds]
         means, first_bad = self.steps.collect()
         states = [(self.learner.state(index), self.experience.state(index)) for index in range(len(cell.seeds))]
-        returns = self.evaluation.begin(self.learner, [learner for learner, _ in states], starts)
+        evaluated = self.evaluation.begin(self.learner, [learner for learner, _ in states], starts)
         seconds = time.monotonic() - self.started  # with the evaluation, where training waited for it
-        self.pending = Pending(self.step, seconds, means, first_bad, self.experience.vitals, states, returns)
+        vitals = {**self.learner.vitals, **self.experience.vitals}
+        self.pending = Pending(self.step, seconds, means, first_bad, vitals, states, evaluated)
         if not self.evaluation.processes:
             self._settle()
 
