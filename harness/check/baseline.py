@@ -104,12 +104,12 @@ def from_file(path: Path) -> list[BaselineCell]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it from version control") from None
     rows = csv.DictReader(io.StringIO("\n".join(lines)), strict=True)
-    gathered: dict[tuple[Any, ...], dict[int, Numbers]] = {}
+    gathered: dict[tuple[Name, str, int, int, int], dict[int, Numbers]] = {}
     try:
         directions = dict(_gate(column) for column in rows.fieldnames or () if column not in FIXED)
         for row in rows:
-            counts = (int(row[each]) for each in ("steps", "interval", "episodes"))
-            key = (Name(*(row[each] for each in Name._fields)), row["identity"], *counts)
+            steps, interval, episodes = (int(row[each]) for each in ("steps", "interval", "episodes"))
+            key = (Name(*(row[each] for each in Name._fields)), row["identity"], steps, interval, episodes)
             seeds, seed = gathered.setdefault(key, {}), int(row["seed"])
             if seed in seeds:
                 raise ValueError(f"{key[0]} has seed {seed} twice")

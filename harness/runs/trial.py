@@ -102,7 +102,8 @@ class Pending(NamedTuple):
             "return_std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
             "returns": [float(value) for value in returns],
             **{name: values[index] for name, values in self.means.items()},
-            **{name: float(values[index]) for name, values in {**self.vitals, **vitals}.items()},
+            **{name: float(values[index]) for name, values in self.vitals.items()},
+            **{name: float(values[index]) for name, values in vitals.items()},
         }
 
 
