@@ -130,6 +130,9 @@ class BEAR(Learner):
             "multiplier": multiplier[:, 0],
         }
 
+    def action_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critic(observations, actions).amin(1)
+
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         if noise is not None:
             return self.actor(observations, noise)[0]

@@ -183,6 +183,9 @@ class BRAC(Learner):
         """The entropy coefficient times the highest entropy of actions in [-1, 1]; a divergence only takes away."""
         return self.config.entropy_coefficient * self.problem.action_size * math.log(2)
 
+    def action_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critic(observations, actions).amin(1)
+
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         if noise is not None:
             return self.actor(observations, noise)[0]

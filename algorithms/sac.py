@@ -84,6 +84,9 @@ class SAC(Learner):
         """alpha times the highest entropy of actions in [-1, 1]."""
         return self.log_temperature()[:, 0].exp() * self.problem.action_size * math.log(2)
 
+    def action_value(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.critic(observations, actions).amin(1)
+
     def act(self, observations: Tensor, noise: Tensor | None = None) -> Tensor:
         return self.actor.mode(observations) if noise is None else self.actor(observations, noise)[0]
 

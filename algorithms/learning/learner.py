@@ -39,6 +39,11 @@ def per_seed(values: Tensor) -> Tensor:
     return values.flatten(1).mean(1)
 
 
+def _squared_norms(weights: Sequence[Tensor]) -> Any:
+    """By seed, over all weights (S, ...)."""
+    return sum(weight.flatten(1).square().sum(1) for weight in weights)
+
+
 class Learner:
     """Base of every algorithm. An author writes `Config`, `build`, `noise`, `update` and `act`; see `sac.py`.
 
@@ -116,6 +121,10 @@ class Learner:
         """What critics add to the reward of each later step, at most, (S,): an entropy bonus, say."""
         return 0.0
 
+    def action_value(self, observations: Tensor, actions: Tensor) -> Tensor | None:
+        """The critics' value (S, n) of actions (S, n, act) in [-1, 1] at (S, n, obs); None of a learner without critics."""
+        return None
+
     @classmethod
     def warmup_steps(cls, config: Any) -> int:
         """How many of its first steps are a warm-up: what a run is worth before their end says little of the algorithm."""
@@ -131,6 +140,7 @@ class Learner:
     def slow_copy(self, network: AnyNetwork) -> AnyNetwork:
         """A target network: starts equal, then moves by `follow`."""
         copy = network.copy()
+        copy.source = network
         self._made.append(copy)
         return copy
 
@@ -163,6 +173,16 @@ class Learner:
                 old.lerp_(new, tau)
         else:
             private_torch.foreach_lerp(slow.weights, network.weights, tau)
+
+    @property
+    def vitals(self) -> dict[str, Tensor]:
+        """Stored with every evaluation, (S,) each. target_lag: how far target networks are from those that they follow, the
+        norm of the difference by that of the weights."""
+        pairs = [(slow, slow.source) for slow in self.networks().values() if slow.source is not None]
+        if not pairs:
+            return {}
+        apart = sum(_squared_norms([old - new for old, new in zip(a.weights, b.weights, strict=True)]) for a, b in pairs)
+        return {"target_lag": (apart / sum(_squared_norms(b.weights) for _, b in pairs)).sqrt()}
 
     def networks(self) -> dict[str, Network]:
         return {name: value for name, value in vars(self).items() if isinstance(value, Network)}

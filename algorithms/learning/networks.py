@@ -67,6 +67,7 @@ class Network:
     """Weights and the function they define. Subclasses take `weights` first in `__init__` and keep their shape facts beside."""
 
     optimiser: Any = None  # set on the networks that a learner trains
+    source: Network | None = None  # set on target networks: the one that is followed
 
     def __init__(self, weights: list[Tensor]):
         self.weights = weights

@@ -24,7 +24,7 @@ from .prediction import SIDES
 from .recorded import RETURN, SCORE, Name, Numbers, Recorded, read_cells, vitals_of
 
 FEWEST_SEEDS = 20  # of a cell that is written; with fewer, what five new seeds can show is little
-FIXED = (*Name._fields, "identity", "steps", "episodes", "seed", RETURN, SCORE)
+FIXED = (*Name._fields, "identity", "steps", "interval", "episodes", "seed", RETURN, SCORE)
 HOW_TO = "`mopo-bench check --update --reason WHY` writes one"
 
 
@@ -32,13 +32,14 @@ HOW_TO = "`mopo-bench check --update --reason WHY` writes one"
 class BaselineCell:
     """What new seeds of one cell are compared with.
 
-    seeds: by seed its return, score and vitals, at an evaluation after `steps` of so many episodes. vitals: the side that is
-    worse. fault: why nothing can be compared with it, if so.
+    seeds: by seed its return, score and vitals, at an evaluation after `steps` of so many episodes, metrics being means of the
+    last `interval` steps. vitals: the side that is worse. fault: why nothing can be compared with it, if so.
     """
 
     name: Name
     identity: str
     steps: int
+    interval: int
     episodes: int
     seeds: Mapping[int, Numbers]
     vitals: Mapping[str, str] = field(default_factory=dict)
@@ -75,14 +76,14 @@ def from_folder(root: Path) -> list[BaselineCell]:
 def baseline_cell(cell: Recorded) -> BaselineCell:
     """A cell's seeds at the step of their last evaluation; with a fault where they differ in it or one gives no number."""
     steps = max(cell.last_steps(), default=0)
-    episodes = cell.episodes(steps)
-    numbers, faults = cell.numbers(steps, episodes)
+    episodes, interval = cell.episodes(steps), cell.interval(steps)
+    numbers, faults = cell.numbers(steps, episodes, interval)
     vitals = vitals_of(cell)
     faults += [f"seed {seed}: {what}" for seed, each in numbers.items() for what in without(vitals, each)]
     seeds = {
         seed: {key: value for key, value in each.items() if key in (RETURN, SCORE, *vitals)} for seed, each in numbers.items()
     }
-    return BaselineCell(cell.name, cell.identity, steps, episodes, seeds, vitals, "; ".join(faults))
+    return BaselineCell(cell.name, cell.identity, steps, interval, episodes, seeds, vitals, "; ".join(faults))
 
 
 def without(vitals: Iterable[str], numbers: Numbers) -> list[str]:
@@ -103,11 +104,12 @@ def from_file(path: Path) -> list[BaselineCell]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it from version control") from None
     rows = csv.DictReader(io.StringIO("\n".join(lines)), strict=True)
-    gathered: dict[tuple[Any, ...], dict[int, Numbers]] = {}
+    gathered: dict[tuple[Name, str, int, int, int], dict[int, Numbers]] = {}
     try:
         directions = dict(_gate(column) for column in rows.fieldnames or () if column not in FIXED)
         for row in rows:
-            key = (Name(*(row[each] for each in Name._fields)), row["identity"], int(row["steps"]), int(row["episodes"]))
+            steps, interval, episodes = (int(row[each]) for each in ("steps", "interval", "episodes"))
+            key = (Name(*(row[each] for each in Name._fields)), row["identity"], steps, interval, episodes)
             seeds, seed = gathered.setdefault(key, {}), int(row["seed"])
             if seed in seeds:
                 raise ValueError(f"{key[0]} has seed {seed} twice")
@@ -184,7 +186,7 @@ def write(path: Path, cells: Sequence[BaselineCell], history: Sequence[str]) -> 
     """A baseline file, whole."""
     rows = []
     for cell in cells:
-        fixed = {**cell.name._asdict(), "identity": cell.identity, "steps": cell.steps, "episodes": cell.episodes}
+        fixed = {**cell.name._asdict(), **{each: getattr(cell, each) for each in ("identity", "steps", "interval", "episodes")}}
         for seed, numbers in sorted(cell.seeds.items()):
             vitals = {f"{name}:{side}": f"{numbers[name]:.9g}" for name, side in cell.vitals.items()}
             score = {SCORE: f"{numbers[SCORE]:.9g}" if SCORE in numbers else ""}
@@ -206,13 +208,13 @@ def commands(cells: Iterable[BaselineCell]) -> list[str]:
     """The commands that make such records: one for each task, budget, seeds and settings."""
     together: dict[tuple[Any, ...], list[str]] = {}
     for cell in cells:
-        key = (cell.name.task, cell.steps, cell.episodes, tuple(sorted(cell.seeds)), cell.name.settings)
+        key = (cell.name.task, cell.steps, cell.interval, cell.episodes, tuple(sorted(cell.seeds)), cell.name.settings)
         together.setdefault(key, []).append(cell.name.algorithm)
     return [
         f"mopo-bench run --tasks {task} --algorithms {','.join(dict.fromkeys(algorithms))} --seeds {_spelled(seeds)} "
-        f"--steps {steps} --episodes {episodes}"
+        f"--steps {steps} --evaluate-every {interval} --episodes {episodes}"
         + "".join(f" --set {shlex.quote(setting)}" for setting in settings.split("; ") if settings)
-        for (task, steps, episodes, seeds, settings), algorithms in together.items()
+        for (task, steps, interval, episodes, seeds, settings), algorithms in together.items()
     ]
 
 

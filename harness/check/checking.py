@@ -236,7 +236,7 @@ def _compared(
     if len(same) > 1:
         versions = ", ".join(each.identity for each in same)
         return _Compared(cell, faults=(*faults, f"run by several versions of its code ({versions}): keep one in the folder"))
-    numbers, found = same[0].numbers(cell.steps, cell.episodes)
+    numbers, found = same[0].numbers(cell.steps, cell.episodes, cell.interval if options.vitals and cell.vitals else None)
     gated = list(cell.vitals) if options.vitals else []
     faults += found
     faults += [f"seed {seed}: {what}" for seed, each in numbers.items() for what in without((cell.measure, *gated), each)]

@@ -68,12 +68,20 @@ class Recorded:
         rows = (row for record in self.records.values() if isinstance(record, dict) for row in record["evaluations"])
         return next((len(row["returns"]) for row in rows if row["step"] == steps), 0)
 
-    def numbers(self, steps: int, episodes: int) -> tuple[dict[int, Numbers], list[str]]:
-        """By seed what its evaluation at this step gave, and what is wrong with the seeds that give none."""
+    def interval(self, steps: int) -> int:
+        """How many steps the metrics of the evaluation at this step are means of, by the first seed that has one."""
+        found = (_interval(record, steps) for record in self.records.values() if isinstance(record, dict))
+        return next((each for each in found if each), 0)
+
+    def numbers(self, steps: int, episodes: int, interval: int | None) -> tuple[dict[int, Numbers], list[str]]:
+        """By seed what its evaluation at this step gave, and what is wrong with the seeds that give none.
+
+        Of another number of episodes or, where metrics count, over another interval of steps, an evaluation does not compare.
+        """
         found, faults = dict[int, Numbers](), list[str]()
         for seed, record in self.records.items():
             try:
-                numbers = record if isinstance(record, str) else _numbers(record, steps, episodes)
+                numbers = record if isinstance(record, str) else _numbers(record, steps, episodes, interval)
                 if not isinstance(numbers, str) and (score := score_of(self.name.task, numbers[RETURN])) is not None:
                     numbers[SCORE] = score
             except MALFORMED as error:
@@ -134,7 +142,7 @@ def _record(path: Path, seed: int) -> dict[str, Any] | str:
         if record["seed"] != seed:
             return f"its record is that of seed {record['seed']}"
         for row in record["evaluations"]:
-            row["step"], row["returns"], row["return_mean"]  # there they must be
+            int(row["step"]), len(row["returns"]), row["return_mean"]  # there they must be
         return record
     except FileNotFoundError:
         return "begun, no record"
@@ -142,7 +150,13 @@ def _record(path: Path, seed: int) -> dict[str, Any] | str:
         return f"record.json cannot be read ({' '.join(str(error).split())})"
 
 
-def _numbers(record: Mapping[str, Any], steps: int, episodes: int) -> Numbers | str:
+def _interval(record: Mapping[str, Any], steps: int) -> int:
+    """The steps from the evaluation before the one at this step; 0 where there is none at it."""
+    evaluated = [int(row["step"]) for row in record["evaluations"]]
+    return steps - max((step for step in evaluated if step < steps), default=0) if steps in evaluated else 0
+
+
+def _numbers(record: Mapping[str, Any], steps: int, episodes: int, interval: int | None) -> Numbers | str:
     """The return and every metric of the evaluation at a step, what the fits recorded beside; or why there is none."""
     if record["state"] not in STATES:
         return f"its state is {record['state']}"
@@ -154,6 +168,8 @@ def _numbers(record: Mapping[str, Any], steps: int, episodes: int) -> Numbers | 
         return f"no evaluation at step {steps:,}"
     if len(row["returns"]) != episodes:
         return f"evaluated on {len(row['returns'])} episodes, not {episodes}"
+    if interval is not None and _interval(record, steps) != interval:
+        return f"its metrics are means of {_interval(record, steps):,} steps, not {interval:,}: see --evaluate-every"
     if not math.isfinite(row["return_mean"]):
         return f"its return is {row['return_mean']}"
     fits = record.get("stage_records") or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,24 @@ from .machine import prepare_process, usable_cores
 from .private_joblib import ProcessPoolExecutor, end
 
 Act = Callable[[np.ndarray], np.ndarray]
-Returns = Callable[[], np.ndarray]  # undiscounted, (S, n), waited for
+
+
+class Episodes(NamedTuple):
+    """What n episodes of each of S seeds gave: returns (S, n), plain and discounted, and first observations (S, n, obs)."""
+
+    returns: np.ndarray
+    discounted: np.ndarray
+    first: np.ndarray
+
+
+class Evaluated(NamedTuple):
+    """Undiscounted returns (S, n), and vitals of the evaluation, (S,) each."""
+
+    returns: np.ndarray
+    vitals: dict[str, np.ndarray]
+
+
+Waited = Callable[[], Evaluated]  # for an evaluation that was begun
 IDLE_SECONDS = 60  # after which a process that evaluates ends; also one whose training was killed
 
 
@@ -37,7 +54,11 @@ class Evaluator:
         self.environments: list = []
 
     def returns(self, act: Act, seeds: Sequence[Sequence[int]]) -> np.ndarray:
-        """Undiscounted returns (S, n) of `act`, observations (S, n, obs) to unit actions (S, n, act).
+        """Undiscounted returns (S, n) of `act`, see `episodes`."""
+        return self.episodes(act, seeds).returns
+
+    def episodes(self, act: Act, seeds: Sequence[Sequence[int]]) -> Episodes:
+        """Plays episodes with `act`, observations (S, n, obs) to unit actions (S, n, act).
 
         `seeds` (S, n) are the resets'. An episode that has ended keeps its last observation until all have ended. One with an
         action that is not finite ends there, and returns NaN.
@@ -49,9 +70,10 @@ class Evaluator:
         environments = self.environments[: len(flat)]
         first = [environment.reset(seed=seed)[0] for environment, seed in zip(environments, flat, strict=True)]
         observations = np.stack(first).astype(np.float32)
-        returns, running = np.zeros(len(flat)), list(range(len(flat)))
+        returns, discounted, running = np.zeros(len(flat)), np.zeros(len(flat)), list(range(len(flat)))
+        starts = observations.reshape(groups, episodes, -1).copy()
         box = task.problem.action_box
-        for _ in range(task.problem.max_episode_steps):
+        for step in range(task.problem.max_episode_steps):
             actions = act(observations.reshape(groups, episodes, -1)).reshape(len(flat), -1)
             sound: Any = np.isfinite(actions).all(axis=1)
             actions = box.from_unit(actions)
@@ -63,11 +85,27 @@ class Evaluator:
                 observation, reward, terminated, truncated, _ = environments[index].step(actions[index])
                 observations[index] = observation
                 returns[index] += reward
+                discounted[index] += task.problem.discount**step * reward
                 if terminated or truncated:
                     running.remove(index)
             if not running:
                 break
-        return returns.reshape(groups, episodes)
+        return Episodes(returns.reshape(groups, episodes), discounted.reshape(groups, episodes), starts)
+
+
+def evaluated(evaluator: Evaluator, learner: Learner, starts: Sequence[Sequence[int]]) -> Evaluated:
+    """The learner's episodes from resets with these seeds (S, n); and, if it has critics, how wrong they are of the starts.
+
+    value_error: the critics' value of the first state and the policy's action there minus the discounted return that followed,
+    in the mean over episodes. Of tasks that cut episodes it is not 0 even of perfect critics, who look beyond the cut.
+    """
+    act = acting(learner)
+    played = evaluator.episodes(act, starts)
+    seen, actions = (torch.as_tensor(each).to(learner.device, learner.dtype) for each in (played.first, act(played.first)))
+    values = learner.action_value(seen, actions)
+    if values is None:
+        return Evaluated(played.returns, {})
+    return Evaluated(played.returns, {"value_error": (values.float().cpu().numpy() - played.discounted).mean(1)})
 
 
 def reset_seeds(seed: int, step: int, episodes: int) -> list[int]:
@@ -100,10 +138,10 @@ class EvaluationHere:
     def __init__(self, cell: Cell):
         self.evaluator = Evaluator(cell.task, cell.specification)
 
-    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Returns:
-        """The returns of the learner as it is now, which is in `states` by seed, from resets with these seeds (S, n)."""
-        returns = self.evaluator.returns(acting(learner), starts)
-        return lambda: returns
+    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Waited:
+        """Evaluates the learner as it is now, which is in `states` by seed, from resets with these seeds (S, n)."""
+        found = evaluated(self.evaluator, learner, starts)
+        return lambda: found
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -116,16 +154,22 @@ class EvaluationBeside:
         self.cell, self.processes = replace(cell, device="cpu"), processes
         self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS)
 
-    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Returns:
+    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Waited:
         with interrupts_held():  # processes are started; they end with the one they work for
             jobs = [
                 self.executor.submit(evaluate, self.cell.with_seeds(seed), as_arrays(state), list(resets))
                 for seed, state, resets in zip(self.cell.seeds, states, starts, strict=True)
             ]
-        return lambda: np.concatenate([job.result() for job in jobs])
+        return lambda: _together([job.result() for job in jobs])
 
     def close(self) -> None:
         end(self.executor)
+
+
+def _together(seeds: Sequence[Evaluated]) -> Evaluated:
+    """Evaluations of one seed each as that of a group."""
+    vitals = {name: np.concatenate([each.vitals[name] for each in seeds]) for name in seeds[0].vitals}
+    return Evaluated(np.concatenate([each.returns for each in seeds]), vitals)
 
 
 def as_arrays(state: dict[str, Any]) -> dict[str, Any]:
@@ -140,8 +184,8 @@ def as_tensors(state: dict[str, Any]) -> dict[str, Any]:
 _at_hand: dict[str, Any] = {}  # of the cell that this process evaluated last: environments, and a learner for each seed
 
 
-def evaluate(cell: Cell, state: dict[str, Any], resets: Sequence[int]) -> np.ndarray:
-    """Returns (1, n) of the cell's one seed acting in this state of its learner."""
+def evaluate(cell: Cell, state: dict[str, Any], resets: Sequence[int]) -> Evaluated:
+    """The evaluation of the cell's one seed in this state of its learner."""
     if _at_hand.get("folder") != cell.folder:
         ignore_interrupts()
         prepare_process()
@@ -151,4 +195,4 @@ def evaluate(cell: Cell, state: dict[str, Any], resets: Sequence[int]) -> np.nda
         fits = {name: [fit_stage(cell, name, seed)["state"] for seed in cell.seeds] for name in cell.algorithm.stages}
         learners[cell.seeds] = build(cell, fits)[0]
     learners[cell.seeds].load_states([as_tensors(state)])
-    return _at_hand["evaluator"].returns(acting(learners[cell.seeds]), [resets])
+    return evaluated(_at_hand["evaluator"], learners[cell.seeds], [resets])

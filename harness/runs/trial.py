@@ -22,7 +22,7 @@ from ...common.errors import WriteError
 from ...common.trees import tree_map
 from .cell import Cell, build
 from .checkpoints import load_checkpoint, save_checkpoint
-from .evaluation import EvaluationBeside, EvaluationHere, Returns, evaluation_processes, reset_seeds
+from .evaluation import EvaluationBeside, EvaluationHere, Waited, evaluation_processes, reset_seeds
 from .fits import FitDiverged, fit_stage, stop_if_unwanted
 from .machine import describe_machine, matmul_precision, prepare_process
 from .records import Store
@@ -120,17 +120,17 @@ class Pending(NamedTuple):
     highest: tuple[list[float], list[float]]  # rewards since the trial began, and bonuses
     discount: float
     states: list[tuple[dict[str, Any], dict[str, Any]]]  # learner's and experience's
-    returns: Returns
+    evaluated: Waited
 
-    def row(self, index: int, returns: np.ndarray) -> dict[str, Any]:
-        """What the record of seed number `index` keeps of it; `returns` (n,) are its episodes'."""
+    def row(self, index: int, returns: np.ndarray, vitals: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What the record of seed number `index` keeps of it; `returns` (n,) are its episodes', `vitals` (S,) of them."""
         return {
             "step": self.step,
             "return_mean": float(returns.mean()),
             "return_std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
             "returns": [float(value) for value in returns],
             "metrics": {name: values[index] for name, values in self.means.items()},
-            "vitals": {name: numbers(values[index]) for name, values in self.vitals.items()},
+            "vitals": {name: numbers(values[index]) for name, values in {**self.vitals, **vitals}.items()},
         }
 
     def value(self, index: int, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,7 +197,7 @@ class Records:
 
     def settle(self, done: Pending) -> None:
         """Writes an evaluation that is whole: checkpoint, then record, of every seed that is still running."""
-        returns = done.returns()
+        returns, vitals = done.evaluated()
         for index, record in enumerate(self.each):
             if record["state"] != "running":
                 continue
@@ -209,7 +209,7 @@ class Records:
                 why = "an action in its evaluation, or a return, was not finite"
                 record |= {"state": "diverged", "diverged_at": done.step, "diverged_by": why}
             else:
-                row = done.row(index, returns[index]) | done.value(index, record)
+                row = done.row(index, returns[index], vitals) | done.value(index, record)
                 record["evaluations"] = [*record["evaluations"], row]
                 if done.step >= self.cell.steps:
                     record["state"] = "done"
@@ -313,11 +313,11 @@ class Trial:
         starts = [reset_seeds(seed, self.step, cell.episodes_at(self.step)) for seed in cell.seeds]
         means, first_bad = self.steps.collect()
         states = [(self.learner.state(index), self.experience.state(index)) for index in range(len(cell.seeds))]
-        returns = self.evaluation.begin(self.learner, [learner for learner, _ in states], starts)
+        evaluated = self.evaluation.begin(self.learner, [learner for learner, _ in states], starts)
         seconds = time.monotonic() - self.started  # with the evaluation, where training waited for it
         highest, discount = self.steps.highest(), cell.task.problem.discount
-        vitals = self.experience.vitals
-        self.pending = Pending(self.step, seconds, means, first_bad, vitals, highest, discount, states, returns)
+        vitals = {**self.learner.vitals, **self.experience.vitals}
+        self.pending = Pending(self.step, seconds, means, first_bad, vitals, highest, discount, states, evaluated)
         if not self.evaluation.processes:
             self._settle()
 

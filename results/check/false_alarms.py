@@ -104,7 +104,8 @@ def as_recorded(cell: BaselineCell, seeds: list[int]) -> Recorded:
         numbers = {name: value for name, value in cell.seeds[seed].items() if name not in (RETURN, SCORE)}
         value = cell.seeds[seed][RETURN]
         row = {**numbers, "step": cell.steps, "returns": [value] * cell.episodes, "return_mean": value}
-        records[seed] = {"seed": seed, "state": "done", "steps": cell.steps, "evaluations": [row]}
+        before = [{**row, "step": cell.steps - cell.interval}] * (cell.interval < cell.steps)
+        records[seed] = {"seed": seed, "state": "done", "steps": cell.steps, "evaluations": [*before, row]}
     return Recorded(cell.name, cell.identity, cell.vitals, records)
 
 

@@ -11,7 +11,11 @@ def test_a_file_holds_what_the_folder_does(folder, normal, tmp_path):
     old.add(normal(-3, 1, 20), "sac", vitals={"entropy": normal(0, 2, 20)}, overrides={"hidden": [16, 16], "tau": 0.1})
     update(path, old.root, "the first")
     for read, real in zip(load_baseline(path), from_folder(old.root), strict=True):
-        assert read.name == real.name and read.vitals == real.vitals and (read.steps, read.episodes) == (8000, 20)
+        assert (
+            read.name == real.name
+            and read.vitals == real.vitals
+            and (read.steps, read.interval, read.episodes) == (8000, 4000, 20)
+        )
         for seed, numbers in real.seeds.items():
             assert read.seeds[seed] == pytest.approx(numbers, rel=1e-8)
 
@@ -26,8 +30,9 @@ def test_an_update_says_why_and_how_in_the_history(folder, normal, tmp_path):
     update(path, later.root, "a new\nversion")
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert re.fullmatch(r"# \d{4}-\d\d-\d\d the first \(2 cells, 40 runs of mopo-bench 0\.1\.0, commit c0ffee\)", head[0])
-    assert head[1] == "#   mopo-bench run --tasks point-angle --algorithms mopo --seeds 0-19 --steps 8000 --episodes 20"
-    assert head[2].endswith("--algorithms sac --seeds 1-20 --steps 8000 --episodes 20 --set 'hidden=[16, 16]'")
+    budget = "--steps 8000 --evaluate-every 4000 --episodes 20"
+    assert head[1] == f"#   mopo-bench run --tasks point-angle --algorithms mopo --seeds 0-19 {budget}"
+    assert head[2].endswith(f"--algorithms sac --seeds 1-20 {budget} --set 'hidden=[16, 16]'")
     assert "a new version (1 cells, 20 runs" in head[3] and len(head) == 5
     mopo, sac = load_baseline(path)
     assert max(each["return"] for each in mopo.seeds.values()) < 70 < min(each["return"] for each in sac.seeds.values())
@@ -67,13 +72,13 @@ def test_seeds_of_different_length_make_no_baseline(folder, normal, tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        (r",100,20,0,[\d.]+", ",100,20,0,nan", "return is nan"),
-        (r",100,20,0,[\d.]+", ",100,20,0,", "no return"),
-        (r",100,20,0,", ",100,20,1,", "has seed 1 twice"),
-        (r",100,20,0,", ",100,20,zero,", "zero"),
+        (r",100,50,20,0,[\d.]+", ",100,50,20,0,nan", "return is nan"),
+        (r",100,50,20,0,[\d.]+", ",100,50,20,0,", "no return"),
+        (r",100,50,20,0,", ",100,50,20,1,", "has seed 1 twice"),
+        (r",100,50,20,0,", ",100,50,20,zero,", "zero"),
         (r"loss:both", "loss", "'loss' is no vital"),
-        (r",100,20,0,([\d.]+),,[\d.]+", r",100,20,0,\1,,", "seed 0: no loss"),
-        (r",100,20,0,([\d.]+),,", r",100,20,0,\1,7,", "no score"),
+        (r",100,50,20,0,([\d.]+),,[\d.]+", r",100,50,20,0,\1,,", "seed 0: no loss"),
+        (r",100,50,20,0,([\d.]+),,", r",100,50,20,0,\1,7,", "no score"),
         (r"problem,", "problems,", "problem"),
         (r",return", ",returned", "'returned' is no vital"),
     ],

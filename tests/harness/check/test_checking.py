@@ -83,6 +83,7 @@ ROW = {"step": 8000, "returns": [100.0] * 20, "return_mean": 100.0}
         (lambda new: new.change(102, evaluations=[{**ROW, "returns": [100.0]}]), "evaluated on 1 episodes, not 20"),
         (lambda new: new.change(102, evaluations=[]), "seed 102: no evaluation at step 8,000"),
         (lambda new: new.change(102, evaluations=None), "seed 102: record.json cannot be read"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "step": "x"}]), "seed 102: record.json cannot be read"),
         (lambda new: new.change(102, state=None), "seed 102: its state is None"),
         (lambda new: new.change(102, state="failed", traceback="...\nKeyError: 'x'"), "seed 102: failed, KeyError"),
         (lambda new: new.change(102, state="finished"), "seed 102: its state is finished"),
@@ -190,6 +191,17 @@ def test_metrics_under_keys_of_their_own_keep_their_names(new, normal, folder):
     (cell,) = from_folder(old)
     assert cell.seeds[0] == {"return": 100.0, "loss": 1.0, "metrics.return": -5.0, "by_step": 2.0}
     assert [each.quantity for each in only(check(new.root, old)).findings] == ["return", "loss", "metrics.return", "by_step"]
+
+
+def test_metrics_over_another_interval_do_not_compare(folder, new, normal):
+    """They are means since the evaluation before: of twice as many steps they lie elsewhere though nothing has changed."""
+    old = folder("old")
+    old.add(normal(100, 5, 20), vitals={"loss": normal(1, 0.1, 20)})
+    new.add(normal(100, 5, 5), first=100, vitals={"loss": 1.0})
+    for seed in range(100, 105):
+        new.change(seed, evaluations=[{**ROW, "loss": 1.0}])
+    assert "means of 8,000 steps, not 4,000" in only(check(new.root, old.root)).reasons[0]
+    assert check(new.root, old.root, vitals=False).verdict == "pass"
 
 
 @pytest.mark.parametrize("lost", [{}, {"loss": float("nan")}])

@@ -5,9 +5,12 @@ import time
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from mopo_bench.algorithms.learning.registry import Algorithm
 from mopo_bench.algorithms.sac import SAC
-from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
+from mopo_bench.harness.runs.cell import build
+from mopo_bench.harness.runs.checkpoints import load_checkpoint
+from mopo_bench.harness.runs.evaluation import Evaluator, acting, reset_seeds
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.environments import quiet_model_loading
@@ -72,6 +75,43 @@ def test_action_box_is_mapped():
     assert found != pytest.approx(plain_returns(PENDULUM, act, seeds)[0], rel=1e-2)
 
 
+def test_discounted_returns_and_first_observations():
+    task, act, seeds = get_task("hopper-medium"), policy(get_task("hopper-medium")), [3, 4]
+    played = Evaluator(task).episodes(act, [seeds])
+    with quiet_model_loading():
+        environment = gymnasium.make(task.environment)
+    for place, seed in enumerate(seeds):
+        observation, _ = environment.reset(seed=seed)
+        assert played.first[0, place] == pytest.approx(observation)
+        expected, factor, over = 0.0, 1.0, False
+        while not over:
+            observation, reward, terminated, truncated, _ = environment.step(act(np.asarray(observation, np.float32)))
+            expected, factor, over = expected + factor * reward, factor * task.problem.discount, terminated or truncated
+        assert played.discounted[0, place] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_run_records_how_far_its_critics_are_from_what_follows(plan, tmp_path):
+    """And its target networks from those that they follow: both made again from its checkpoint."""
+    execute(plan("sac", results=tmp_path), 1)
+    cell, seed = next(plan("sac", results=tmp_path).seeds())
+    learner, _ = build(cell, {})
+    learner.load_states([load_checkpoint(cell.seed_folder(seed))["learner"]])
+    act = acting(learner)
+    played = Evaluator(cell.task).episodes(act, [reset_seeds(seed, 100, 3)])
+    first = torch.as_tensor(played.first)
+    both = learner.critic(first, torch.as_tensor(act(played.first)))  # (1, 2, episodes)
+    expected = (both.amin(1).numpy() - played.discounted).mean()
+    row = load_runs(tmp_path)[0].evaluations[-1]
+    assert row["step"] == 100 and row["value_error"] == pytest.approx(expected, rel=1e-4)
+    flat, slow = (torch.cat([weight.flatten() for weight in each.weights]) for each in (learner.critic, learner.target))
+    assert row["target_lag"] == pytest.approx(float((slow - flat).norm() / flat.norm()), rel=1e-4) and row["target_lag"] > 0
+
+
+def test_a_learner_without_critics_has_neither(plan, tmp_path):
+    execute(plan("bc", results=tmp_path, steps=25), 1)
+    assert not {"value_error", "target_lag"} & load_runs(tmp_path)[0].evaluations[-1].keys()
+
+
 def test_what_is_over_counts_no_more():
     """point-angle ends at once where it is pushed sideways; its rewards would go on."""
     task = get_task("point-angle")
@@ -108,27 +148,27 @@ def test_seeds_of_resets():
 
 def test_every_algorithm_meets_the_same_starts(plan, monkeypatch, tmp_path):
     met = {}
-    returns = Evaluator.returns
+    episodes = Evaluator.episodes
 
     def noted(self, act, seeds):
         met.setdefault(self.name, []).append(seeds)
-        return returns(self, act, seeds)
+        return episodes(self, act, seeds)
 
     for name in ("sac", "bc"):
         monkeypatch.setattr(Evaluator, "name", name, raising=False)
-        monkeypatch.setattr(Evaluator, "returns", noted)
+        monkeypatch.setattr(Evaluator, "episodes", noted)
         execute(plan(name, results=tmp_path, seeds=(2,), steps=50), jobs=1)
     assert met["sac"] == met["bc"] == [[reset_seeds(2, step, 3)] for step in (25, 50)]
 
 
 def test_time_of_a_run_counts_its_evaluations(plan, monkeypatch, tmp_path):
-    returns = Evaluator.returns
+    episodes = Evaluator.episodes
 
     def slow(self, act, seeds):
         time.sleep(0.5)
-        return returns(self, act, seeds)
+        return episodes(self, act, seeds)
 
-    monkeypatch.setattr(Evaluator, "returns", slow)
+    monkeypatch.setattr(Evaluator, "episodes", slow)
     execute(plan("bc", results=tmp_path, steps=50), jobs=1)
     assert load_runs(tmp_path)[0].record["seconds"] >= 1.0
 
