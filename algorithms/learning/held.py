@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
 from enum import Enum
 from functools import partial
 from pathlib import PurePath
@@ -180,7 +179,8 @@ def is_constant(value: Any) -> bool:
     def plain(each: Any) -> bool:
         return all(map(plain, each)) if isinstance(each, tuple) else isinstance(each, (*PLAIN, *VALUES))
 
-    return is_dataclass(value) and value.__dataclass_params__.frozen and all(map(plain, vars(value).values()))  # type: ignore[attr-defined]
+    parameters = getattr(value, "__dataclass_params__", None)
+    return parameters is not None and parameters.frozen and all(map(plain, vars(value).values()))
 
 
 def is_of_seeds(value: Tensor, seeds: int) -> bool:

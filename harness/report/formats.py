@@ -94,8 +94,8 @@ class Table:
 
     def to_csv(self) -> str:
         """Tidy: one line for each task, dataset and algorithm; a number that does not exist is left empty."""
-        names = ("mean", "std", "seeds", "low", "high", "paper_mean", "paper_std", "difference", "diverged", "unfinished")
-        names += ("overvalued",)
+        names = ["mean", "std", "seeds", "low", "high", "paper_mean", "paper_std", "difference", "diverged", "unfinished"]
+        names += ["overvalued"]
         return csv_text(
             [
                 {

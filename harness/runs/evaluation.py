@@ -53,7 +53,7 @@ class Evaluator:
         box = task.problem.action_box
         for _ in range(task.problem.max_episode_steps):
             actions = act(observations.reshape(groups, episodes, -1)).reshape(len(flat), -1)
-            sound = np.isfinite(actions).all(axis=1)
+            sound: Any = np.isfinite(actions).all(axis=1)
             actions = box.from_unit(actions)
             for index in list(running):
                 if not sound[index]:
