@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from ...common.errors import UserError
+from ..check.options import FEWEST_SEEDS, Options
 from .options import DEFAULT_RESULTS, Json, Results, checked_count, console, existing_folder, names
 
+USUAL = Options()
 Baseline = Annotated[
     Path | None, typer.Option(help="A baseline file, or a folder of run records.", show_default="the package's own")
 ]
@@ -34,15 +36,15 @@ def check(
     baseline: Baseline = None,
     tasks: Tasks = None,
     algorithms: Algorithms = None,
-    margin: Margin = 0.02,
-    effect: Effect = 0.1,
-    error_rate: ErrorRate = 0.05,
-    seeds: Seeds = 5,
-    sequential: Sequential = None,
-    vitals: Vitals = True,
+    margin: Margin = USUAL.margin,
+    effect: Effect = USUAL.effect,
+    error_rate: ErrorRate = USUAL.error_rate,
+    seeds: Seeds = USUAL.seeds,
+    sequential: Sequential = USUAL.sequential,
+    vitals: Vitals = USUAL.vitals,
     update: Update = False,
     reason: Reason = "",
-    fewest: Fewest = 20,
+    fewest: Fewest = FEWEST_SEEDS,
     junit: Junit = None,
     markdown: Markdown = None,
     as_json: Json = False,
