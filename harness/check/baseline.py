@@ -20,10 +20,10 @@ from typing import Any
 from ... import results as results_room
 from ...common.errors import UserError
 from ..runs.records import csv_text, write_text
+from .options import FEWEST_SEEDS
 from .prediction import SIDES
 from .recorded import RETURN, SCORE, Name, Numbers, Recorded, read_cells, vitals_of
 
-FEWEST_SEEDS = 20  # of a cell that is written; with fewer, what five new seeds can show is little
 FIXED = (*Name._fields, "identity", "steps", "interval", "episodes", "seed", RETURN, SCORE)
 HOW_TO = "`mopo-bench check --update --reason WHY` writes one"
 

@@ -9,9 +9,11 @@ from typing import Annotated
 import typer
 
 from ...common.errors import UserError
+from ..check.options import FEWEST_SEEDS, Options
 from ..runs.ledger import existing_folder
 from .options import DEFAULT_RESULTS, Json, Results, checked_count, console, names
 
+USUAL = Options()
 Baseline = Annotated[
     Path | None, typer.Option(help="A baseline file, or a folder of run records.", show_default="the package's own")
 ]
@@ -35,15 +37,15 @@ def check(
     baseline: Baseline = None,
     tasks: Tasks = None,
     algorithms: Algorithms = None,
-    margin: Margin = 0.02,
-    effect: Effect = 0.1,
-    error_rate: ErrorRate = 0.05,
-    seeds: Seeds = 5,
-    sequential: Sequential = None,
-    vitals: Vitals = True,
+    margin: Margin = USUAL.margin,
+    effect: Effect = USUAL.effect,
+    error_rate: ErrorRate = USUAL.error_rate,
+    seeds: Seeds = USUAL.seeds,
+    sequential: Sequential = USUAL.sequential,
+    vitals: Vitals = USUAL.vitals,
     update: Update = False,
     reason: Reason = "",
-    fewest: Fewest = 20,
+    fewest: Fewest = FEWEST_SEEDS,
     junit: Junit = None,
     markdown: Markdown = None,
     as_json: Json = False,

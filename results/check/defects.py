@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from mopo_bench.algorithms import bear, brac, mopo, sac
 from mopo_bench.algorithms.learning import dynamics, learner, networks, penalties, replay, rollouts
+from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.common.errors import UserError
 from mopo_bench.common.streams import torch_stream
 from mopo_bench.harness.check import recorded
@@ -309,7 +310,9 @@ def run_one(name: str, asked: argparse.Namespace) -> None:
         shutil.copytree(clean, folder / "stages", ignore=shutil.ignore_patterns("*.lock", "*.part*"))
     chosen.patch()
     options: dict[str, Any] = {"suite": asked.suite, "tasks": tasks, "algorithms": algorithms, "seeds": asked.seeds}
-    options["settings"] = asked.set
+    known = {f"all.{key}" for each in algorithms for key in get_algorithm(each).defaults()}
+    # what is said of all is said of those that have it
+    options["settings"] = [each for each in asked.set if not each.startswith("all.") or each.partition("=")[0] in known]
     results = folder if chosen.own_runs else asked.work / "none"
     options |= {name: value for name in ("steps", "episodes") if (value := getattr(asked, name)) is not None}
     mopo_bench.run(jobs=1, results=results, **options)
