@@ -104,7 +104,7 @@ def empty_record(seed: int) -> dict[str, Any]:
     return {"seed": seed, "state": "running", "steps": 0, "evaluations": [], "segments": [], "stages": {}}
 
 
-def numbers(values: Tensor) -> Any:
+def numbers(values: Tensor | np.ndarray) -> Any:
     """A number, or a list of them, as JSON knows them: None for one that is not finite, as of rollouts that all have ended."""
     return tree_map(lambda value: value if math.isfinite(value) else None, values.tolist())
 
@@ -130,7 +130,8 @@ class Pending(NamedTuple):
             "return_std": float(returns.std(ddof=1)) if len(returns) > 1 else None,
             "returns": [float(value) for value in returns],
             "metrics": {name: values[index] for name, values in self.means.items()},
-            "vitals": {name: numbers(values[index]) for name, values in {**self.vitals, **vitals}.items()},
+            "vitals": {name: numbers(values[index]) for name, values in self.vitals.items()}
+            | {name: numbers(values[index]) for name, values in vitals.items()},
         }
 
     def value(self, index: int, record: Mapping[str, Any]) -> dict[str, Any]:
