@@ -93,7 +93,7 @@ class Held:
                     if inner == "optimiser" and isinstance(each, Adam):
                         counted = ("first", "second", "count")
                         yield from ((f"{name}.optimiser.{key}", part) for key, part in vars(each).items() if key not in counted)
-                    elif inner != "weights":
+                    elif inner not in ("weights", "source"):  # `build` says again which network a target follows
                         yield f"{name}.{inner}", each
             else:
                 yield name, value

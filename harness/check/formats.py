@@ -61,9 +61,9 @@ def method(report: Report) -> list[str]:
     vitals = [each for cell in report.cells for each in cell.findings[1:]]
     halves = " (half for returns, half for vitals)" if vitals else ""
     lines = [
-        f"Of {len(report.cells)} cells: {said}. Records of {report.results}, baseline {report.baseline}.",
+        f"Cells: {said}. Records of {report.results}, baseline {report.baseline}.",
         f"Margin: {100 * options.margin:.3g} % of the baseline's mean may be lost. Error rate: {options.error_rate:g}{halves}, "
-        f"the chance of any false alarm over all {len(report.cells)} cells, by Holm's rule; p is adjusted by it.",
+        f"the chance of any false alarm over all cells, by Holm's rule; p is adjusted by it.",
         "Baseline: mean ± standard deviation (seeds). New: mean (seeds) at the same step. Allowed: the prediction limit for "
         "the new mean, beyond which it is a regression in any case.",
         f"Power: how often, at the least, so many new seeds show a true mean that is {100 * options.effect:.3g} % worse.",

@@ -59,6 +59,17 @@ def test_bootstrap_intervals_are_rliables_up_to_chance():
     assert bootstrap_interval(probability_of_improvement, A, B, draws=5_000) == pytest.approx(IMPROVEMENT_INTERVAL, abs=0.02)
 
 
+def test_random_scores_give_what_rliable_gives():
+    """Where it is installed: `tox -e rliable`."""
+    metrics = pytest.importorskip("rliable.metrics")
+    generator = np.random.default_rng(5)
+    x, y = generator.normal(50, 30, (7, 5)).round(0), generator.normal(60, 10, (9, 5)).round(0)  # seeds, tasks; with ties
+    ours = [each(x.T) for each in (interquartile_mean, mean_over_tasks, median_over_tasks, optimality_gap)]
+    theirs = [metrics.aggregate_iqm(x), metrics.aggregate_mean(x), metrics.aggregate_median(x)]
+    assert ours == pytest.approx([*theirs, metrics.aggregate_optimality_gap(x, 100.0)])
+    assert probability_of_improvement(x.T, y.T) == pytest.approx(metrics.probability_of_improvement(x, y))
+
+
 def test_a_bootstrap_draws_within_tasks_is_seeded_and_wants_five_seeds():
     far = ([0.0] * 5, [100.0] * 5)
     assert bootstrap_interval(mean_over_tasks, far) == (50.0, 50.0)  # were tasks drawn, too, it would reach from 0 to 100
