@@ -10,7 +10,7 @@ from typing import Any
 from .. import results
 from . import rewards
 from . import terminations as rules
-from .data.recipes import FromPolicies, FromReplayBuffer, OneAfterAnother, from_random_policy, from_scripted_runner
+from .data.recipes import FromPolicies, FromReplayBuffer, FromScriptedRunner, OneAfterAnother, from_random_policy
 from .points import EPISODES, HORIZON
 from .rewards import Reward
 from .task import (
@@ -170,7 +170,7 @@ def catalogue() -> list[Task]:
                 environment,
                 Problem(observation_size=2, action_size=3, termination=rules.point_angle, max_episode_steps=HORIZON),
                 recipe=DatasetRecipe(
-                    regenerate=from_scripted_runner,
+                    regenerate=FromScriptedRunner(name),
                     rows=EPISODES * HORIZON,  # at most: an episode may end early
                     made_from="a scripted runner of growing skill",
                 ),

@@ -25,7 +25,7 @@ class Frames(NamedTuple):
         without reference returns); `data`, `data_rows` and `window` are its dataset; `parameters` those of the task that are
         not its own, `overrides` the settings that were chosen, both as text.
     evaluations: a row per evaluation. The four keys of a run, `step`, `episodes`, `return_mean`, `return_std` over episodes,
-        `score`, and every metric of training that was stored beside, under its name.
+        `score`, and all that was stored beside, as `metrics.critic_loss` and `vitals.target_lag`.
     fits: a row per fit that a run stands on. `task`, `stage`, `identity` (the fit's own), `seed`, `algorithms` that share it,
         and every number that was recorded of it, such as `epochs`, `holdout_error` and `seconds`.
     """

@@ -100,9 +100,14 @@ def from_random_policy(task: Task, rows: int, seed: int) -> OfflineDataset:
     return roll_out(task, BehaviourPolicy.random(task, seed), rows, seed)
 
 
-def from_scripted_runner(task: Task, rows: int, seed: int) -> OfflineDataset:
-    """The 100 episodes of a point task's scripted runner, cut at `rows` where they are longer."""
-    arrays = POINT_TASKS[task.name].dataset(seed)
-    valid = np.ones(len(arrays["rewards"]), bool)
-    provenance = {"source": "regenerated", "task": task.name, "seed": seed, "policy": {"policy": "scripted runner"}}
-    return OfflineDataset(**arrays, valid_next=valid, extras={}, provenance=provenance).head(rows)
+@dataclass(frozen=True)
+class FromScriptedRunner:
+    """The 100 episodes of the scripted runner of one of `POINT_TASKS`, cut at `rows` where they are longer."""
+
+    name: str
+
+    def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
+        arrays = POINT_TASKS[self.name].dataset(seed)
+        valid = np.ones(len(arrays["rewards"]), bool)
+        provenance = {"source": "regenerated", "task": task.name, "seed": seed, "policy": {"policy": "scripted runner"}}
+        return OfflineDataset(**arrays, valid_next=valid, extras={}, provenance=provenance).head(rows)

@@ -125,7 +125,7 @@ def test_frames(results):
     for row in runs.itertuples():
         record = records[row.algorithm, row.seed]
         assert row.identity == record.identity and runs["return"][row.Index] == record.evaluations[-1]["return_mean"]
-    assert len(evaluations) == 12 and evaluations.critic_loss.notna().sum() == 8  # BC has no critic
+    assert len(evaluations) == 12 and evaluations["metrics.critic_loss"].notna().sum() == 8  # BC has no critic
     last = evaluations[evaluations.step == 20].merge(runs, on=["task", "algorithm", "identity", "seed"])
     assert (last.return_mean == last["return"]).all() and set(evaluations.episodes) == {2}
     assert list(fits.seed) == [0, 1] and set(fits.algorithms) == {"mbpo, mopo"} and set(fits.epochs) == {1}

@@ -34,7 +34,7 @@ def test_minari_reads_what_was_written(task, minari, tmp_path):
     dataset = load_dataset(task, DatasetRequest("regenerated", rows=300))
     file = export(dataset, task, "minari", tmp_path / "some-v0", COMMAND)
     read = minari.MinariDataset(file.parent)
-    assert (read.total_steps, read.total_episodes, read.id) == (300, len(dataset.episodes()[0]), "some-v0")
+    assert (read.total_steps, read.total_episodes, read.id) == (len(dataset), len(dataset.episodes()[0]), "some-v0")
     assert read.env_spec.id == task.environment and read.env_spec.kwargs == dict(task.parameters)
     assert read.action_space.shape == (task.problem.action_size,) and read.action_space.contains(dataset.actions[0])
     for episode, start, stop in zip(read.iterate_episodes(), *dataset.episodes(), strict=True):

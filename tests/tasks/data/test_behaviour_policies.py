@@ -200,7 +200,7 @@ def test_series_is_saved_in_half_precision(tmp_path, monkeypatch):
 # What is bundled.
 
 EXPECTED = [
-    *[f"{domain}-{part}" for domain in ("halfcheetah", "hopper", "walker2d") for part in ("medium", "expert", "mixed")],
+    *[f"{domain}-{part}" for domain in ("halfcheetah", "hopper", "walker2d") for part in ("medium", "expert")],
     *[f"{name}-{collection}" for name in ("halfcheetah-jump", "ant-angle") for collection in (0, 1)],
 ]
 
@@ -208,7 +208,7 @@ EXPECTED = [
 def test_something_is_bundled():
     assert set(ACTORS) == set(EXPECTED)
     assert {path.suffix for path in BUNDLED.iterdir() if not path.name.startswith(("__", "."))} <= {".npz", ".hdf5"}
-    assert sum(path.stat().st_size for path in BUNDLED.iterdir() if path.is_file()) < 15e6
+    assert sum(path.stat().st_size for path in BUNDLED.iterdir() if path.is_file()) < 60e6  # as the wheel is to stay
 
 
 @pytest.mark.parametrize("name", ACTORS)

@@ -313,8 +313,10 @@ def test_every_recipe_makes_a_dataset(cache):
     for name, task in all_tasks().items():
         if task.recipe.regenerate is not None:
             dataset = load_dataset(task, DatasetRequest("regenerated", rows=40))
-            assert dataset.observations.shape == (40, task.problem.observation_size)
-            assert dataset.actions.shape == (40, task.problem.action_size)
+            sizes = (dataset.observations.shape[1], dataset.actions.shape[1])
+            assert sizes == (task.problem.observation_size, task.problem.action_size)
+            of_buffer = any(file.endswith(".hdf5") for file in getattr(task.recipe.regenerate, "files", ()))
+            assert len(dataset) == 40 or (of_buffer and 0 < len(dataset) < 300)  # whole episodes of a replay buffer
             assert task.recipe.made_from and json.dumps(dataset.provenance)
             made[name] = dataset.digest()
     assert len(made) == len(all_tasks())
