@@ -1,4 +1,4 @@
-"""Fills the tables of README.md and docs/data.md from committed files: `python docs/fill.py`, from anywhere.
+"""Fills the tables of README.md and of pages in docs/ from committed files: `python docs/fill.py`, from anywhere.
 
 A table stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER,
 `batches` and `actors` are rows of `results/collection/`. Nothing between two such lines is written by hand.
@@ -12,7 +12,7 @@ from mopo_bench import table
 from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "data.md")
+PAGES = (ROOT / "README.md", ROOT / "docs" / "data.md", ROOT / "docs" / "small-tasks.md")
 BLOCK = re.compile(r"(<!-- (table|batches|actors) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL)
 FILES = {"batches": ("batches-seed0.csv", "batches-seed1.csv"), "actors": ("actors.csv",)}
 
