@@ -1,4 +1,4 @@
-"""Fills the tables of README.md, docs/data.md and docs/fidelity.md from committed files: `python docs/fill.py`, from anywhere.
+"""Fills the tables of README.md and of pages in docs/ from committed files: `python docs/fill.py`, from anywhere.
 
 A table stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER,
 others are the rows of `FILES`, below `results/`. Nothing between two such lines is written by hand.
@@ -12,7 +12,8 @@ from mopo_bench import table
 from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs" / "data.md", ROOT / "docs" / "fidelity.md")
+NAMES = ("README.md", "docs/data.md", "docs/fidelity.md", "docs/small-tasks.md")
+PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(r"(<!-- (table|batches|actors|first weights) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL)
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),

@@ -324,6 +324,14 @@ def test_point_dataset_is_that_of_published_records(name):
             assert data[fact] == pytest.approx(facts[fact], rel=1e-5)
 
 
+def test_point_angle_s_dataset_is_whole_whatever_its_seed():
+    """It was cut at the rows that seed 0 has."""
+    rows = [len(POINT_ANGLE.dataset(seed)["rewards"]) for seed in (0, 1, 2, 3)]
+    assert max(rows) > rows[0]
+    longest = rows.index(max(rows))
+    assert len(load_dataset(get_task("point-angle"), DatasetRequest("regenerated", seed=longest))) == max(rows)
+
+
 def constant_policy_return(task, push, episodes=200):
     """The mean return of one constant push with the best trim."""
     generator = np.random.default_rng(0)
