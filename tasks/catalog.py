@@ -40,7 +40,8 @@ MADE_FROM = {
     "medium": "this project's medium SAC",
     "mixed": "the replay buffer of this project's SAC",
     "expert": "this project's best SAC",
-    "replay": "ten policies along this project's SAC, relabelled",
+    "replay": "every fifth episode of the replay buffer of this project's SAC, relabelled",
+    "series": "ten policies along this project's SAC, relabelled",
 }
 # columns of the observation, counted from its end, since velocities are last: the torso's angle and its forward velocity
 POSTURES = {"halfcheetah": {"pitch": 1, "speed": -9}, "hopper": {"speed": -6}, "walker2d": {"pitch": 1, "speed": -9}}
@@ -108,17 +109,18 @@ def d4rl_tasks() -> list[Task]:
 
 
 def out_of_distribution_recipe(
-    name: str, reward: Reward, acceptance: Acceptance, *recorded: str, **logged_with: Any
+    regenerate: FromPolicies | FromReplayBuffer, reward: Reward, acceptance: Acceptance, *recorded: str, **logged_with: Any
 ) -> DatasetRecipe:
     """The recipe of Table 2's datasets: the replay buffer of SAC on the behaviour reward, relabelled with the task's reward.
 
-    logged_with: further parameters of the environment in which it is logged. Policies of two training runs are bundled, and
-    the dataset's seed chooses between them.
+    logged_with: further parameters of the environment in which it is logged.
     """
+    whole = isinstance(regenerate, FromReplayBuffer)
     return DatasetRecipe(
-        regenerate=FromPolicies(((name, 1),), collections=2),
-        made_from=MADE_FROM["replay"],
-        label="lite",
+        regenerate=regenerate,
+        rows=200_100 if whole else 100_000,  # all that is bundled of a buffer of a million
+        made_from=MADE_FROM["replay" if whole else "series"],
+        label="regenerated" if whole else "lite",
         protocol=("replay",),
         collected_under={"reward": "behaviour", **logged_with},
         recorded=recorded,
@@ -142,7 +144,7 @@ def catalogue() -> list[Task]:
             parameters={"height_weight": 15.0, "observation": "torso", "z_reference": "nominal"},
             follows=halfcheetah_jump_follows,
             recipe=out_of_distribution_recipe(
-                "halfcheetah-jump",
+                FromPolicies((("halfcheetah-jump", 1),), collections=2),
                 rewards.halfcheetah_jump,
                 Acceptance(margin=500, **POSTURES["halfcheetah"], growing=True),
                 *("x_velocity", "z", "z_init"),
@@ -157,7 +159,7 @@ def catalogue() -> list[Task]:
             parameters={"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": (0.2, 1.0)},
             follows=ant_angle_follows,
             recipe=out_of_distribution_recipe(
-                "ant-angle",
+                FromReplayBuffer("ant-angle-1"),
                 rewards.ant_angle,
                 Acceptance(margin=500, speed=-14, growing=True),
                 *("x_velocity", "y_velocity", "contact_cost"),

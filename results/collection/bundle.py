@@ -53,9 +53,9 @@ RUNS = {
     **{
         f"{task}-{seed}": (
             {"seed": seed, "evaluate_every": 10_000},
-            [(f"{task}-{seed}", task, "buffer", None), (f"{task}-{seed}", task, "series", None)],
+            [(f"{task}-{seed}", task, part, None) for part in parts],
         )
-        for task in ("halfcheetah-jump", "ant-angle")
+        for task, parts in {"halfcheetah-jump": ("buffer", "series"), "ant-angle": ("buffer",)}.items()
         for seed in range(6)
     },
 }
