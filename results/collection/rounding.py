@@ -2,7 +2,7 @@
 
     python results/collection/rounding.py FOLDER TASK ROWS > results/collection/rounding.csv
 
-FOLDER is that of the collection, with its checkpoint. The same fit (10 epochs, two seeds, the same draws for all) is made of the
+FOLDER is that of the collection, with its checkpoint. The same fit (10 epochs, two seeds, the same draws) is made of the
 buffer as it was collected, of the buffer as it is bundled, and of one in half precision; each is judged on rows that it
 held out, in its own rounding. Rounding is harmless where its column differs from the first by less than one seed from another.
 """
