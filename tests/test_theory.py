@@ -1,4 +1,4 @@
-"""MOPO's theory (arXiv 2005.13239, section 4) holds on random MDPs, and no longer where a sign, a discount or a factor is wrong.
+"""MOPO's theory (arXiv 2005.13239, section 4) holds on random MDPs, and fails once a sign, a discount or a factor is wrong.
 
 Lemma 4.1 (equation 1), the lower bound (7), theorem 4.4 (10) and its corollary (11), the last three with the L1 and with the
 Wasserstein distance, are computed exactly by `docs/theory.py`. Each statement is written once, as how far it is from holding. A
