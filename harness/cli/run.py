@@ -56,7 +56,7 @@ def run(
     plan, known = make_plan(request, results), ()
     jobs = checked_count("--jobs", plan.usual_jobs if jobs is None else jobs)
     for line in warmups(plan):
-        console.print(line)
+        console.print(line, markup=False)
     found = found_of(plan) if rerun else []
     said = described(plan, found)
     if found and dry_run:
@@ -116,11 +116,12 @@ def print_plan(plan: Any, jobs: int, group: int, suite: str) -> Any:
 def report(ended: dict[str, list[str]], plan: Any) -> None:
     """Prints what came of the grid's runs; `ended` are those that were run now, by state.
 
-    Exits with 3 where a run of the grid failed, diverged or is not finished, whether it was run now or before.
+    Exits with 3 where a run of the grid failed, diverged or is not finished, whether it was run now or before, and
+    where a damaged file was put aside, even if its run is done again.
     """
     from ..runs.outcome import outcome_lines
 
     for line in outcome_lines(plan, ended):
         console.print(line, markup=False)
-    if plan.undone():
+    if plan.undone() or plan.ledger.repaired:
         raise typer.Exit(3)

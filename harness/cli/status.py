@@ -3,41 +3,50 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ..runs.ledger import Ledger, existing_folder
-from ..runs.records import STATES
+from ..runs.reading import printable
+from ..runs.records import DAMAGED, STATES
 from .options import DEFAULT_RESULTS, Json, Results, console
 
 
 def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
-    """How far the grid is: done, running (begun, not finished), failed, diverged, missing.
+    """How far the grid is: done, running (begun, not finished), failed, diverged, missing, damaged (a file
+    is not to be believed; the next run puts it aside).
 
     Example: mopo-bench status --results runs
     """
-    rows = Ledger(existing_folder(results)).status()
+    ledger = Ledger(existing_folder(results))
+    rows, faults = ledger.status(), ledger.faults()
     if as_json:
         print(json.dumps(rows, indent=1))
+        for fault in faults:
+            print(f"not believed: {fault}", file=sys.stderr)
         return
     console.print(summary(rows))
     for row in rows:
         if row["state"] in ("failed", "diverged"):
             name = f"{row['task']}/{row['algorithm']}/seed-{row['seed']}"
-            console.print(f"{row['state']}: {name}: {escape(row.get('message', ''))}")
+            console.print(f"{row['state']}: {name}: {row.get('message', '')}", markup=False)
     for row in rows:
         for text in row.get("warnings", ()):
-            console.print(f"warning: {row['task']}/{row['algorithm']}/seed-{row['seed']}: {escape(text)}")
+            console.print(f"warning: {row['task']}/{row['algorithm']}/seed-{row['seed']}: {text}", markup=False)
+    for fault in faults:
+        console.print(f"not believed: {fault}", markup=False)
 
 
 def summary(rows: list[dict[str, Any]]) -> Table:
     """A line per task and algorithm: how many of its seeds are in which state, and the steps done of those wanted."""
-    table = Table("task", "algorithm", *STATES, "steps", box=None, header_style="bold")
+    states = (*STATES, *([DAMAGED] if any(row["state"] == DAMAGED for row in rows) else []))
+    table = Table("task", "algorithm", *states, "steps", box=None, header_style="bold")
     for task, algorithm in dict.fromkeys((row["task"], row["algorithm"]) for row in rows):
         chosen = [row for row in rows if (row["task"], row["algorithm"]) == (task, algorithm)]
-        counts = [str(sum(row["state"] == state for row in chosen) or "") for state in STATES]
+        counts = [str(sum(row["state"] == state for row in chosen) or "") for state in states]
         done, wanted = sum(row["steps"] for row in chosen), sum(max(row["of"], row["steps"]) for row in chosen)
-        table.add_row(task, algorithm, *counts, f"{done:,} of {wanted:,}")
+        table.add_row(Text(printable(task)), Text(printable(algorithm)), *counts, f"{done:,} of {wanted:,}")
     return table

@@ -45,7 +45,8 @@ def _extent(groups: Sequence[Group]) -> list[str]:
     if not counted:
         return []
     packages = {group.cell["package"] for group, _ in counted}
-    packages |= {part["versions"]["mopo-bench"] for _, run in counted for part in run.record.get("segments", [])}
+    segments = [part.get("versions", {}) for _, run in counted for part in run.record.get("segments", [])]
+    packages |= {versions["mopo-bench"] for versions in segments if versions.get("mopo-bench")}
     return [
         f"Steps: {span(last_step(run) for _, run in counted)}. Seeds in a cell: "
         f"{span(len(group.counted) for group in groups if group.counted)}. Made by mopo-bench {', '.join(sorted(packages))}.",

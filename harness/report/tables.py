@@ -62,6 +62,7 @@ def render(
     metric: str = "last",
     reference: str = REFERENCE,
     correct: bool = False,
+    faults: Sequence[str] = (),
 ) -> Any:
     """Table `name` of `TABLES` from the runs in `folder`, as text of that format of `FORMATS`; "text" is a list for rich.
 
@@ -88,6 +89,9 @@ def render(
             return json.dumps(scores(runs, metric), indent=1)
         tables = [scores_table(runs, metric, str(folder))]
         tables += [compared] * bool(compared.rows and format != "csv")
+    if faults:
+        said = f"Not believed, and not in the numbers: {'; '.join(faults)}."
+        tables = [replace(tables[0], notes=[*tables[0].notes, said]), *tables[1:]]
     shown = [FORMATS[format](table) for table in tables]
     return shown if format == "text" else "\n\n".join(shown)
 

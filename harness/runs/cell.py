@@ -102,6 +102,7 @@ class Cell:
             "about": self.algorithm.describe(self.config),
             "identity": self.identity,
             "config": self.config,
+            "settings": plain(self.algorithm.changed(self.config)),
             "overrides": self.overrides,
             "data": self.data,
             "dataset": self.dataset.describe(),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import filelock
 
 from ...common.errors import UserError
-from .records import Run, Store, read_json, state_at, warnings, write_json
+from .reading import Damaged, checked_plan, parsed, printable, put_aside
+from .records import DAMAGED, Fault, Run, Store, state_at, warnings, write_json
 
 if TYPE_CHECKING:  # it imports torch
     from .cell import Cell
@@ -29,6 +30,7 @@ class Ledger:
     def __init__(self, results: Path):
         self.results, self.store = results, Store(results)
         self._records: dict[Path, dict[str, Any] | None] = {}
+        self.repaired: list[str] = []  # what was damaged and was put aside before the runs, a line each
 
     def forget(self) -> None:
         """Has every record read anew: what has come since."""
@@ -37,11 +39,14 @@ class Ledger:
     def record(self, folder: Path) -> dict[str, Any] | None:
         """The record of one seed's folder; None where it has none."""
         if folder not in self._records:
-            self._records[folder] = self.store.read_record(folder)
+            try:
+                self._records[folder] = self.store.read_record(folder)
+            except Damaged as why:
+                self._records[folder] = {"state": DAMAGED, "steps": 0, "evaluations": [], "damage": str(why)}
         return self._records[folder]
 
     def state(self, cell: Cell, seed: int) -> str:
-        """One of `records.STATES`, at the number of steps that the cell wants."""
+        """One of `records.STATES`, or "damaged", at the number of steps that the cell wants."""
         record = self.record(cell.seed_folder(seed))
         return "missing" if record is None else state_at(record["state"], record["steps"], cell.steps)
 
@@ -71,7 +76,11 @@ class Ledger:
         """Adds the runs of the plan to `plan.json`, so that `status` can tell what is missing."""
         path = self.results / "plan.json"
         with filelock.FileLock(path.with_suffix(".lock")):  # several commands may fill one folder
-            wanted = self.wanted()
+            try:
+                wanted = self.wanted()
+            except Damaged as why:
+                wanted = {}
+                self.repaired.append(f"damaged: {why}; it is kept as {put_aside(path).name}, and made anew")
             for cell, seed in plan.seeds():
                 key = str(cell.seed_folder(seed).relative_to(self.results))
                 about = {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": 0}
@@ -80,9 +89,18 @@ class Ledger:
             write_json(path, wanted)
 
     def wanted(self) -> dict[str, Any]:
-        """Every run that was ever planned here, by its folder: task, algorithm, seed and steps."""
+        """Every run that was ever planned here, by its folder: task, algorithm, seed and steps. Raises Damaged."""
         path = self.results / "plan.json"
-        return read_json(path, "delete it; the next run writes it again") if path.exists() else {}
+        return checked_plan(parsed(path)) if path.exists() or path.is_symlink() else {}
+
+    def faults(self) -> list[str]:
+        """What in the folder is not to be believed, a line each: damaged files, folders that say to be what they are not."""
+        try:
+            self.wanted()
+            plan = []
+        except Damaged as why:
+            plan = [f"{why}: which runs are missing is not known until the next run writes it again"]
+        return plan + [str(fault) for fault in self.store.faults()]
 
     def runs(self) -> list[Run]:
         """Every recorded run."""
@@ -91,8 +109,15 @@ class Ledger:
     def status(self) -> list[dict[str, Any]]:
         """One row per planned or recorded run: task, algorithm, seed, state, steps, of (steps asked for); of one that has begun
         also data, seconds, warnings and message."""
-        rows = {key: {**entry, "of": entry["steps"], "steps": 0, "state": "missing"} for key, entry in self.wanted().items()}
-        for run in self.runs():
+        try:
+            wanted = self.wanted()
+        except Damaged:
+            wanted = {}
+        rows = {key: {**entry, "of": entry["steps"], "steps": 0, "state": "missing"} for key, entry in wanted.items()}
+        for run in self.store.found():
+            if isinstance(run, Fault):
+                _damage(rows, run)
+                continue
             key = f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed}"
             row = rows.setdefault(key, {"task": run.task, "algorithm": run.algorithm, "seed": run.seed, "of": run.steps})
             row |= {"steps": run.steps, "state": state_at(run.state, run.steps, row["of"])}
@@ -104,12 +129,27 @@ class Ledger:
         return list(rows.values())
 
 
+def _damage(rows: dict[str, dict[str, Any]], fault: Fault) -> None:
+    """Marks the run that a fault is of; of a cell, all of its runs that were planned."""
+    cell = f"{fault.task}/{fault.algorithm}/{fault.identity}/"
+    if fault.seed is not None:
+        key = f"{cell}seed-{fault.seed}"
+        rows.setdefault(key, {"task": fault.task, "algorithm": fault.algorithm, "seed": fault.seed, "of": 0, "steps": 0})
+        rows[key] |= {"state": DAMAGED, "message": fault.reason}
+    elif fault.of_cell:
+        for key in (key for key in rows if key.startswith(cell)):
+            rows[key] |= {"state": DAMAGED, "message": fault.reason}
+
+
 def reason(record: dict[str, Any]) -> str:
     """Why a run is not done: the last line of its failure, the step at which it diverged, or the step that it reached."""
-    if record.get("traceback"):
-        return record["traceback"].strip().splitlines()[-1]
+    if record.get("damage"):
+        return printable(record["damage"])
+    if lines := (record.get("traceback") or "").strip().splitlines():
+        return printable(lines[-1])
     if record.get("state") == "diverged":
-        return f"diverged at step {record.get('diverged_at'):,}: {record.get('diverged_by', 'a metric was not finite')}"
+        at = record.get("diverged_at") or 0
+        return f"diverged at step {at:,}: {printable(record.get('diverged_by') or 'a metric was not finite')}"
     return f"stopped at step {record.get('steps', 0):,}"
 
 

@@ -13,7 +13,7 @@ def outcome_lines(plan: Plan, ended: dict[str, list[str]]) -> list[str]:
     for cell, seed in plan.undone():
         state, reason = plan.ledger.state(cell, seed), plan.ledger.reason(cell, seed)
         lines.append(f"{state}: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {reason}")
-    lines = lines or ["Everything was done already."]
+    lines = [*plan.ledger.repaired, *(lines or ["Everything was done already."])]
     for cell, seed in plan.seeds():
         for text in plan.ledger.warnings(cell, seed):
             lines.append(f"warning: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {text}")

@@ -81,7 +81,10 @@ class Watch:
             if stage_path(self.results, job.stage, job.cell.stage_identity(job.stage), job.seed).exists():
                 return 1.0
             return min(FIT_AT_MOST, seconds / job.seconds) if job.seconds else 0.0
-        record = self.store.read_record(job.cell.seed_folder(job.seed))
+        try:
+            record = self.store.read_record(job.cell.seed_folder(job.seed))
+        except UserError:  # damaged meanwhile: the run writes it anew
+            record = None
         if record is None:
             return 0.0
         for text in warnings(record):

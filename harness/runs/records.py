@@ -20,13 +20,17 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...common.errors import UserError
 from ...common.files import replace_file
+from .reading import Damaged, checked_cell, checked_record, cleaned, parsed, printable, put_aside, seed_of
 
 STATES = ("missing", "running", "failed", "diverged", "done")
+NOT_TASKS = ("stages", "set-aside")  # folders beside those of tasks
+DAMAGED = "damaged"  # the state of a run of which a file is not to be believed
 
 
 def state_at(state: str, steps: int, wanted: int) -> str:
@@ -90,6 +94,22 @@ class Run:
     record: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Fault:
+    """What lies in a results folder and is not to be believed; without a seed a whole cell, or a folder of another name."""
+
+    task: str
+    algorithm: str
+    identity: str
+    seed: int | None
+    reason: str
+    of_cell: bool = False
+
+    def __str__(self) -> str:
+        seed = "" if self.seed is None else f"/seed-{self.seed}"
+        return printable(f"{self.task}/{self.algorithm}/{self.identity}{seed}: {self.reason}")
+
+
 class Store:
     """A folder of run records."""
 
@@ -111,6 +131,12 @@ class Store:
     def cell_folder(self, task: str, algorithm: str, identity: str) -> Path:
         return self.root / task / algorithm / identity
 
+    def read_cell(self, folder: Path) -> dict[str, Any]:
+        """What the `cell.json` of a folder says. Raises Damaged where it is not to be believed."""
+        if not (folder / "cell.json").exists():
+            raise Damaged("there is no cell.json")
+        return checked_cell(parsed(folder / "cell.json"), folder.parts[-3], folder.parts[-2], folder.name, identity_hash)
+
     def write_cell(self, folder: Path, cell: dict[str, Any]) -> None:
         """Writes `cell.json` once; afterwards the configuration found there must agree with this one.
 
@@ -119,7 +145,7 @@ class Store:
         """
         path = folder / "cell.json"
         if path.exists():
-            known = read_json(path, "delete its folder to run these seeds again")["config"]
+            known = self.read_cell(folder)["config"]
             changed = {key for key in known if key in cell["config"] and known[key] != plain(cell["config"][key])}
             if changed:
                 raise UserError(
@@ -130,25 +156,66 @@ class Store:
         write_json(path, cell)
 
     def read_record(self, folder: Path) -> dict[str, Any] | None:
-        path = folder / "record.json"
-        return read_json(path, "delete its folder to run this seed again") if path.exists() else None
+        """The record of one seed's folder; None where it has none. Raises Damaged where it is not to be believed."""
+        path, seed = folder / "record.json", seed_of(folder.name)
+        if seed is None or not (path.exists() or path.is_symlink()):
+            return None
+        return checked_record(parsed(path), seed)
+
+    def repair(self, folder: Path, seeds: Sequence[int]) -> list[str]:
+        """Puts aside what is damaged of a cell's files and of these seeds' records; gives a line for each."""
+        said = []
+        for path, read in [(folder / "cell.json", lambda: self.read_cell(folder))] + [
+            (each / "record.json", partial(self.read_record, each)) for each in (folder / f"seed-{seed}" for seed in seeds)
+        ]:
+            try:
+                if path.exists() or path.is_symlink():
+                    read()
+            except Damaged as why:
+                where = path.parent.relative_to(self.root)
+                said.append(f"damaged: {where}: {why}; it is kept as {put_aside(path).name}, and made anew")
+        return said
 
     def write_record(self, folder: Path, record: dict[str, Any]) -> None:
         write_json(folder / "record.json", record)
         write_text(folder / "evaluations.csv", csv_text(list(map(flat, record["evaluations"]))))
 
     def runs(self, task: str = "*", algorithm: str = "*") -> Iterator[Run]:
-        """Every recorded run (of one task, of one algorithm), by task, algorithm, identity and seed."""
-        for path in sorted(self.root.glob(f"{task}/{algorithm}/*/cell.json")):
-            cell = read_json(path, "delete its folder to run these seeds again")
-            for folder in sorted(path.parent.glob("seed-*"), key=lambda each: int(each.name.removeprefix("seed-"))):
-                record = self.read_record(folder)
+        """Every recorded run (of one task, of one algorithm) that is to be believed, by task, algorithm, identity and seed."""
+        return (each for each in self.found(task, algorithm) if isinstance(each, Run))
+
+    def faults(self) -> list[Fault]:
+        """What is in the folder and is not to be believed, and why."""
+        return [each for each in self.found() if isinstance(each, Fault)]
+
+    def found(self, task: str = "*", algorithm: str = "*") -> Iterator[Run | Fault]:
+        """Every recorded run, or what is wrong with it: files are believed where they agree with the path that they lie in."""
+        for folder in sorted(self.root.glob(f"{task}/{algorithm}/*")):
+            relative = folder.relative_to(self.root)
+            seeds = [path for path in folder.glob("seed-*") if path.is_dir()] if folder.is_dir() else []
+            if relative.parts[0] in NOT_TASKS or not (seeds or (folder / "cell.json").exists()):
+                continue
+            try:
+                cell = cleaned(self.read_cell(folder))
+            except Damaged as why:
+                yield Fault(*relative.parts, None, str(why), of_cell=True)
+                continue
+            numbered = sorted((seed, path) for path in seeds if (seed := seed_of(path.name)) is not None)
+            for path in sorted(path for path in seeds if seed_of(path.name) is None):
+                if (path / "record.json").exists():
+                    yield Fault(*relative.parts, None, f"{path.name} is not how a seed's folder is called")
+            for seed, path in numbered:
+                try:
+                    record = cleaned(self.read_record(path))
+                except Damaged as why:
+                    yield Fault(*relative.parts, seed, str(why))
+                    continue
                 if record is not None:
                     yield Run(
-                        task=cell["task"],
-                        algorithm=cell["algorithm"],
-                        identity=path.parent.name,
-                        seed=record["seed"],
+                        task=relative.parts[0],
+                        algorithm=relative.parts[1],
+                        identity=folder.name,
+                        seed=seed,
                         state=record["state"],
                         steps=record["steps"],
                         evaluations=record["evaluations"],
@@ -183,7 +250,7 @@ def overvalued(evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | 
 
 def warnings(record: Mapping[str, Any]) -> list[str]:
     """What a reader of a run's numbers should know, a sentence each."""
-    found = list(record.get("warnings", {}).values())
+    found = [printable(text) for text in record.get("warnings", {}).values() if text]
     if row := overvalued(record["evaluations"]):
         value = row["value"]
         found.append(

@@ -71,6 +71,7 @@ def prepare(plan: Plan) -> list[Todo]:
     store, ledger = Store(plan.results), plan.ledger
     ledger.forget()
     store.prepare()
+    ledger.repaired = [line for cell in plan.cells for line in store.repair(cell.folder, cell.seeds)]
     for cell in plan.cells:
         store.write_cell(cell.folder, cell.describe())
     ledger.remember(plan)

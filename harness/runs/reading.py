@@ -1,0 +1,232 @@
+"""What is believed of a file in a results folder: that it parses, has the right types, agrees with itself and with its path."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...common.errors import UserError
+
+ENDED_OR_NOT = ("running", "failed", "diverged", "done")  # the states that a record may say
+LARGEST = 2**53  # of counts: beyond it floats skip numbers
+SHOWN = 300  # characters of a text from a file that are shown
+
+
+class Damaged(UserError):
+    """A file that is not to be believed, and why."""
+
+
+def printable(text: object, most: int = SHOWN) -> str:
+    """A text from a file in one line for any terminal: no control characters, and no longer than `most`."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in str(text)).split())
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def cleaned(value: Any) -> Any:
+    """A value from JSON with every text in it printable; a traceback keeps its lines, which `ledger.reason` reads."""
+    if isinstance(value, dict):
+        return {printable(key): each if key == "traceback" else cleaned(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [cleaned(each) for each in value]
+    return printable(value, 100_000) if isinstance(value, str) and not value.isprintable() else value
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises Damaged."""
+    try:
+        if not path.is_file():
+            raise OSError("it is no file")
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Damaged(f"{path.name} cannot be read ({printable(error)})") from None
+    except RecursionError:
+        raise Damaged(f"{path.name} cannot be read (nested too deeply)") from None
+    if not isinstance(value, dict):
+        raise Damaged(f"{path.name} holds no object")
+    return value
+
+
+def is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST**16 and math.isfinite(value)
+
+
+def is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def or_none(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or holds(value)
+
+
+def object_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
+
+
+def list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(holds, value))
+
+
+Fields = Mapping[str, Callable[[Any], bool]]
+
+CELL: Fields = {"task": is_text, "algorithm": is_text, "config": is_object, "data": is_object}
+CELL_MAY: Fields = {
+    "identity": is_text,
+    "versions": object_of(lambda value: is_text(value) or is_number(value)),
+    "package": is_text,
+    "overrides": is_object,
+    "settings": is_object,
+    "rules": is_object,
+    "about": is_object,
+    "dataset": or_none(is_object),
+}
+DATA: Fields = {"label": is_text, "digest": is_text}
+DATA_MAY: Fields = {
+    "source": is_text,
+    "window": is_text,
+    "rows": is_count,
+    "from": or_none(is_text),
+    "whole": is_object,
+    "provenance": is_object,
+}
+ABOUT_MAY: Fields = {
+    "title": or_none(is_text),
+    "model_free": or_none(lambda value: isinstance(value, bool)),
+    "stages": object_of(is_text),
+    "warmup_steps": is_count,
+    "worse": object_of(is_text),
+}
+RECORD: Fields = {
+    "seed": is_count,
+    "state": lambda value: value in ENDED_OR_NOT,
+    "steps": is_count,
+    "evaluations": list_of(is_object),
+}
+RECORD_MAY: Fields = {
+    "segments": list_of(is_object),
+    "stages": object_of(is_text),
+    "stage_records": object_of(is_object),
+    "warnings": object_of(or_none(is_text)),
+    "traceback": or_none(is_text),
+    "seconds": or_none(is_number),
+    "diverged_at": or_none(is_count),
+    "diverged_by": or_none(is_text),
+}
+EVALUATION: Fields = {
+    "step": is_count,
+    "return_mean": is_number,
+    "returns": lambda value: bool(value) and list_of(is_number)(value),
+}
+EVALUATION_MAY: Fields = {
+    "return_std": or_none(is_number),
+    "metrics": is_object,
+    "vitals": is_object,
+    "value": or_none(object_of(or_none(is_number))),
+}
+PLANNED: Fields = {"task": is_text, "algorithm": is_text, "seed": is_count, "steps": is_count}
+
+
+def require(where: str, value: Mapping[str, Any], must: Fields, may: Fields) -> None:
+    """Raises Damaged where a field that must be there is missing, or one has a value that it cannot have."""
+    if absent := [name for name in must if name not in value]:
+        raise Damaged(f"{where} has no {', '.join(absent)}")
+    for name, holds in {**must, **may}.items():
+        if name in value and not holds(value[name]):
+            raise Damaged(f"{where}: {name} cannot be {printable(repr(value[name]), 60)}")
+
+
+def checked_cell(
+    cell: dict[str, Any], task: str, algorithm: str, identity: str, hashed: Callable[[Any], str]
+) -> dict[str, Any]:
+    """What `cell.json` says, if it is that of its folder. Raises Damaged.
+
+    hashed: makes an identity; where the cell holds its settings, as older ones do not, the identity is made anew from them.
+    """
+    require("cell.json", cell, CELL, CELL_MAY)
+    require("cell.json: data", cell["data"], DATA, DATA_MAY)
+    for name in ("return_mean", "return_max"):
+        if not or_none(is_number)(cell["data"].get(name)):
+            raise Damaged(f"cell.json: data: {name} cannot be {printable(repr(cell['data'][name]), 60)}")
+    require("cell.json: about", cell.get("about", {}), {}, ABOUT_MAY)
+    require("cell.json: rules", cell.get("rules", {}), {}, {"parameters": is_object})
+    require("cell.json: data: whole", cell["data"].get("whole", {}), {}, DATA_MAY)
+    for name, own in (("task", task), ("algorithm", algorithm), ("identity", identity)):
+        if cell.get(name, own) != own:
+            raise Damaged(f"cell.json is that of another {name}, {printable(cell[name], 60)}")
+    if "settings" in cell:
+        require("cell.json", cell, {"rules": is_object, "versions": is_object}, {})
+        said = {
+            "digest": cell["data"]["digest"],
+            "algorithm": algorithm,
+            "versions": cell["versions"],
+            "settings": cell["settings"],
+        }
+        if hashed({**cell["rules"], **said}) != identity:
+            raise Damaged("cell.json: its rules, digest, versions and settings are not those of its identity")
+        if changed := [name for name, value in cell["settings"].items() if cell["config"].get(name) != value]:
+            raise Damaged(f"cell.json: config and settings differ in {printable(', '.join(changed), 60)}")
+    return cell
+
+
+def checked_record(record: dict[str, Any], seed: int) -> dict[str, Any]:
+    """What `record.json` says, if it is that of its seed and agrees with itself. Raises Damaged."""
+    require("record.json", record, RECORD, RECORD_MAY)
+    if record["seed"] != seed:
+        raise Damaged(f"record.json is that of seed {record['seed']}")
+    for part in record.get("segments", ()):
+        require("record.json: segments", part, {}, {"versions": object_of(or_none(is_text))})
+    before = -1
+    for row in record["evaluations"]:
+        require("record.json: evaluations", row, EVALUATION, EVALUATION_MAY)
+        if row["step"] <= before:
+            raise Damaged(f"record.json: the evaluation at step {row['step']:,} follows that at step {before:,}")
+        before, returns = row["step"], row["returns"]
+        mean, size = math.fsum(returns) / len(returns), max(map(abs, returns))
+        if abs(row["return_mean"] - mean) > 1e-6 * max(size, 1e-12):
+            raise Damaged(
+                f"record.json: return_mean at step {before:,} is {row['return_mean']:.6g}, and its returns give {mean:.6g}"
+            )
+        value = row.get("value") or {}
+        if value.get("highest") is not None and value.get("mean") is None:
+            raise Damaged(f"record.json: value at step {before:,} has no mean")
+    if before > record["steps"] or (record["state"] == "done" and before != record["steps"]):
+        last = f"its last evaluation is at step {before:,}" if record["evaluations"] else "there is no evaluation"
+        raise Damaged(f"record.json says {record['state']} at step {record['steps']:,}, but {last}")
+    return record
+
+
+def checked_plan(plan: dict[str, Any]) -> dict[str, Any]:
+    """What `plan.json` says. Raises Damaged."""
+    for key, entry in plan.items():
+        where = f"plan.json: {printable(key, 80)}"
+        if not isinstance(entry, dict):
+            raise Damaged(f"{where} is no object")
+        require(where, entry, PLANNED, {})
+        parts = key.split("/")
+        if len(parts) != 4 or [parts[0], parts[1], parts[3]] != [entry["task"], entry["algorithm"], f"seed-{entry['seed']}"]:
+            raise Damaged(f"{where} is that of another run")
+    return plan
+
+
+def seed_of(name: str) -> int | None:
+    """The seed of a folder's name, "seed-12"; None of any other way to write it."""
+    number = name.removeprefix("seed-")
+    whole = number.isascii() and number.isdecimal() and len(number) <= 16
+    return int(number) if whole and name == f"seed-{int(number)}" else None
+
+
+def put_aside(path: Path) -> Path:
+    """Renames a damaged file, so that it is kept and in nobody's way; gives its new name."""
+    names = (path.with_name(f"{path.name}.damaged{number}") for number in ("", *(f"-{count}" for count in range(2, 10_000))))
+    place = next(each for each in names if not each.exists() and not each.is_symlink())
+    return path.rename(place)
