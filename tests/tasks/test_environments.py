@@ -312,7 +312,7 @@ def test_point_dataset_is_its_seed(name):
     assert not shared  # wholly another dataset
 
 
-@pytest.mark.parametrize("name", ["point-angle"])
+@pytest.mark.parametrize("name", POINTS)
 def test_point_dataset_is_that_of_published_records(name):
     """Whose runs would not be found again if the code that draws the rows were to draw others."""
     facts = load_dataset(get_task(name), DatasetRequest("regenerated")).describe()
