@@ -47,7 +47,9 @@ def mopo_bench(installed, tmp_path_factory):
     return run
 
 
-def test_all_three_are_run_and_reported(mopo_bench):
+def test_all_three_are_run_and_reported(mopo_bench, installed, tmp_path):
+    log = str(tmp_path / "log.hdf5")
+    subprocess.run([sys.executable, str(installed / "my_task.py"), log], check=True, timeout=300)
     planned = mopo_bench("run", *GRID, *BUDGET, "--dry-run")
     assert "8 runs and 4 fits" in planned and "Not counted" not in planned, planned
     mopo_bench("run", *GRID, *BUDGET)
@@ -56,6 +58,8 @@ def test_all_three_are_run_and_reported(mopo_bench):
     table = mopo_bench("table", "scores")
     for said in ("TD3+BC", "Weighted BC", "BC", "MOPO", "mopo minus td3-bc", "mopo minus weighted-cloning", "thermostats"):
         assert said in table, table
+    mopo_bench("run", "--tasks", "my-task", "--algorithms", "bc", *BUDGET[:6], "--dataset", log, "--results", "named")
+    assert "rewards of my-task (price=0.3)" in mopo_bench("table", "scores", "--results", "named")
     status = mopo_bench("status")
     assert all(name in status for name in ("my-task", "td3-bc", "weighted-cloning")), status
     assert "td3_bc" in mopo_bench("list", "algorithms") and "my_task" in mopo_bench("list", "tasks")

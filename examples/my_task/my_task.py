@@ -100,6 +100,8 @@ def regenerate(task, rows, seed):
     return with_own_rewards(dataset, task)
 
 
+regenerate.version = 1  # raise it when another dataset is made, or the cache keeps the old one
+
 gymnasium.register("my_task/HeatedRoom-v0", entry_point="my_task:HeatedRoom")
 register_task(
     Task(
