@@ -81,10 +81,7 @@ class Watch:
             if stage_path(self.results, job.stage, job.cell.stage_identity(job.stage), job.seed).exists():
                 return 1.0
             return min(FIT_AT_MOST, seconds / job.seconds) if job.seconds else 0.0
-        try:
-            record = self.store.read_record(job.cell.seed_folder(job.seed))
-        except UserError:  # damaged meanwhile: the run writes it anew
-            record = None
+        record = self.store.read_record(job.cell.seed_folder(job.seed))
         if record is None:
             return 0.0
         for text in warnings(record):

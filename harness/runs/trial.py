@@ -21,7 +21,7 @@ from ...algorithms.learning.steps import highest_value
 from ...common.errors import WriteError
 from ...common.trees import tree_map
 from .cell import Cell, build
-from .checkpoints import load_checkpoint, save_checkpoint
+from .checkpoints import load_checkpoint, save_checkpoint, sound_checkpoint
 from .evaluation import EvaluationBeside, EvaluationHere, Waited, evaluation_processes, reset_seeds
 from .fits import FitDiverged, fit_stage, stop_if_unwanted
 from .machine import describe_machine, matmul_precision, prepare_process
@@ -47,32 +47,31 @@ def run_cell(cell: Cell) -> None:
             with suppress(filelock.Timeout):
                 locks.enter_context(filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS))
                 held.append(seed)
-        for group in by_step(cell.with_seeds(*held)):
-            train(group)
+        notes: dict[int, str] = {}
+        for group in by_step(cell.with_seeds(*held), notes):
+            train(group, notes)
 
 
-def by_step(cell: Cell) -> list[Cell]:
+def by_step(cell: Cell, notes: dict[int, str]) -> list[Cell]:
     """The cell split into groups of seeds that stand at one step; a record may be a moment behind its checkpoint.
 
-    A checkpoint that cannot be read is left to the group's own training, which fails and says why.
+    A damaged checkpoint is put aside, and its seed begins anew; `notes` then says so of the seed.
     """
-    groups: dict[Any, list[int]] = {}
+    groups: dict[int, list[int]] = {}
     for seed in cell.seeds:
-        try:
-            checkpoint = load_checkpoint(cell.seed_folder(seed)) if len(cell.seeds) > 1 else None
-            step = checkpoint["step"] if checkpoint else 0
-        except Exception:
-            step = f"seed {seed}"
-        groups.setdefault(step, []).append(seed)
+        checkpoint, note = sound_checkpoint(cell.seed_folder(seed))
+        if note:
+            notes[seed] = note
+        groups.setdefault(checkpoint["step"] if checkpoint else 0, []).append(seed)
     return [cell.with_seeds(*seeds) for seeds in groups.values()]
 
 
-def train(cell: Cell) -> None:
+def train(cell: Cell, notes: Mapping[int, str]) -> None:
     """One group's training, whose failure is recorded with its traceback. Raises WriteError only."""
     try:
         cell = with_sound_fits(cell)
         if cell.seeds:
-            Trial(cell).run()
+            Trial(cell, notes).run()
     except Exception as error:
         store = Store(cell.results)
         for seed in cell.seeds:
@@ -230,12 +229,16 @@ class Records:
 class Trial:
     """The training itself: steps, refreshes and evaluations of a group of seeds, all at the same step."""
 
-    def __init__(self, cell: Cell):
+    def __init__(self, cell: Cell, notes: Mapping[int, str]):
+        """notes: by seed, what is to be said of its checkpoint."""
         prepare_process(cell.device)
         self.cell = cell
         Store(cell.results).write_cell(cell.folder, cell.describe())
         checkpoints = [load_checkpoint(cell.seed_folder(seed)) for seed in cell.seeds]
         self.records = Records(cell, checkpoints)
+        for seed, record in zip(cell.seeds, self.records.each, strict=True):
+            if seed in notes:
+                self.records.warn(record, "checkpoint", notes[seed])
         self.step = self._build(checkpoints)
         self.steps = training_steps(self.learner, self.experience, cell.compilation.compiled, cell.capture)
         processes = evaluation_processes(cell, len(cell.seeds))
