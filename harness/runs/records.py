@@ -195,25 +195,26 @@ class Store:
             seeds = [path for path in folder.glob("seed-*") if path.is_dir()] if folder.is_dir() else []
             if relative.parts[0] in NOT_TASKS or not (seeds or (folder / "cell.json").exists()):
                 continue
+            names = (relative.parts[0], relative.parts[1], folder.name)
             try:
                 cell = cleaned(self.read_cell(folder))
             except Damaged as why:
-                yield Fault(*relative.parts, None, str(why), of_cell=True)
+                yield Fault(*names, None, str(why), of_cell=True)
                 continue
             numbered = sorted((seed, path) for path in seeds if (seed := seed_of(path.name)) is not None)
             for path in sorted(path for path in seeds if seed_of(path.name) is None):
                 if (path / "record.json").exists():
-                    yield Fault(*relative.parts, None, f"{path.name} is not how a seed's folder is called")
+                    yield Fault(*names, None, f"{path.name} is not how a seed's folder is called")
             for seed, path in numbered:
                 try:
                     record = cleaned(self.read_record(path))
                 except Damaged as why:
-                    yield Fault(*relative.parts, seed, str(why))
+                    yield Fault(*names, seed, str(why))
                     continue
                 if record is not None:
                     yield Run(
-                        task=relative.parts[0],
-                        algorithm=relative.parts[1],
+                        task=names[0],
+                        algorithm=names[1],
                         identity=folder.name,
                         seed=seed,
                         state=record["state"],
