@@ -82,10 +82,17 @@ def describe_machine() -> dict[str, Any]:
 
 @cache
 def commit() -> str | None:
-    """The commit of the source tree this package is imported from; None where it is installed without one."""
+    """The commit of the source tree this package is imported from, "-dirty" if changed; None where it is installed without one.
+
+    The tree is only read: `git describe --dirty` would write its index, and on a full disk leave a lock behind.
+    """
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+
+    def answer(*words: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+    name = answer("describe", "--always", "--abbrev=12")
+    return name + "-dirty" * bool(answer("status", "--porcelain", "--untracked-files=no")) if name else None

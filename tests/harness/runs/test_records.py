@@ -1,7 +1,9 @@
 """What a run is known by, and that its files are whole or not there."""
 
 import json
+import os
 import shutil
+import subprocess
 from dataclasses import dataclass, replace
 
 import pytest
@@ -10,6 +12,7 @@ from mopo_bench.algorithms.learning.fast import compiling
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import UserError, WriteError
+from mopo_bench.harness.runs import machine
 from mopo_bench.harness.runs.checkpoints import load_checkpoint, save_checkpoint
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.records import Store, identity_hash
@@ -35,6 +38,23 @@ def identity(plan, tmp_path):
         return cell.identity
 
     return of
+
+
+def test_the_commit_is_read_and_nothing_is_written(monkeypatch, tmp_path):
+    def git(*words):
+        return subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
+
+    module = tmp_path / "harness" / "runs" / "machine.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    git("init", "-q"), git("add", "."), git("commit", "-qm", "first")
+    os.utime(module, (1, 1))  # git would note in its index that the file is as it was
+    before = (tmp_path / ".git" / "index").read_bytes()
+    monkeypatch.setattr(machine, "__file__", str(module))
+    clean = machine.commit.__wrapped__()
+    module.write_text("changed")
+    assert len(clean) == 12 and machine.commit.__wrapped__() == f"{clean}-dirty"
+    assert (tmp_path / ".git" / "index").read_bytes() == before
 
 
 def test_order_of_keys_does_not_matter(identity):

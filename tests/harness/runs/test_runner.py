@@ -138,7 +138,8 @@ def test_full_disk(size, missing, jobs, full_disk, arguments, start, contents, p
     with full_disk(size):
         process = start(*words)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 2 and len(err.splitlines()) == 1 and out == ""
+    assert process.returncode == 2 and len(err.splitlines()) == 1
+    assert all("% done; " in line for line in out.splitlines())  # how far it is, on a slow machine
     assert f"{missing}: cannot be written (File too large)" in err
     after = contents(tmp_path)
     assert before.items() <= after.items() and not [path for path in after if path.name.endswith(".part")]
