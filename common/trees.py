@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 
@@ -22,3 +22,14 @@ def tree_leaves(tree: Any) -> Iterator[Any]:
             yield from tree_leaves(value)
     else:
         yield tree
+
+
+def dotted(mapping: Mapping[str, Any], but: str = "", prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} to {"a.b": 1}; entries named `but`, at any depth, are left out."""
+    flat: dict[str, Any] = {}
+    for name, value in mapping.items():
+        if isinstance(value, Mapping):
+            flat |= dotted(value, but, f"{prefix}{name}.")
+        elif name != but:
+            flat[prefix + name] = value
+    return flat

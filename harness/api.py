@@ -11,7 +11,7 @@ from ..common.settings import Count, converted
 from .check.checking import check as check
 from .report.paper import REFERENCE
 from .runs.ledger import existing_folder, load_runs
-from .runs.records import Run, Store, write_text
+from .runs.records import Fault, Run, Store, write_text
 from .runs.request import RunRequest
 
 if TYPE_CHECKING:
@@ -128,8 +128,9 @@ def make_table(
     from .report import tables
 
     folder = existing_folder(_path(results, "--results"))
-    faults = [str(fault) for fault in Store(folder).faults()]
-    return tables.render(name, load_runs(folder), folder, format, metric, reference, correct=holm, faults=faults)
+    found = list(Store(folder).found())
+    runs, faults = [each for each in found if isinstance(each, Run)], [str(each) for each in found if isinstance(each, Fault)]
+    return tables.render(name, runs, folder, format, metric, reference, correct=holm, faults=faults)
 
 
 def table(

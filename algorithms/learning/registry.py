@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 from ...common.errors import UserError, unknown
 from ...common.plugins import checked_name, load_plugins
 from ...common.settings import converted, takes_several
+from ...common.trees import dotted
 from .experience import Experience
 from .learner import Learner
 from .stage import Stage
@@ -247,12 +248,6 @@ def task_settings(algorithm: Algorithm, task: str) -> dict[str, Any]:
     return shared | flattened(table.get(algorithm.variant_of, {})) | flattened(table.get(algorithm.name, {}))
 
 
-def flattened(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(table: Mapping[str, Any]) -> dict[str, Any]:
     """{"dynamics": {"hidden": [64]}} to {"dynamics.hidden": [64]}; "source" is prose."""
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= flattened(value, f"{prefix}{key}.")
-        elif key != "source":
-            flat[prefix + key] = value
-    return flat
+    return dotted(table, but="source")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...common.trees import dotted
 from ..report.groups import score_of
 from ..report.statistics import mean
 from ..runs.ledger import reason
@@ -192,14 +193,12 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:
     return metrics
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Every number under its dotted name, of a list of numbers their mean; texts and nothing are none."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+    for name, value in dotted(values).items():
         numbers = [each for each in (value if isinstance(value, list) else [value]) if each is not None]
         if numbers and all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers):
-            yield f"{prefix}{name}", mean(numbers)
+            yield name, mean(numbers)
 
 
 def vitals_of(cell: Recorded) -> dict[str, str]:

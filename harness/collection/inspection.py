@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ...tasks.registry import all_tasks, get_task
 from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
 from ..report.paper import DATASET_COLUMNS, HEADINGS, paper_table
-from .acceptance import check_dataset
+from .acceptance import Check, check_dataset
 from .probes import probe_returns
 
 SLICE = 100_000  # rows examined together, so that a dataset of millions is inspected in bounded memory
@@ -56,6 +57,10 @@ def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any
     was found (`acceptance`), the normalised score of its mean and best episode, how often its termination rule and the stored
     terminals disagree, and the paper's Batch Mean and Batch Max where it prints them.
     """
+    return _facts(dataset, task, check_dataset(dataset, task) if task is not None else [])
+
+
+def _facts(dataset: OfflineDataset, task: Task | None, checks: Sequence[Check]) -> dict[str, Any]:
     lengths, returns = dataset.episode_lengths(), dataset.episode_returns()
     facts: dict[str, Any] = {
         "label": dataset.provenance.get("label"),
@@ -78,7 +83,6 @@ def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any
         facts[f"{singular}_low"], facts[f"{singular}_high"] = (
             [float(value) for value in of(array, axis=0)] for of in (np.min, np.max)
         )
-    checks = check_dataset(dataset, task) if task is not None else []
     return {
         **facts,
         "accepted": all(check.holds for check in checks) if checks else None,
@@ -96,8 +100,9 @@ def summary(task: Task, request: DatasetRequest) -> dict[str, Any]:
     `return_zero` and `return_random` are of the zero action and of random actions; `accepted` is "yes", or what fails.
     """
     dataset = load_dataset(task, request)
-    facts = inspect_dataset(dataset, task) | probe_returns(task, checked_specification(task))
-    fails = "; ".join(f"{check.name}: {check.found}" for check in check_dataset(dataset, task) if not check.holds)
+    checks = check_dataset(dataset, task)
+    facts = _facts(dataset, task, checks) | probe_returns(task, checked_specification(task))
+    fails = "; ".join(f"{check.name}: {check.found}" for check in checks if not check.holds)
     ours = ("return_mean", "return_std", "return_max", "return_zero", "return_random", "score_mean")
     rounded = (*ours, "paper_return_mean", "paper_return_max")
     return {

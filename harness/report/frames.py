@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...common.trees import dotted
 from ..runs.ledger import reason
 from ..runs.records import Run
 from .groups import RowKey, grouped, is_counted, labelled, score_of
@@ -91,7 +92,7 @@ def _run_row(run: Run, label: str) -> dict[str, Any]:
 def _evaluation_row(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **_key(run),
-        **_flat(row),
+        **dotted(row, but="returns"),  # of single episodes
         "episodes": len(row["returns"]),
         "score": score_of(run.task, row["return_mean"]),
     }
@@ -103,19 +104,7 @@ def _fit_rows(runs: Iterable[Run]) -> list[dict[str, Any]]:
     for run in runs:
         for stage, identity in run.record.get("stages", {}).items():
             key = {"task": run.task, "stage": stage, "identity": identity, "seed": run.seed, "algorithms": []}
-            row = fits.setdefault(
-                (stage, identity, run.seed), {**key, **_flat(run.record.get("stage_records", {}).get(stage, {}))}
-            )
+            said = dotted(run.record.get("stage_records", {}).get(stage, {}), but="returns")
+            row = fits.setdefault((stage, identity, run.seed), {**key, **said})
             row["algorithms"] = sorted({*row["algorithms"], run.algorithm})
     return [{**row, "algorithms": ", ".join(row["algorithms"])} for row in fits.values()]
-
-
-def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The entries of a row, those of a mapping in it as "name.entry"; the returns of single episodes are left out."""
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        elif name != "returns":
-            flat[prefix + name] = value
-    return flat

@@ -26,6 +26,7 @@ from typing import Any
 
 from ...common.errors import UserError
 from ...common.files import replace_file
+from ...common.trees import dotted
 from .reading import Damaged, checked_cell, checked_record, cleaned, parsed, printable, put_aside, seed_of
 
 STATES = ("missing", "running", "failed", "diverged", "done")
@@ -225,15 +226,9 @@ class Store:
                     )
 
 
-def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(row: Mapping[str, Any]) -> dict[str, Any]:
     """An evaluation as a line of CSV: "metrics.critic_loss" for what lies deeper, a list of numbers in one field."""
-    line: dict[str, Any] = {}
-    for name, value in row.items():
-        if isinstance(value, Mapping):
-            line |= flat(value, f"{prefix}{name}.")
-        else:
-            line[prefix + name] = " ".join(map(six_digits, value)) if isinstance(value, list) else value
-    return line
+    return {name: " ".join(map(six_digits, value)) if isinstance(value, list) else value for name, value in dotted(row).items()}
 
 
 def six_digits(value: float | None) -> str:
