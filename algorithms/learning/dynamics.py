@@ -122,7 +122,12 @@ class Dynamics(Stage):
     version = 2
     title = "dynamics ensemble"
     models_environment = True
-    worse = {"holdout_reward_r2": "low", "elite_error_ratio": "high"}  # noqa: RUF012 - a class-level declaration
+    worse = {  # noqa: RUF012 - a class-level declaration
+        "holdout_reward_r2": "low",
+        "elite_error_ratio": "high",
+        "holdout_nll": "high",
+        "holdout_z_score": "both",
+    }
 
     def __init__(self, problem: OfflineProblem, config: Config, states: Sequence[Mapping[str, Any]]):
         self.problem, self.config = problem, config

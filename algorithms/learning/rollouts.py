@@ -73,6 +73,7 @@ class ModelRollouts(Experience):
         Random numbers come from (seed, step), so a rollout can be made again.
         """
         written, sums = [0] * len(self.seeds), torch.zeros(2, len(self.seeds), dtype=self.dtype, device=self.device)
+        alive = torch.zeros(len(self.seeds), dtype=self.dtype, device=self.device)
         uncertainty = torch.full((len(self.seeds), self.config.rollout_length), torch.nan, dtype=self.dtype, device=self.device)
         for chunk, (streams, rollouts) in enumerate(self._chunks(step)):
             for age in range(self.config.rollout_length):
@@ -88,12 +89,15 @@ class ModelRollouts(Experience):
                 rollouts.advance(prediction.next_observations, terminals)
                 if rollouts.over:
                     break
+            alive += rollouts.alive.sum(1)
         rows_made = torch.tensor(written, dtype=self.dtype, device=self.device)
         labels, rewards = sums / rows_made.clamp(min=1)
         self.vitals = {
             "rollout_length": rows_made / self.config.rollout_states,
             "model_reward": labels,  # as kept
             "raw_model_reward": rewards,  # as predicted
+            "penalty": rewards - labels,  # a model step's, taken from its reward
+            "ended": 1 - alive / self.config.rollout_states,  # the share of rollouts that the task's termination ended
             "uncertainty": uncertainty,  # (S, steps of a rollout)
             **self.dataset_vitals,
         }

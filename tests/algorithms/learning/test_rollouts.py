@@ -121,6 +121,7 @@ def test_equals_a_loop_over_single_states(limit, problem, plain_streams):
         np.testing.assert_allclose(rows, expected, rtol=0, atol=1e-12)
         assert experience.vitals["rollout_length"][index] == len(rows) / 25
         np.testing.assert_allclose(experience.vitals["model_reward"][index], expected[:, 5].mean(), atol=1e-12)
+        assert experience.vitals["ended"][index] == pytest.approx((expected[:, 6] == 0).sum() / 25)
 
 
 def test_ended_rollouts_stop(problem):

@@ -118,7 +118,8 @@ def test_what_is_said_of_a_model(plan, tmp_path):
         assert vitals["dataset_penalty"] == pytest.approx(weight * vitals["dataset_uncertainty"], rel=1e-4)
         assert ("rewards" in run.record["warnings"]) == (vitals["dataset_penalty"] > abs(vitals["dataset_reward"]))
         assert "was cut off at 2 epochs" in run.record["warnings"]["dynamics"]
-        taken = vitals["raw_model_reward"] - vitals["model_reward"]
+        taken = vitals["penalty"]
+        assert taken == pytest.approx(vitals["raw_model_reward"] - vitals["model_reward"], rel=1e-4, abs=1e-6)
         assert taken == pytest.approx(weight * sum(vitals["uncertainty"]) / 2, rel=0.3, abs=1e-6)
     assert "rewards" in found[100.0].record["warnings"] and "rewards" not in found["mbpo"].record["warnings"]
     assert found["mbpo"].evaluations[-1]["vitals"]["dataset_uncertainty"] == pytest.approx(
