@@ -6,7 +6,8 @@
 
 A defect is a patch of this process, none of it is in the package. Each is run in a process of its own, in a folder of its own
 under --work, where what was stopped resumes and what is done is not run again. `none` is the control: nothing is patched, and
-the check must pass. The table says for each defect what the check said and which numbers told.
+the check must pass. What is checked is the whole grid, as in CI: the cells that a defect is not in are the control's. The table
+says for each defect what the check said and which numbers told.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from mopo_bench.algorithms.learning.registry import get_algorithm
 from mopo_bench.common.errors import UserError
 from mopo_bench.common.streams import torch_stream
 from mopo_bench.harness.check import recorded
+from mopo_bench.harness.check.baseline import load_baseline
 from mopo_bench.harness.runs import cell, evaluation, fits
 from mopo_bench.harness.runs.records import write_text
 from mopo_bench.harness.runs.request import RunRequest, get_suite
@@ -316,9 +318,25 @@ def run_one(name: str, asked: argparse.Namespace) -> None:
     results = folder if chosen.own_runs else asked.work / "none"
     options |= {name: value for name in ("steps", "episodes") if (value := getattr(asked, name)) is not None}
     mopo_bench.run(jobs=1, results=results, **options)
+    whole = whole_grid(results, asked.work / "none", folder / "whole", algorithms)
     seeds = RunRequest.of(tasks=tasks, algorithms=algorithms, seeds=asked.seeds).seeds
-    report = mopo_bench.check(results, asked.baseline, tasks=tasks, algorithms=algorithms, seeds=len(seeds))
+    known = [each.name for each in load_baseline(asked.baseline) if each.name.task in tasks]
+    gated = tuple(dict.fromkeys(each.algorithm for each in known))
+    report = mopo_bench.check(whole, asked.baseline, tasks=tasks, algorithms=gated, seeds=len(seeds))
     write_text(folder / "report.json", json.dumps(report.as_dict(), indent=1))
+
+
+def whole_grid(defective: Path, control: Path, whole: Path, algorithms: tuple[str, ...]) -> Path:
+    """A folder with the records of these algorithms from one folder and those of all others from the control's."""
+    shutil.rmtree(whole, ignore_errors=True)
+    for source, wanted in ((defective, True), (control, False)):
+        for record in sorted(source.glob("*/*/*/seed-*/record.json")):
+            cell = record.parents[1]
+            if (cell.parent.name in algorithms) == wanted:
+                (whole / record.parent.relative_to(source)).mkdir(parents=True)
+                for file in (record, cell / "cell.json"):
+                    shutil.copyfile(file, whole / file.relative_to(source))
+    return whole
 
 
 def algorithms_of(chosen: Defect, asked: argparse.Namespace) -> tuple[str, ...]:
@@ -361,12 +379,12 @@ def write_table(asked: argparse.Namespace, names: list[str]) -> None:
     for name in names:
         path = asked.work / name / "report.json"
         if path.exists():
-            lines.append(table_line(name, json.loads(path.read_text())))
+            lines.append(table_line(name, json.loads(path.read_text()), algorithms_of(DEFECTS[name], asked)))
     text = "\n".join(lines) + "\n"
     write_text(asked.out or asked.work / "defects.md", text)
 
 
-def table_line(name: str, report: dict[str, Any]) -> str:
+def table_line(name: str, report: dict[str, Any], touched: tuple[str, ...]) -> str:
     told = sorted(
         (found["adjusted"], f"{each['algorithm']} {found['quantity']} {found['mean']:.3g} to {found['new_mean']:.3g}")
         for each in report["cells"]
@@ -375,7 +393,7 @@ def table_line(name: str, report: dict[str, Any]) -> str:
     )
     reasons = [f"{each['algorithm']} undecided: {each['reasons'][0]}" for each in report["cells"] if each["reasons"]]
     caught = {"regression": "yes", "undecided": "undecided", "pass": "no"}[report["verdict"]]
-    cells = ", ".join(f"{each['task']} {each['algorithm']}" for each in report["cells"])
+    cells = ", ".join(f"{each['task']} {each['algorithm']}" for each in report["cells"] if each["algorithm"] in touched)
     by = "; ".join([*(what for _, what in told[:6]), *reasons]) or "nothing"
     return f"| {DEFECTS[name].meaning} | {cells} | {caught} | {by.replace('|', '/')} |"
 
