@@ -30,8 +30,9 @@ class Finding:
     """What the check says of one number of a cell: its score or return, or a vital.
 
     mean, spread and behind are the baseline's: mean, sample standard deviation and number of seeds; new_mean and new_seeds
-    the new ones'. low and high: beyond them the new mean is a regression in any case (None: that side is not gated). p_value:
-    of the new mean, were the true one worse by the margin; adjusted: by Holm's rule. power: how often a drop of the stated
+    the new ones'. low and high: beyond them a new mean return is a regression in any case, a vital if its ranks say so, too (None:
+    that side is not gated). p_value: of the new mean, were the true one worse by the margin, of a vital the larger one of that
+    and of the ranks'; adjusted: by Holm's rule. power: how often a drop of the stated
     effect is found, at least. logarithmic: the means are geometric, and the spread is a factor.
     """
 
@@ -155,11 +156,20 @@ def _asked(cells: Sequence[BaselineCell], tasks: Sequence[str], algorithms: Sequ
 
 
 class _Test(NamedTuple):
-    """The new seeds' values of one number beside its prediction from the baseline; both by their logarithms, if so."""
+    """The new seeds' values of one number beside its prediction from the baseline; both by their logarithms, if so.
+
+    ranked: whether the new seeds must be worse by their ranks, too. A vital's distribution can have tails of any kind.
+    """
 
     prediction: Prediction
     new: list[float]
+    ranked: bool
     logarithmic: bool = False
+
+    def p_value(self, looks: Sequence[int]) -> float:
+        """The larger one, where two are asked."""
+        by_size = self.prediction.p_value(self.new, looks)
+        return max(by_size, self.prediction.rank_p_value(self.new, looks)) if self.ranked else by_size
 
 
 @dataclass(frozen=True)
@@ -239,8 +249,8 @@ def _test(cell: BaselineCell, name: str, numbers: Mapping[int, Numbers], seeds: 
     if name != cell.measure and 0 < WIDE * min(before) < max(before):
         logarithms = tuple(map(math.log, before))
         prediction = Prediction(logarithms, math.log1p(options.margin), direction)
-        return _Test(prediction, [math.log(value) if value > 0 else -math.inf for value in new], logarithmic=True)
-    return _Test(Prediction(tuple(before), options.margin * abs(mean(before)), direction), new)
+        return _Test(prediction, [math.log(value) if value > 0 else -math.inf for value in new], True, logarithmic=True)
+    return _Test(Prediction(tuple(before), options.margin * abs(mean(before)), direction), new, name != cell.measure)
 
 
 def _judged(compared: Sequence[_Compared], options: Options) -> list[list[Finding]]:
@@ -251,7 +261,7 @@ def _judged(compared: Sequence[_Compared], options: Options) -> list[list[Findin
     found: list[list[Finding]] = [[] for _ in compared]
     for family in (measures, vitals):
         tests = [(compared[place].tests or {}).get(name) for place, name in family]
-        adjusted = holm([1.0 if test is None else test.prediction.p_value(test.new, options.looks) for test in tests])
+        adjusted = holm([1.0 if test is None else test.p_value(options.looks) for test in tests])
         for (place, name), test, value in zip(family, tests, adjusted, strict=True):
             if test is not None:
                 each = _finding(name, test, level / len(family), options)
@@ -262,7 +272,7 @@ def _judged(compared: Sequence[_Compared], options: Options) -> list[list[Findin
 
 def _finding(name: str, test: _Test, level: float, options: Options) -> Finding:
     """A finding before Holm's rule. level: of this test alone, by Bonferroni's."""
-    prediction, new, logarithmic = test
+    prediction, new, _, logarithmic = test
     shown = math.exp if logarithmic else float
     effect = math.log1p(options.effect) if logarithmic else options.effect * abs(prediction.mean)
     least = level / max(1, len(options.looks))
@@ -277,7 +287,7 @@ def _finding(name: str, test: _Test, level: float, options: Options) -> Finding:
         new_seeds=len(new),
         low=shown(low) if low > -math.inf else None,
         high=shown(high) if high < math.inf else None,
-        p_value=prediction.p_value(new, options.looks),
+        p_value=test.p_value(options.looks),
         power=prediction.power(effect, options.sequential or len(new), least),
         logarithmic=logarithmic,
     )
@@ -291,7 +301,7 @@ def _verdict(findings: Sequence[Finding], compared: _Compared, options: Options)
         return replace(report, verdict=UNDECIDED)
     if any(each.verdict == REGRESSION for each in findings):
         return replace(report, verdict=REGRESSION)
-    prediction, new, _ = compared.tests[compared.cell.measure]
+    prediction, new, *_ = compared.tests[compared.cell.measure]
     if options.sequential is None or len(new) >= options.sequential:
         return report
     if prediction.not_worse_by(options.effect * abs(prediction.mean), new, options.looks) <= options.error_rate:

@@ -72,7 +72,10 @@ def method(report: Report) -> list[str]:
         looks = f"{span(options.looks)} seeds"
         lines.append(f"One looks after {looks}; p is that of all looks together, so that one may stop at any of them.")
     if vitals:
-        lines.append(f"Vitals tested: {len(vitals)}; shown where they are a regression.")
+        lines.append(
+            f"Vitals tested: {len(vitals)}; shown where they are a regression, which takes a mean beyond the limit and ranks "
+            "beyond chance (Mann and Whitney's test)."
+        )
         if any(each.logarithmic for each in vitals):
             lines.append(f"×÷: by logarithms, geometric mean and factor, where the baseline spans more than {WIDE:g} times.")
     elif findings:

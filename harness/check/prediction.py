@@ -73,6 +73,23 @@ class Prediction:
         tails += [lambda mean: (self.mean + self.margin) - mean] * (self.direction != LOW)
         return min(1.0, len(tails) * min(self._tail(tail, new, looks) for tail in tails))
 
+    def rank_p_value(self, new: Sequence[float], looks: Sequence[int] = ()) -> float:
+        """The probability of ranks at least as bad as those of `new` among the baseline's, were these worse by the margin.
+
+        Of any distribution, where `p_value` holds for a normal one (Mann and Whitney 1947, Annals of Mathematical Statistics
+        18). looks: as of `p_value`, by Bonferroni's bound.
+        """
+        from scipy import stats
+
+        counts = [count for count in looks if count <= len(new)] or [len(new)]
+        tails = [("less", self.margin)] * (self.direction != HIGH) + [("greater", -self.margin)] * (self.direction != LOW)
+        found = [
+            float(stats.mannwhitneyu([each + shift for each in new[:count]], self.values, alternative=side).pvalue)
+            for count in counts
+            for side, shift in tails
+        ]
+        return min(1.0, max(1, len(looks)) * len(tails) * min(found))
+
     def not_worse_by(self, effect: float, new: Sequence[float], looks: Sequence[int] = ()) -> float:
         """The probability of a mean at least as high as that of `new`, were the true mean lower by `effect`."""
         return self._tail(lambda mean: (self.mean - effect) - mean, new, looks)

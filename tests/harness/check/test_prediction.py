@@ -1,5 +1,5 @@
 import math
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -77,3 +77,25 @@ def test_without_spread_any_loss_beyond_the_margin_is_one():
     assert Prediction(equal, 0.1, BOTH).p_value([5.2] * 5) == 0.0
     assert Prediction(equal, 0.1).limits(5, 0.05) == (4.9, math.inf)
     assert Prediction(equal, 0.1).power(0.5, 5, 0.05) == 1.0
+
+
+def test_ranks_are_those_of_every_arrangement():
+    """Five new seeds among seven, all 792 arrangements counted: how many have ranks that sum to no more, or to no less."""
+    values, new = (3.0, 1.0, 8.0, 5.0, 9.0, 7.5, 6.0), [2.0, 4.0, 0.5, 6.5, 1.5]
+    ranks = stats.rankdata([*new, *values])
+    sums = np.array([sum(chosen) for chosen in combinations(ranks, 5)])
+    low, high = np.mean(sums <= ranks[:5].sum()), np.mean(sums >= ranks[:5].sum())
+    assert Prediction(values, 0.0, LOW).rank_p_value(new) == pytest.approx(low)
+    assert Prediction(values, 0.0, HIGH).rank_p_value(new) == pytest.approx(high)
+    assert Prediction(values, 0.0, BOTH).rank_p_value(new) == pytest.approx(2 * min(low, high))
+    assert Prediction(values, 2.0, LOW).rank_p_value(new) == Prediction(values, 0.0, LOW).rank_p_value([x + 2 for x in new])
+    assert Prediction(values, 0.0, LOW).rank_p_value(new, (4, 5, 6)) >= 3 * min(low, 1 / 3)
+
+
+def test_ranks_hold_their_level_where_one_seed_in_ten_lies_far_out():
+    """Over 4 000 baselines of twenty, which is where Student's limit is exceeded several times as often as it says."""
+    generator, level = np.random.default_rng(5), 0.002
+    drawn = generator.normal(size=(4_000, 25)) + 100 * (generator.random((4_000, 25)) < 0.1)
+    tests = [(Prediction(tuple(row[:20]), 0.0, HIGH), row[20:]) for row in drawn]
+    assert np.mean([each.p_value(new) <= level for each, new in tests]) > 3 * level
+    assert np.mean([each.rank_p_value(new) <= level for each, new in tests]) < 2 * level
