@@ -30,10 +30,10 @@ class Finding:
     """What the check says of one number of a cell: its score or return, or a vital.
 
     mean, spread and behind are the baseline's: mean, sample standard deviation and number of seeds; new_mean and new_seeds
-    the new ones'. low and high: beyond them a new mean return is a regression in any case, a vital if its ranks say so, too (None:
-    that side is not gated). p_value: of the new mean, were the true one worse by the margin, of a vital the larger one of that
-    and of the ranks'; adjusted: by Holm's rule. power: how often a drop of the stated
-    effect is found, at least. logarithmic: the means are geometric, and the spread is a factor.
+    the new ones'. low and high: beyond them a new mean return is a regression in any case, a vital if its ranks say so, too
+    (None: that side is not gated). p_value: of the new mean, were the true one worse by the margin, of a vital the larger one
+    of that and of the ranks'; adjusted: by Holm's rule. power: how often a drop of the stated effect is found, at least; None
+    of a vital. logarithmic: the means are geometric, and the spread is a factor.
     """
 
     quantity: str
@@ -46,7 +46,7 @@ class Finding:
     low: float | None
     high: float | None
     p_value: float
-    power: float
+    power: float | None
     logarithmic: bool = False
     adjusted: float = 1.0
     verdict: str = PASS
@@ -272,9 +272,9 @@ def _judged(compared: Sequence[_Compared], options: Options) -> list[list[Findin
 
 def _finding(name: str, test: _Test, level: float, options: Options) -> Finding:
     """A finding before Holm's rule. level: of this test alone, by Bonferroni's."""
-    prediction, new, _, logarithmic = test
+    prediction, new, ranked, logarithmic = test
     shown = math.exp if logarithmic else float
-    effect = math.log1p(options.effect) if logarithmic else options.effect * abs(prediction.mean)
+    effect = options.effect * abs(prediction.mean)
     least = level / max(1, len(options.looks))
     low, high = prediction.limits(len(new), least)
     return Finding(
@@ -288,7 +288,7 @@ def _finding(name: str, test: _Test, level: float, options: Options) -> Finding:
         low=shown(low) if low > -math.inf else None,
         high=shown(high) if high < math.inf else None,
         p_value=test.p_value(options.looks),
-        power=prediction.power(effect, options.sequential or len(new), least),
+        power=None if ranked else prediction.power(effect, options.sequential or len(new), least),
         logarithmic=logarithmic,
     )
 

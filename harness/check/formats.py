@@ -41,7 +41,7 @@ def _finding_row(title: str, verdict: str, found: Finding) -> list[Entry]:
         f"{number(found.new_mean)} ({found.new_seeds})",
         found.limit.replace(" ", TIE, 1),
         f"{found.adjusted:.2g}",
-        f"{found.power:.0%}",
+        "" if found.power is None else f"{found.power:.0%}",
     )
 
 
@@ -66,7 +66,7 @@ def method(report: Report) -> list[str]:
         f"the chance of any false alarm over all cells, by Holm's rule; p is adjusted by it.",
         "Baseline: mean ± standard deviation (seeds). New: mean (seeds) at the same step. Allowed: the prediction limit for "
         "the new mean, beyond which it is a regression in any case.",
-        f"Power: how often, at the least, so many new seeds show a true mean that is {100 * options.effect:.3g} % worse.",
+        f"Power: how often, at the least, so many new seeds show a return that is {100 * options.effect:.3g} % worse.",
     ]
     if options.sequential:
         looks = f"{span(options.looks)} seeds"
