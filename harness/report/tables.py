@@ -1,4 +1,4 @@
-"""Tables of run records: the paper's two, with its numbers beside ours, and whatever was run.
+"""Tables of run records: the paper's, with its numbers beside ours, and whatever was run.
 
 An entry holds the seeds of one identity, never more (see `groups.grouped`); its column is named by `groups.labelled`.
 """
@@ -43,6 +43,7 @@ from .paper import (
     LAYOUTS,
     PROBE_COLUMNS,
     REFERENCE,
+    SURE,
     WINDOW_ROWS,
     Layout,
     paper_table,
@@ -160,12 +161,13 @@ def _probe_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def beside_paper(name: str, runs: Iterable[Run], metric: str = "last") -> Table:
-    """A table in the paper's layout, "table1" or "table2", our numbers above the paper's; other algorithms to the right.
+    """A table of `LAYOUTS`, in the paper's layout, our numbers above the paper's; other algorithms to the right.
 
     Each task is shown on one dataset and with its registered parameters; notes name the others.
     """
-    layout, tasks = LAYOUTS[name], tasks_of(name)
-    groups = labelled(grouped(run for run in runs if run.task in tasks))
+    layout, found = LAYOUTS[name], grouped(runs)
+    tasks = tuple(dict.fromkeys((*tasks_of(name), *(group.task for group in found if group.algorithm in layout.own))))
+    groups = labelled([group for group in found if group.task in tasks])
     names = dataset_names(groups)
     usual = [group for group in groups if not group.key.parameters]
     shown = labelled(_on_one_dataset(usual))
@@ -263,17 +265,19 @@ def _printed(name: str, task: str, column: str) -> Entry:
     place = (task, HEADINGS.get(column, ""))
     entry = Entry(task=task, algorithm=column, unit=LAYOUTS[name].unit)
     if printed := paper_table(name).get(place):
-        entry = replace(entry, paper_mean=printed.mean, paper_std=printed.std, mark=DAGGER * (place in swapped_cells()))
+        mark = DAGGER if place in swapped_cells() else f" {printed.sure}" * (printed.sure in SURE)
+        entry = replace(entry, paper_mean=printed.mean, paper_std=printed.std, paper_sure=printed.sure, mark=mark)
     return entry
 
 
 def _paper_notes(layout: Layout, rows: Sequence[Sequence[Entry]]) -> list[str]:
     """How to read the paper's numbers beside ours."""
-    notes = ["In parentheses: the paper's number, a reference, not a pass mark.", *_paper_steps(layout)]
+    notes = ["In parentheses: the paper's number, a reference, not a pass mark.", *layout.notes, *_paper_steps(layout)]
     entries = [entry for row in rows for entry in row]
+    notes += [f"{sure}: {meaning}." for sure, meaning in SURE.items() if any(sure == entry.paper_sure for entry in entries)]
     if any(entry.difference is not None for entry in entries):
         notes.append("Δ: ours minus the paper's, only where D4RL v0 and the paper's number of steps make them comparable.")
-    if any(entry.mark for entry in entries):
+    if any(entry.mark == DAGGER for entry in entries):
         values = ", ".join(f"{task} {algorithm} {value:.1f}" for (task, algorithm), value in swapped_cells().items())
         notes.append(f"{DAGGER} printed under the wrong environment; the authors' own raw returns give {values}.")
     return notes
