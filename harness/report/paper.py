@@ -47,6 +47,8 @@ class Layout:
     """How a table of the paper is laid out: `heads` stand over the cells that `leading` makes of a task, then `columns`.
 
     own: the columns that no other table has; a task on which one of them was run has a row, whether the paper has it or not.
+    by_parameters: whether a task with other parameters has a row, too, "ant-angle [angle=45.0]".
+    apart: settings that make a column of their own, "mopo [penalty=none]". transposed: tasks run across, algorithms down.
     notes: what is to be known of the paper's part of the table.
     """
 
@@ -59,6 +61,9 @@ class Layout:
     windows: Mapping[str, str] = field(default_factory=dict)  # behind the numbers of a column, where it is known
     average: bool = False  # whether rows are alike enough for one
     own: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    transposed: bool = False
+    by_parameters: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -67,6 +72,9 @@ def _quality_and_domain(task: str) -> tuple[str, ...]:
     return quality, domain
 
 
+# Of appendix D: MOPO with its usual penalty, the others, the one that is no offline algorithm, and MBPO.
+PENALTIES = ("max_std_elites", "mean_std", "max_variance", "max_covariance", "ensemble", "none", "true_error")
+BY_PENALTY = tuple(f"mopo [penalty={penalty}]" for penalty in PENALTIES)
 LAYOUTS = {
     "table1": Layout(
         "Table 1: normalised scores on D4RL's MuJoCo tasks",
@@ -98,6 +106,29 @@ LAYOUTS = {
             "the paper's MBPO without ensemble.",
         ),
     ),
+    "ablation": Layout(
+        "Appendix D: average returns by penalty",
+        "return",
+        ("Variant",),
+        lambda task: (task,),
+        ("mopo", *BY_PENALTY, "mbpo", "mbpo-single"),
+        own=(*BY_PENALTY, "mbpo-single"),
+        apart=("penalty",),
+        transposed=True,
+        notes=(
+            "MOPO's own penalty is max_std. Each penalty has the coefficient of the task, which was chosen for max_std. The "
+            "paper has one row for no penalty and another for MBPO, where here they are the same computation.",
+        ),
+    ),
+    "appendix-e": Layout(
+        "Appendix E: average returns at other goals",
+        "return",
+        ("Environment",),
+        lambda task: (task,),
+        ("batch mean", "batch max", "mopo"),
+        by_parameters=True,
+        notes=("The paper's appendix turns ant-angle further; other weights of halfcheetah-jump's height are ours.",),
+    ),
 }
 SURE = {  # of a number of the paper, where it was not read there
     "I": "inferred from another number of the authors",
@@ -112,6 +143,12 @@ class PaperNumber(NamedTuple):
     std: float | None
     seeds: int | None
     sure: str = "S"
+
+
+def heading_of(column: str) -> str:
+    """What stands over a column of the paper's: "MOPO [penalty=none]" of "mopo [penalty=none]"."""
+    name, bracket, variant = column.partition(" [")
+    return f"{HEADINGS[name]}{bracket}{variant}"
 
 
 def _paper_rows(name: str) -> list[dict[str, str]]:
@@ -134,9 +171,14 @@ def paper_table(name: str) -> Mapping[tuple[str, str], PaperNumber]:
     }
 
 
+def rows_of(name: str) -> tuple[str, ...]:
+    """The rows of a table of the paper, in its order, tasks with parameters among them; `name` is one of `LAYOUTS`."""
+    return tuple(dict.fromkeys(task for task, _ in paper_table(name)))
+
+
 def tasks_of(name: str) -> tuple[str, ...]:
     """The tasks of a table of the paper, in its order; `name` is one of `LAYOUTS`."""
-    return tuple(dict.fromkeys(task for task, _ in paper_table(name)))
+    return tuple(dict.fromkeys(row.partition(" [")[0] for row in rows_of(name)))
 
 
 @cache

@@ -46,7 +46,9 @@ from .paper import (
     SURE,
     WINDOW_ROWS,
     Layout,
+    heading_of,
     paper_table,
+    rows_of,
     swapped_cells,
     tasks_of,
 )
@@ -163,21 +165,24 @@ def _probe_notes(groups: Sequence[Group]) -> list[str]:
 def beside_paper(name: str, runs: Iterable[Run], metric: str = "last") -> Table:
     """A table of `LAYOUTS`, in the paper's layout, our numbers above the paper's; other algorithms to the right.
 
-    Each task is shown on one dataset and with its registered parameters; notes name the others.
+    Each task is shown on one dataset and, but where parameters make rows of their own, with its registered ones; notes name the
+    others.
     """
-    layout, found = LAYOUTS[name], grouped(runs)
-    tasks = tuple(dict.fromkeys((*tasks_of(name), *(group.task for group in found if group.algorithm in layout.own))))
-    groups = labelled([group for group in found if group.task in tasks])
+    layout = LAYOUTS[name]
+    found = labelled(grouped(runs), layout.apart)
+    tasks = tuple(dict.fromkeys((*tasks_of(name), *(group.task for group in found if group.label in layout.own))))
+    groups = [group for group in found if group.task in tasks]
     names = dataset_names(groups)
-    usual = [group for group in groups if not group.key.parameters]
-    shown = labelled(_on_one_dataset(usual))
+    usual = [group for group in groups if layout.by_parameters or not group.key.parameters]
+    shown = labelled(_on_one_dataset(usual), layout.apart)
     columns = _paper_columns(layout, shown)
+    names_of_rows = list(dict.fromkeys((*rows_of(name), *(group.row for group in shown))))
     rows, measured = [], []
-    for task in tasks:
-        here = {group.label: group for group in shown if group.task == task}
-        entries = [_measured(_printed(name, task, column), here, metric, names) for column in columns]
+    for row in names_of_rows:
+        here = {group.label: group for group in shown if group.row == row}
+        entries = [_measured(_printed(name, row, column), here, metric, names) for column in columns]
         entries = [_compared(entry, here, metric, layout) for entry in _bolded(entries, here, metric)]
-        rows.append([*map(Entry, layout.leading(task)), *entries])
+        rows.append([*map(Entry, layout.leading(row)), *entries])
         measured.append(entries)
     notes = [
         *_paper_notes(layout, rows),
@@ -189,7 +194,11 @@ def beside_paper(name: str, runs: Iterable[Run], metric: str = "last") -> Table:
     if layout.average:
         average, said = _average(measured, len(layout.heads))
         rows, notes = [*rows, *average], [*notes, *said]
-    return Table(layout.title, metric, [*layout.heads, *_headings(columns, shown)], rows, notes)
+    heads = _headings(columns, shown)
+    if layout.transposed:
+        rows = [[Entry(head), *entries] for head, entries in zip(heads, zip(*measured, strict=True), strict=True)]
+        heads = names_of_rows
+    return Table(layout.title, metric, [*layout.heads, *heads], rows, notes)
 
 
 def _paper_columns(layout: Layout, groups: Sequence[Group]) -> list[str]:
@@ -204,7 +213,7 @@ def _hidden_notes(
     groups: Sequence[Group], usual: Sequence[Group], shown: Sequence[Group], names: Mapping[RowKey, str]
 ) -> list[str]:
     """Which runs a paper table leaves out: those with other parameters of the task, and those on other data."""
-    other_rows = sorted({group.row for group in groups if group.key.parameters})
+    other_rows = sorted({group.row for group in groups} - {group.row for group in usual})
     other_data = sorted({names[group.key] for group in usual} - {names[group.key] for group in shown})
     return [
         f"Runs {how} exist and are not shown: {', '.join(hidden)}."
@@ -247,22 +256,22 @@ def _average_entry(column: Sequence[Entry]) -> Entry:
 
 
 def _on_one_dataset(groups: Sequence[Group]) -> list[Group]:
-    """Of each task the groups on one dataset: one with results, by `SOURCES`, then with the most seeds done."""
+    """Of each row's task the groups on one dataset: one with results, by `SOURCES`, then with the most seeds done."""
 
     def worth(key: RowKey) -> tuple[Any, ...]:
         here = [group for group in groups if group.key == key]
         nothing = not any(group.counted or group.in_state("diverged") for group in here)
         return nothing, index_in(SOURCES, key.source), -sum(len(group.in_state("done")) for group in here), key
 
-    chosen: dict[str, RowKey] = {}
+    chosen: dict[tuple[str, tuple[str, ...]], RowKey] = {}
     for key in sorted({group.key for group in groups}, key=worth):
-        chosen.setdefault(key.task, key)
-    return [group for group in groups if group.key == chosen[group.task]]
+        chosen.setdefault((key.task, key.parameters), key)
+    return [group for group in groups if group.key == chosen[group.task, group.key.parameters]]
 
 
 def _printed(name: str, task: str, column: str) -> Entry:
     """The entry of a paper table with the paper's number, if it prints one there, and nothing of ours yet."""
-    place = (task, HEADINGS.get(column, ""))
+    place = (task, heading_of(column) if column in LAYOUTS[name].columns else "")
     entry = Entry(task=task, algorithm=column, unit=LAYOUTS[name].unit)
     if printed := paper_table(name).get(place):
         mark = DAGGER if place in swapped_cells() else f" {printed.sure}" * (printed.sure in SURE)
@@ -298,7 +307,7 @@ def _paper_windows(layout: Layout, groups: Sequence[Group]) -> list[str]:
     for column, window in layout.windows.items():
         by_window.setdefault(window, []).append(HEADINGS[column])
     said = "; ".join(f"{window} for {', '.join(columns)}" for window, columns in by_window.items())
-    unknown_rows = ", ".join(HEADINGS[column] for column in layout.columns if column not in layout.windows)
+    unknown_rows = ", ".join(heading_of(column) for column in layout.columns if column not in layout.windows)
     if not said or not any(group.whole["rows"] > WINDOW_ROWS for group in groups):
         return []
     return [
@@ -389,5 +398,5 @@ def _labels(groups: Iterable[Group]) -> list[str]:
 def _headings(columns: Sequence[str], groups: Iterable[Group]) -> list[str]:
     """What stands over each column: a title, and the label besides where two would read the same."""
     titles = {group.label: group.heading for group in groups}
-    heads = [titles.get(column) or HEADINGS[column] for column in columns]
+    heads = [titles.get(column) or heading_of(column) for column in columns]
     return [head if heads.count(head) == 1 else f"{head} ({column})" for head, column in zip(heads, columns, strict=True)]

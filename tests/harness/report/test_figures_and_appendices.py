@@ -52,3 +52,40 @@ def test_figure_1_shows_other_tasks_on_which_its_own_column_was_run(records):
     table = beside_paper("figure1", records.runs())
     assert [row[0].text for row in table.rows] == ["halfcheetah-mixed", JUMP, "point-edge"]
     assert [cell.lines()[0] for cell in table.rows[2][1:]] == ["–", "10.0", "20.0"]
+
+
+def test_the_ablation_has_a_row_for_each_penalty():
+    table = beside_paper("ablation", [])
+    assert table.columns == ["Variant", "halfcheetah-mixed", "walker2d-mixed", JUMP, "ant-angle"]
+    assert [row[0].text for row in table.rows][-4:] == [
+        "MOPO [penalty=none]",
+        "MOPO [penalty=true_error]",
+        "MBPO",
+        "MBPO, one network",
+    ]
+    by_name = {row[0].text: [cell.lines()[-1] for cell in row[1:]] for row in table.rows}
+    assert by_name["MOPO [penalty=none]"][2:] == ["(-980.8 ± 5625.0) M", "(18.6 ± 49.0) M"]
+    assert by_name["MOPO"][2:] == ["(4016.6 ± 144.0)", "(2530.9 ± 137.0)"]
+    assert by_name["MOPO [penalty=true_error]"] == ["–"] * 4
+
+
+def test_a_penalty_that_stands_alone_is_not_taken_for_the_usual_one(records):
+    """Elsewhere a column alone has the plain name whatever its settings."""
+    records.add([10.0], "point-edge", "mopo", source="regenerated", overrides={"penalty": "ensemble", "hidden": [4]})
+    table = beside_paper("ablation", records.runs())
+    assert {row[0].text: row[-1].mean for row in table.rows if row[-1].mean is not None} == {"MOPO [penalty=ensemble]": 10.0}
+    assert table.columns[-1] == "point-edge"
+
+
+def test_appendix_e_has_a_row_for_each_goal(records):
+    angles = {"survive_bonus": 1.0, "healthy_z_range": [0.2, 1.0]}
+    for angle in (30.0, 45.0, 50.0):
+        records.add([angle], "ant-angle", identity=str(angle), source="lite", parameters={**angles, "angle": angle})
+    table = beside_paper("appendix-e", records.runs())
+    shown = {row[0].text: row[3].lines() for row in table.rows}
+    assert shown["ant-angle"] == ["30.0", "(2530.9 ± 137.0)"]
+    assert shown["ant-angle [angle=45.0]"] == ["45.0", "(2571.0 ± 598.0) M"]
+    assert shown["ant-angle [angle=60.0]"] == ["–", "(841.0 ± 1104.0) M"]
+    assert shown["ant-angle [angle=50.0]"] == ["50.0"]
+    assert not any("not shown" in note for note in table.notes)
+    assert "not shown: ant-angle [angle=45.0], ant-angle [angle=50.0]." in notes(beside_paper("table2", records.runs()))
