@@ -19,3 +19,14 @@ register_algorithm(
     title="MBPO",
     about="SAC at target entropy -3 on model rollouts",
 )
+# of the paper's figure 1 and appendix D: what the ensemble is worth
+register_algorithm(
+    "mbpo-single",
+    SAC,
+    ModelRollouts,
+    variant_of="mbpo",
+    target_entropy=-3.0,
+    title="MBPO, one network",
+    about="MBPO whose dynamics model is one network in place of an ensemble",
+    **{"dynamics.networks": 1, "dynamics.elites": 1},
+)

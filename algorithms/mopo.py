@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..common.settings import Choice, NonNegative
 from .learning.dynamics import Prediction
-from .learning.penalties import PENALTIES
+from .learning.penalties import PENALTIES, SIMULATED
 from .learning.registry import register_algorithm
 from .learning.rollouts import ModelRollouts
 from .sac import SAC
@@ -23,7 +23,7 @@ class PenalisedRollouts(ModelRollouts):
     @dataclass(frozen=True)
     class Config(ModelRollouts.Config):
         # see `penalties.py`; the code's standard deviation, not the formula's covariance
-        penalty: Annotated[str, Choice(*PENALTIES)] = "max_std"
+        penalty: Annotated[str, Choice(*PENALTIES, *SIMULATED)] = "max_std"
         penalty_coefficient: NonNegative = 1.0  # lambda
         penalised_reward: Annotated[str, Choice("sampled", "mean")] = "sampled"  # the code's; "mean" is the paper's
 
@@ -35,7 +35,13 @@ class PenalisedRollouts(ModelRollouts):
         return rewards - self.config.penalty_coefficient * self.uncertainty(prediction), prediction.terminals
 
     def uncertainty(self, prediction: Prediction) -> Tensor:
+        if self.true_step is not None:
+            return SIMULATED[self.config.penalty](prediction, self.true_step)
         return PENALTIES[self.config.penalty](prediction)
+
+    @classmethod
+    def needs_simulator(cls, config: Config) -> bool:
+        return config.penalty in SIMULATED
 
 
 register_algorithm(

@@ -144,11 +144,11 @@ def table(
 ) -> str:
     """The text of a table, as `mopo-bench table` prints it.
 
-    name: "table1" and "table2" stand beside the paper's numbers, "scores" is of whatever was run, "aggregate" is over its
-    tasks. format: text, markdown, latex, csv, html or json; by default what the file `out` ends in says, else markdown. metric:
-    last (the paper's), mean10 or best. reference: the algorithm that `scores` and `aggregate` compare with the others. out: a
-    file to write it to. holm: whether the comparisons are corrected for their number. Raises UserError for a name, a format, a
-    metric or a file that is none of these, and where there are no runs.
+    name: "table1", "table2", "figure1", "ablation" and "appendix-e" stand beside the paper's numbers, "scores" is of whatever
+    was run, "aggregate" is over its tasks. format: text, markdown, latex, csv, html or json; by default as `out` ends, else
+    markdown. metric: last (the paper's), mean10 or best. reference: the algorithm that `scores` and `aggregate` compare with
+    the others. out: a file to write it to. holm: whether the comparisons are corrected for their number. Raises UserError for a
+    name, a format, a metric or a file that is none of these, and where there are no runs.
     """
     from .report.formats import SUFFIXES
 

@@ -110,6 +110,15 @@ class HalfCheetahJump(HalfCheetahEnv):
         observation = super()._get_obs()
         return np.insert(observation, -self.model.nv, self._torso_height()) if self._with_torso else observation
 
+    @property
+    def reward_needs_reset(self) -> bool:
+        """Whether its reward depends on the height after the reset, which no observation holds."""
+        return self._z_reference == "reset" and self._reward == "task"
+
+    def without_torso(self, observation: np.ndarray) -> np.ndarray:
+        """The usual 17 numbers of one of its observations."""
+        return np.delete(observation, -self.model.nv - 1) if self._with_torso else np.asarray(observation)
+
     def _torso_height(self) -> float:
         return float(self.model.body("torso").pos[2] + self.data.qpos[1])
 
@@ -196,6 +205,11 @@ class PointEnvironment(gymnasium.Env):
         noise = self.np_random.standard_normal(2)
         self._velocity, reward, ended = self.point.step(self._velocity, action, noise)
         return self._velocity.copy(), float(reward), bool(ended), False, {}
+
+    def true_step(self, observations: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A step without noise: next velocities (n, 2) and rewards (n) from velocities (n, 2) at actions (n, 3)."""
+        successors, rewards, _ = self.point.step(observations, actions, np.zeros(np.shape(observations)))
+        return successors, rewards
 
 
 class PointAngle(PointEnvironment):

@@ -16,6 +16,9 @@ from .rewards import Reward
 from .terminations import TERMINATIONS, Termination, never
 
 Regenerate = Callable[["Task", int, int], OfflineDataset]
+# What the real simulator does from states (n, obs) at actions (n, act) in [-1, 1]: next observations (n, obs), rewards (n). No
+# part of an offline problem: the harness hands it to what asks for it in its type, see `true_step.py`.
+TrueStep = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -213,6 +216,16 @@ class Task:
             raise unknown(f"parameter of {self.name}", name, known, "mopo-bench list tasks --json")
         kind = _kind_of(self.parameters[name])
         return self.with_parameters(**{name: converted(value, kind, f"{self.name}.{name}")})
+
+    def variants(self, name: str, value: Any) -> list[Task]:
+        """The task at each of the values that a parameter sweeps over: several in a list, or in a text between commas.
+
+        A parameter that is several numbers itself takes one value. Raises UserError as `variant`.
+        """
+        if isinstance(value, str) and not isinstance(self.parameters.get(name), tuple):
+            value = value.split(",")
+        swept = isinstance(value, list | tuple) and not isinstance(self.parameters.get(name), tuple)
+        return [self.variant(name, each) for each in (value if swept else [value])]
 
     def as_collected(self) -> Task:
         """The task in whose environment the dataset is logged, which may pay another reward than this one's."""

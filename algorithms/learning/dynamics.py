@@ -83,7 +83,8 @@ def likelihood_loss(network: EnsembleNetwork, inputs: Tensor, targets: Tensor) -
 
 class Prediction(NamedTuple):
     """One sampled model step of n states per seed. means and stds are those of (reward, s') under all E networks, raw
-    units, (S, E, n, 1 + obs); None where only the chosen network was asked."""
+    units, (S, E, n, 1 + obs); None where only the chosen network was asked. What was asked: observations (S, n, obs) and
+    actions (S, n, act); elites (S, elites) says which of the networks rollouts sample."""
 
     rewards: Tensor  # (S, n), sampled
     next_observations: Tensor  # (S, n, obs), sampled
@@ -91,6 +92,9 @@ class Prediction(NamedTuple):
     mean_rewards: Tensor  # (S, n), the chosen network's mean
     means: Tensor | None
     stds: Tensor | None
+    observations: Tensor | None = None
+    actions: Tensor | None = None
+    elites: Tensor | None = None
 
 
 class Dynamics(Stage):
@@ -237,7 +241,8 @@ class Dynamics(Stage):
         drawn = mean + std * noise
         rewards, successors = drawn[..., 0], drawn[..., 1:]
         terminals = self.problem.termination(observations, actions, successors)
-        return Prediction(rewards, successors, terminals, mean[..., 0], means, stds)
+        asked = (observations, actions, self.elites)
+        return Prediction(rewards, successors, terminals, mean[..., 0], means, stds, *asked)
 
     def _inputs(self, observations: Tensor, actions: Tensor) -> Tensor:
         return (torch.cat((observations, actions), -1) - self.input_mean) / self.input_std

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...common.errors import UserError
 from ...tasks.data.dataset import OfflineDataset
-from ...tasks.task import OfflineProblem
+from ...tasks.task import OfflineProblem, TrueStep
 from .held import Held
 from .learner import Learner
 from .replay import Batch, Layout
@@ -44,7 +45,11 @@ class Experience:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         stages: Mapping[str, Any] | None = None,
+        true_step: TrueStep | None = None,
     ):
+        if self.needs_simulator(config) and true_step is None:
+            raise UserError(f"{type(self).__name__} with {config} needs the real simulator: give it a true_step")
+        self.true_step = true_step if self.needs_simulator(config) else None
         self.problem, self.config, self.seeds = problem, config, list(seeds)
         self.dtype, self.device = dtype, torch.device(device)
         self.layout = Layout(problem.observation_size, problem.action_size)
@@ -55,12 +60,20 @@ class Experience:
 
     # attributes that are made again and not saved
     derived: ClassVar[frozenset[str]] = frozenset(
-        {"problem", "config", "seeds", "dtype", "device", "fitted", "layout", "vitals", "_held"}
+        {"problem", "config", "seeds", "dtype", "device", "fitted", "layout", "vitals", "_held", "true_step"}
     )
     vitals: Mapping[str, Tensor] = MappingProxyType({})  # (S, ...) each, stored with every evaluation
 
     def build(self) -> None:
         """For subclasses: whatever else they keep."""
+
+    @classmethod
+    def needs_simulator(cls, config: Any) -> bool:
+        """Whether it asks what the real simulator does, and so is no offline algorithm: `true_step` is then given, else None.
+
+        Tables say so of its numbers, and a task whose state cannot be set from an observation is refused.
+        """
+        return False
 
     def refresh(self, step: int, learner: Learner) -> None:
         """Called before step `step` (from 0), outside anything compiled: the place for model rollouts."""

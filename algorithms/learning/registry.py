@@ -87,6 +87,7 @@ class Algorithm:
             "title": self.title,
             "about": self.about,
             "model_free": self.model_free,
+            "needs_simulator": self.experience.needs_simulator(self.build_configs(config)["experience"]),
             "stages": {name: stage.title or name for name, stage in self.stages.items()},
             "warmup_steps": self.learner.warmup_steps(self.build_configs(config)["learner"]),
             "worse": self.worse,

@@ -114,7 +114,8 @@ class ModelRollouts(Experience):
         means, stds = self.dynamics.predict(observations, actions)
         rewards, successors = means.mean(1)[..., 0], means.mean(1)[..., 1:]
         terminals = self.problem.termination(observations, actions, successors)
-        return Prediction(rewards, successors, terminals, rewards, means, stds)
+        asked = (observations, actions, self.dynamics.elites)
+        return Prediction(rewards, successors, terminals, rewards, means, stds, *asked)
 
     @cached_property
     def dataset_vitals(self) -> dict[str, Tensor]:

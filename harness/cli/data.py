@@ -193,7 +193,7 @@ def data_summary(
     from ..collection.inspection import summary
     from ..report.paper import LAYOUTS, tasks_of
 
-    chosen = _named(tasks or [name for table in LAYOUTS for name in tasks_of(table)])
+    chosen = _named(tasks or list(dict.fromkeys(name for table in LAYOUTS for name in tasks_of(table))))
     _print_table([summary(task, DatasetRequest(data, rows, seed=data_seed)) for task in chosen], format_)
 
 

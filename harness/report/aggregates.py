@@ -13,6 +13,7 @@ from ..runs.records import Run
 from .comparisons import chosen_reference
 from .formats import Entry, Table, span
 from .groups import Group, by_row, dataset_names, groups_in, in_columns, unit_of
+from .notes import simulator_notes
 from .paper import REFERENCE
 from .statistics import (
     DRAWS,
@@ -79,7 +80,7 @@ def aggregates(runs: Iterable[Run], metric: str = "last", folder: str = "results
     counted = in_columns(group for group in groups if group.counted)
     chosen, notes = chosen_reference(groups, counted, reference, folder)
     families, said = _families(groups, metric)
-    notes = [*notes, *said, f"Each seed counts with {get_metric(metric).meaning}.", *NOTES]
+    notes = [*notes, *said, f"Each seed counts with {get_metric(metric).meaning}.", *NOTES, *simulator_notes(groups)]
     rows = [row for each in families for row in _rows(each)]
     tables = [Table("Over all tasks", metric, HEADS, rows, notes, intervals=True)]
     tables += [_profile(each, metric) for each in families]

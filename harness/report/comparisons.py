@@ -9,6 +9,7 @@ from ...common.errors import UserError
 from ..runs.records import Run
 from .formats import Entry, Table, span
 from .groups import Group, by_row, dataset_names, groups_in, in_columns, in_unit, last_step, unit_of, without_task
+from .notes import simulator_notes
 from .paper import DATASET_COLUMNS, PROBE_COLUMNS, REFERENCE
 from .statistics import FEWEST, Difference, difference, difference_of, get_metric, holm, mean
 
@@ -69,6 +70,7 @@ def comparisons(
     count = sum(each.found.p_value is not None for each in made)
     notes += [f"Each seed counts with {get_metric(metric).meaning}.", *NOTES]
     notes.append(CORRECTED.format(count=count) if correct else UNCORRECTED)
+    notes += simulator_notes(groups)
     rows = [_row(each) for each in made]
     return Table(f"{title} against the others", metric, HEADS, rows, notes, intervals=True)
 

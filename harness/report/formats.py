@@ -57,6 +57,7 @@ class Entry:
     overrides: str = ""
     paper_mean: float | None = None
     paper_std: float | None = None
+    paper_sure: str = ""  # of the paper's number: "S", seen in a source, "I", inferred, or "M", from memory
     mark: str = ""  # on the paper's number
     difference: float | None = None
 
@@ -95,7 +96,7 @@ class Table:
     def to_csv(self) -> str:
         """Tidy: one line for each task, dataset and algorithm; a number that does not exist is left empty."""
         names = ["mean", "std", "seeds", "low", "high", "paper_mean", "paper_std", "difference", "diverged", "unfinished"]
-        names += ["overvalued"]
+        names += ["overvalued", "paper_sure"]
         return csv_text(
             [
                 {

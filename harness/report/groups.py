@@ -126,6 +126,11 @@ class Group:
         return self.about.get("model_free")
 
     @property
+    def needs_simulator(self) -> bool:
+        """Whether it was told what the real simulator does."""
+        return self.about.get("needs_simulator", False)
+
+    @property
     def stage_titles(self) -> Mapping[str, str]:
         """By the name of a stage, what its fit is called in print."""
         return self.about.get("stages", {})
@@ -176,11 +181,12 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     return [Group(tuple(kept[key])) for key in sorted(kept)]
 
 
-def labelled(groups: Sequence[Group]) -> list[Group]:
+def labelled(groups: Sequence[Group], apart: Sequence[str] = ()) -> list[Group]:
     """Groups with a name: the algorithm and, in brackets, the overrides or the window that set it apart in the same row.
 
-    Alone it has the plain name whatever its overrides. Where two would have one name, the highest version keeps it, then
-    the most seeds. Their rows are named likewise: the task and, in brackets, its parameters.
+    Alone it has the plain name whatever its overrides, but for those of the settings `apart`, which are always named. Where two
+    would have one name, the highest version keeps it, then the most seeds. Their rows are named likewise: the task and, in
+    brackets, its parameters.
     """
     rows = _row_labels(groups)
     shared: dict[tuple[Any, ...], set[str]] = {}
@@ -193,7 +199,8 @@ def labelled(groups: Sequence[Group]) -> list[Group]:
 
     labels: dict[tuple[Any, ...], Group] = {}
     for group in sorted(groups, key=newest, reverse=True):
-        parts = [each for each in group.choices if each not in shared[group.key, group.algorithm]]
+        named = [each for each in group.choices if each.partition("=")[0] in apart]
+        parts = [each for each in group.choices if each in named or each not in shared[group.key, group.algorithm]]
         if holder := labels.get((group.key, _label(group.algorithm, parts))):
             versions, newer = group.cell["versions"], holder.cell["versions"]
             parts += [f"{part} version {number}" for part, number in versions.items() if newer.get(part) != number]

@@ -29,6 +29,7 @@ def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
         *_by_column(groups),
         *_data(groups),
         *_settings(groups),
+        *simulator_notes(groups),
         *_shared_fits(groups),
         *_warmup_only(groups),
         *_overvalued(groups),
@@ -100,6 +101,12 @@ def _settings(groups: Sequence[Group]) -> list[str]:
     """The settings that a user or a suite chose."""
     changed = [(", ".join(group.overrides), group.row, group.label) for group in groups if group.overrides]
     return [f"Not at the default: {settings} for {what}." for settings, what in _merged(changed)]
+
+
+def simulator_notes(groups: Sequence[Group]) -> list[str]:
+    """Which groups were told what the real simulator does: their numbers are no offline algorithm's."""
+    told = [("needs the simulator", group.row, group.label) for group in groups if group.needs_simulator]
+    return [f"Needs the simulator, as no offline algorithm may: {what}." for _, what in _merged(told)]
 
 
 def _shared_fits(groups: Sequence[Group]) -> list[str]:

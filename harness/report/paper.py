@@ -1,4 +1,4 @@
-"""The paper's own tables: how they are laid out, and their numbers, from `results/paper/`.
+"""The paper's own tables, and its figure 1 as one: how they are laid out, and their numbers, from `results/paper/`.
 
 The only file of the harness that knows algorithms by name: the columns that the paper prints.
 """
@@ -22,6 +22,7 @@ HEADINGS = {  # as printed, in the order of columns
     "bc": "BC",
     "mopo": "MOPO",
     "mbpo": "MBPO",
+    "mbpo-single": "MBPO, one network",
     "sac": "SAC",
     "bear": "BEAR",
     "brac-v": "BRAC-v",
@@ -43,7 +44,13 @@ WINDOW_ROWS = 1_000_000  # that a window holds; it leaves nothing out of a datas
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table of the paper is laid out: `heads` stand over the cells that `leading` makes of a task, then `columns`."""
+    """How a table of the paper is laid out: `heads` stand over the cells that `leading` makes of a task, then `columns`.
+
+    own: the columns that no other table has; a task on which one of them was run has a row, whether the paper has it or not.
+    by_parameters: whether a task with other parameters has a row, too, "ant-angle [angle=45.0]".
+    apart: settings that make a column of their own, "mopo [penalty=none]". transposed: tasks run across, algorithms down.
+    notes: what is to be known of the paper's part of the table.
+    """
 
     title: str
     unit: str
@@ -53,6 +60,11 @@ class Layout:
     steps: Mapping[str, int] = field(default_factory=dict)  # behind the numbers of a column, where not the task's own budget
     windows: Mapping[str, str] = field(default_factory=dict)  # behind the numbers of a column, where it is known
     average: bool = False  # whether rows are alike enough for one
+    own: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
+    transposed: bool = False
+    by_parameters: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def _quality_and_domain(task: str) -> tuple[str, ...]:
@@ -60,6 +72,9 @@ def _quality_and_domain(task: str) -> tuple[str, ...]:
     return quality, domain
 
 
+# Of appendix D: MOPO with its usual penalty, the others, the one that is no offline algorithm, and MBPO.
+PENALTIES = ("max_std_elites", "mean_std", "max_variance", "max_covariance", "ensemble", "none", "true_error")
+BY_PENALTY = tuple(f"mopo [penalty={penalty}]" for penalty in PENALTIES)
 LAYOUTS = {
     "table1": Layout(
         "Table 1: normalised scores on D4RL's MuJoCo tasks",
@@ -78,15 +93,62 @@ LAYOUTS = {
         lambda task: (task,),
         ("batch mean", "batch max", "mopo", "mbpo", "sac", "bear", "brac-p", "brac-v"),
     ),
+    "figure1": Layout(
+        "Figure 1: average returns without a penalty",
+        "return",
+        ("Environment",),
+        lambda task: (task,),
+        ("sac", "mbpo-single", "mbpo"),
+        own=("mbpo-single",),
+        notes=(
+            "The figure's bars are not printed as numbers: those beside ours are of the paper's tables of the same runs. That "
+            "its task of D4RL is halfcheetah-mixed, and its other one halfcheetah-jump, is inferred. MBPO with one network is "
+            "the paper's MBPO without ensemble.",
+        ),
+    ),
+    "ablation": Layout(
+        "Appendix D: average returns by penalty",
+        "return",
+        ("Variant",),
+        lambda task: (task,),
+        ("mopo", *BY_PENALTY, "mbpo", "mbpo-single"),
+        own=(*BY_PENALTY, "mbpo-single"),
+        apart=("penalty",),
+        transposed=True,
+        notes=(
+            "MOPO's own penalty is max_std. Each penalty has the coefficient of the task, which was chosen for max_std. The "
+            "paper has one row for no penalty and another for MBPO, where here they are the same computation.",
+        ),
+    ),
+    "appendix-e": Layout(
+        "Appendix E: average returns at other goals",
+        "return",
+        ("Environment",),
+        lambda task: (task,),
+        ("batch mean", "batch max", "mopo"),
+        by_parameters=True,
+        notes=("The paper's appendix turns ant-angle further; other weights of halfcheetah-jump's height are ours.",),
+    ),
+}
+SURE = {  # of a number of the paper, where it was not read there
+    "I": "inferred from another number of the authors",
+    "M": "from memory: a hint, and no reference",
 }
 
 
 class PaperNumber(NamedTuple):
-    """One printed cell; `std` and `seeds` are None where the paper prints none."""
+    """One printed cell; `std` and `seeds` are None where the paper prints none. sure: "S", read in a source, or see `SURE`."""
 
     mean: float
     std: float | None
     seeds: int | None
+    sure: str = "S"
+
+
+def heading_of(column: str) -> str:
+    """What stands over a column of the paper's: "MOPO [penalty=none]" of "mopo [penalty=none]"."""
+    name, bracket, variant = column.partition(" [")
+    return f"{HEADINGS[name]}{bracket}{variant}"
 
 
 def _paper_rows(name: str) -> list[dict[str, str]]:
@@ -95,20 +157,28 @@ def _paper_rows(name: str) -> list[dict[str, str]]:
 
 @cache
 def paper_table(name: str) -> Mapping[tuple[str, str], PaperNumber]:
-    """Table 1 (scores) or 2 (returns) as printed, by (task, algorithm as printed); `name` is "table1" or "table2"."""
+    """The numbers of a table of `LAYOUTS`, in its unit, by (task, algorithm as printed)."""
     if name not in LAYOUTS:
         raise unknown("table of the paper", name, LAYOUTS, "mopo-bench table --help")
     return {
         (row["task"], row["algorithm"]): PaperNumber(
-            float(row["mean"]), float(row["std"]) if row["std"] else None, int(row["seeds"]) if row["seeds"] else None
+            float(row["mean"]),
+            float(row["std"]) if row["std"] else None,
+            int(row["seeds"]) if row["seeds"] else None,
+            row.get("sure", "S"),
         )
         for row in _paper_rows(name)
     }
 
 
-def tasks_of(name: str) -> tuple[str, ...]:
-    """The tasks of a table of the paper, in its order; `name` is "table1" or "table2"."""
+def rows_of(name: str) -> tuple[str, ...]:
+    """The rows of a table of the paper, in its order, tasks with parameters among them; `name` is one of `LAYOUTS`."""
     return tuple(dict.fromkeys(task for task, _ in paper_table(name)))
+
+
+def tasks_of(name: str) -> tuple[str, ...]:
+    """The tasks of a table of the paper, in its order; `name` is one of `LAYOUTS`."""
+    return tuple(dict.fromkeys(row.partition(" [")[0] for row in rows_of(name)))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Tables of run records: the paper's two, with its numbers beside ours, and whatever was run.
+"""Tables of run records: the paper's, with its numbers beside ours, and whatever was run.
 
 An entry holds the seeds of one identity, never more (see `groups.grouped`); its column is named by `groups.labelled`.
 """
@@ -43,9 +43,12 @@ from .paper import (
     LAYOUTS,
     PROBE_COLUMNS,
     REFERENCE,
+    SURE,
     WINDOW_ROWS,
     Layout,
+    heading_of,
     paper_table,
+    rows_of,
     swapped_cells,
     tasks_of,
 )
@@ -160,22 +163,26 @@ def _probe_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def beside_paper(name: str, runs: Iterable[Run], metric: str = "last") -> Table:
-    """A table in the paper's layout, "table1" or "table2", our numbers above the paper's; other algorithms to the right.
+    """A table of `LAYOUTS`, in the paper's layout, our numbers above the paper's; other algorithms to the right.
 
-    Each task is shown on one dataset and with its registered parameters; notes name the others.
+    Each task is shown on one dataset and, but where parameters make rows of their own, with its registered ones; notes name the
+    others.
     """
-    layout, tasks = LAYOUTS[name], tasks_of(name)
-    groups = labelled(grouped(run for run in runs if run.task in tasks))
+    layout = LAYOUTS[name]
+    found = labelled(grouped(runs), layout.apart)
+    tasks = tuple(dict.fromkeys((*tasks_of(name), *(group.task for group in found if group.label in layout.own))))
+    groups = [group for group in found if group.task in tasks]
     names = dataset_names(groups)
-    usual = [group for group in groups if not group.key.parameters]
-    shown = labelled(_on_one_dataset(usual))
+    usual = [group for group in groups if layout.by_parameters or not group.key.parameters]
+    shown = labelled(_on_one_dataset(usual), layout.apart)
     columns = _paper_columns(layout, shown)
+    names_of_rows = list(dict.fromkeys((*rows_of(name), *(group.row for group in shown))))
     rows, measured = [], []
-    for task in tasks:
-        here = {group.label: group for group in shown if group.task == task}
-        entries = [_measured(_printed(name, task, column), here, metric, names) for column in columns]
+    for row in names_of_rows:
+        here = {group.label: group for group in shown if group.row == row}
+        entries = [_measured(_printed(name, row, column), here, metric, names) for column in columns]
         entries = [_compared(entry, here, metric, layout) for entry in _bolded(entries, here, metric)]
-        rows.append([*map(Entry, layout.leading(task)), *entries])
+        rows.append([*map(Entry, layout.leading(row)), *entries])
         measured.append(entries)
     notes = [
         *_paper_notes(layout, rows),
@@ -187,7 +194,11 @@ def beside_paper(name: str, runs: Iterable[Run], metric: str = "last") -> Table:
     if layout.average:
         average, said = _average(measured, len(layout.heads))
         rows, notes = [*rows, *average], [*notes, *said]
-    return Table(layout.title, metric, [*layout.heads, *_headings(columns, shown)], rows, notes)
+    heads = _headings(columns, shown)
+    if layout.transposed:
+        rows = [[Entry(head), *entries] for head, entries in zip(heads, zip(*measured, strict=True), strict=True)]
+        heads = names_of_rows
+    return Table(layout.title, metric, [*layout.heads, *heads], rows, notes)
 
 
 def _paper_columns(layout: Layout, groups: Sequence[Group]) -> list[str]:
@@ -202,7 +213,7 @@ def _hidden_notes(
     groups: Sequence[Group], usual: Sequence[Group], shown: Sequence[Group], names: Mapping[RowKey, str]
 ) -> list[str]:
     """Which runs a paper table leaves out: those with other parameters of the task, and those on other data."""
-    other_rows = sorted({group.row for group in groups if group.key.parameters})
+    other_rows = sorted({group.row for group in groups} - {group.row for group in usual})
     other_data = sorted({names[group.key] for group in usual} - {names[group.key] for group in shown})
     return [
         f"Runs {how} exist and are not shown: {', '.join(hidden)}."
@@ -245,35 +256,37 @@ def _average_entry(column: Sequence[Entry]) -> Entry:
 
 
 def _on_one_dataset(groups: Sequence[Group]) -> list[Group]:
-    """Of each task the groups on one dataset: one with results, by `SOURCES`, then with the most seeds done."""
+    """Of each row's task the groups on one dataset: one with results, by `SOURCES`, then with the most seeds done."""
 
     def worth(key: RowKey) -> tuple[Any, ...]:
         here = [group for group in groups if group.key == key]
         nothing = not any(group.counted or group.in_state("diverged") for group in here)
         return nothing, index_in(SOURCES, key.source), -sum(len(group.in_state("done")) for group in here), key
 
-    chosen: dict[str, RowKey] = {}
+    chosen: dict[tuple[str, tuple[str, ...]], RowKey] = {}
     for key in sorted({group.key for group in groups}, key=worth):
-        chosen.setdefault(key.task, key)
-    return [group for group in groups if group.key == chosen[group.task]]
+        chosen.setdefault((key.task, key.parameters), key)
+    return [group for group in groups if group.key == chosen[group.task, group.key.parameters]]
 
 
 def _printed(name: str, task: str, column: str) -> Entry:
     """The entry of a paper table with the paper's number, if it prints one there, and nothing of ours yet."""
-    place = (task, HEADINGS.get(column, ""))
+    place = (task, heading_of(column) if column in LAYOUTS[name].columns else "")
     entry = Entry(task=task, algorithm=column, unit=LAYOUTS[name].unit)
     if printed := paper_table(name).get(place):
-        entry = replace(entry, paper_mean=printed.mean, paper_std=printed.std, mark=DAGGER * (place in swapped_cells()))
+        mark = DAGGER if place in swapped_cells() else f" {printed.sure}" * (printed.sure in SURE)
+        entry = replace(entry, paper_mean=printed.mean, paper_std=printed.std, paper_sure=printed.sure, mark=mark)
     return entry
 
 
 def _paper_notes(layout: Layout, rows: Sequence[Sequence[Entry]]) -> list[str]:
     """How to read the paper's numbers beside ours."""
-    notes = ["In parentheses: the paper's number, a reference, not a pass mark.", *_paper_steps(layout)]
+    notes = ["In parentheses: the paper's number, a reference, not a pass mark.", *layout.notes, *_paper_steps(layout)]
     entries = [entry for row in rows for entry in row]
+    notes += [f"{sure}: {meaning}." for sure, meaning in SURE.items() if any(sure == entry.paper_sure for entry in entries)]
     if any(entry.difference is not None for entry in entries):
         notes.append("Δ: ours minus the paper's, only where D4RL v0 and the paper's number of steps make them comparable.")
-    if any(entry.mark for entry in entries):
+    if any(entry.mark == DAGGER for entry in entries):
         values = ", ".join(f"{task} {algorithm} {value:.1f}" for (task, algorithm), value in swapped_cells().items())
         notes.append(f"{DAGGER} printed under the wrong environment; the authors' own raw returns give {values}.")
     return notes
@@ -294,7 +307,7 @@ def _paper_windows(layout: Layout, groups: Sequence[Group]) -> list[str]:
     for column, window in layout.windows.items():
         by_window.setdefault(window, []).append(HEADINGS[column])
     said = "; ".join(f"{window} for {', '.join(columns)}" for window, columns in by_window.items())
-    unknown_rows = ", ".join(HEADINGS[column] for column in layout.columns if column not in layout.windows)
+    unknown_rows = ", ".join(heading_of(column) for column in layout.columns if column not in layout.windows)
     if not said or not any(group.whole["rows"] > WINDOW_ROWS for group in groups):
         return []
     return [
@@ -385,5 +398,5 @@ def _labels(groups: Iterable[Group]) -> list[str]:
 def _headings(columns: Sequence[str], groups: Iterable[Group]) -> list[str]:
     """What stands over each column: a title, and the label besides where two would read the same."""
     titles = {group.label: group.heading for group in groups}
-    heads = [titles.get(column) or HEADINGS[column] for column in columns]
+    heads = [titles.get(column) or heading_of(column) for column in columns]
     return [head if heads.count(head) == 1 else f"{head} ({column})" for head, column in zip(heads, columns, strict=True)]

@@ -17,6 +17,7 @@ from ...tasks.data.dataset import OfflineDataset
 from ...tasks.data.request import DatasetRequest
 from ...tasks.data.sources import load_dataset
 from ...tasks.task import OfflineProblem, Task
+from ...tasks.true_step import true_step
 from .machine import describe_machine
 from .records import Store, identity_hash, plain
 
@@ -91,6 +92,11 @@ class Cell:
         """The steps from the start in which the policy sees no critic."""
         return self.algorithm.learner.warmup_steps(self.algorithm.build_configs(self.config)["learner"])
 
+    @property
+    def needs_simulator(self) -> bool:
+        """Whether its experience asks the real simulator, as no offline algorithm does."""
+        return self.algorithm.experience.needs_simulator(self.algorithm.build_configs(self.config)["experience"])
+
     def with_seeds(self, *seeds: int) -> Cell:
         return replace(self, seeds=seeds)
 
@@ -145,7 +151,8 @@ def build(cell: Cell, fits: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[
     stages = {name: kind(problem, configs[name], fits[name]) for name, kind in cell.algorithm.stages.items()}
     common: dict[str, Any] = {"device": cell.device, "stages": stages}
     learner = cell.algorithm.learner(problem, configs["learner"], cell.seeds, **common)
-    return learner, cell.algorithm.experience(problem, configs["experience"], cell.seeds, **common)
+    simulator = {"true_step": true_step(cell.task, cell.specification)} if cell.needs_simulator else {}
+    return learner, cell.algorithm.experience(problem, configs["experience"], cell.seeds, **common, **simulator)
 
 
 def short_configs(cell: Cell) -> dict[str, Any]:

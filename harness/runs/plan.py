@@ -19,6 +19,7 @@ from ...tasks.data.sources import load_dataset, why_missing
 from ...tasks.registry import all_tasks, get_task
 from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
+from ...tasks.true_step import true_step
 from ..collection.probes import probe_returns
 from .cell import Cell, describe_dataset
 from .ledger import Ledger
@@ -66,10 +67,9 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
     configs = {(task.name, each.name): configurations(each, task, request, algorithms) for task in tasks for each in algorithms}
     check_cell_names(tasks, algorithms, request)
     refuse_missing_datasets(tasks, algorithms, request)
-    specifications = {task.name: checked_specification(task) for task in tasks}
     cells = []
-    for task in tasks:
-        probed, facts = probe_returns(task, specifications[task.name]), dict[DatasetRequest, dict[str, Any]]()
+    for task, specification in [(task, checked_specification(task)) for task in tasks]:
+        probed, facts = probe_returns(task, specification), dict[DatasetRequest, dict[str, Any]]()
         chosen = [(each, *configured) for each in algorithms for configured in configs[task.name, each.name]]
         for algorithm, config, overrides in chosen:
             dataset = dataset_request(request, task.name, algorithm.name)
@@ -93,26 +93,32 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
                     compilation=decide(request.compile, steps, device),
                     capture=request.capture,
                     evaluation_processes=request.evaluation_processes,
-                    specification=specifications[task.name],
+                    specification=specification,
                 )
             )
+    for cell in cells:
+        if cell.needs_simulator:
+            true_step(cell.task, cell.specification)  # a UserError where there is none
     return Plan(tuple(cells), Path(results).absolute())
 
 
 def chosen_tasks(request: RunRequest) -> list[Task]:
-    """The tasks of a request, with the parameters that it sets."""
-    tasks = {task.name: task for task in (each if isinstance(each, Task) else get_task(each) for each in request.tasks)}
-    # a termination last: parameters may bring their own
-    for setting in sorted(request.task_set, key=lambda each: each.name.endswith(".termination")):
+    """The tasks of a request, with the parameters that it sets: one for each combination of values that these sweep over."""
+    tasks = {task.name: [task] for task in (each if isinstance(each, Task) else get_task(each) for each in request.tasks)}
+    # the last of those of one name counts; a termination last, since parameters may bring their own
+    settings = {setting.name: setting for setting in request.task_set}
+    for setting in sorted(settings.values(), key=lambda each: each.name.endswith(".termination")):
         name, dot, parameter = setting.name.partition(".")
         if not dot or name not in tasks:
             get_task(name)
+            if dot and setting.of_grid:
+                continue
             raise UserError(
                 f"{option_of('task_set')} {setting.name}={setting.value}: expected TASK.PARAMETER=VALUE "
                 f"with a task of this run ({', '.join(tasks)})"
             )
-        tasks[name] = tasks[name].variant(parameter, setting.value)
-    return list(tasks.values())
+        tasks[name] = [variant for task in tasks[name] for variant in task.variants(parameter, setting.value)]
+    return [variant for variants in tasks.values() for variant in variants]
 
 
 def check_cell_names(tasks: list[Task], algorithms: list[Algorithm], request: RunRequest) -> None:

@@ -102,6 +102,7 @@ DATA_MAY: Fields = {
 ABOUT_MAY: Fields = {
     "title": or_none(is_text),
     "model_free": or_none(lambda value: isinstance(value, bool)),
+    "needs_simulator": lambda value: isinstance(value, bool),
     "stages": object_of(is_text),
     "warmup_steps": is_count,
     "worse": object_of(is_text),

@@ -84,7 +84,7 @@ class RunRequest:
     settings: tuple[Setting, ...] = asked(
         (), "KEY=VALUE, for some only: ALGORITHM.KEY=VALUE, TASK:KEY=VALUE; may be repeated.", "--set"
     )
-    task_set: tuple[Setting, ...] = asked((), "TASK.PARAMETER=VALUE, such as ant-angle.angle=45; may be repeated.")
+    task_set: tuple[Setting, ...] = asked((), "TASK.PARAMETER=VALUE, such as ant-angle.angle=45 or 30,45,60; may be repeated.")
     evaluate_every: Count | None = asked(None, "Gradient steps between evaluations.")
     episodes: Count | None = asked(None, "Episodes per evaluation.")
     device: Annotated[str, Choice("auto", "cpu", "cuda")] = asked("auto", "auto, cpu or cuda.")
@@ -120,7 +120,7 @@ class RunRequest:
     def of(cls, *, suite: str | None = None, grid: str | Path | None = None, **said: Any) -> RunRequest:
         """A suite's or a grid file's request with what is said beside: fields that are None or empty are not said.
 
-        Settings that are said come after the grid's and win over them.
+        Settings and parameters of tasks that are said come after the grid's and win over them.
         """
         if suite is not None and grid is not None:
             raise UserError(f"--suite {suite} and --grid {grid}: choose one")
@@ -134,7 +134,10 @@ class RunRequest:
             layer = 1 + max(setting.layer for setting in of_grid)
             asked = _as_settings(chosen["settings"], None, option_of("settings"))
             chosen["settings"] = (*of_grid, *(setting._replace(layer=layer) for setting in asked))
-        return cls(**{**base, "settings": of_grid, **chosen}, of_grid=frozenset(base) - set(chosen))
+        task_set = _as_settings(base.get("task_set", ()), None, option_of("task_set"), of_grid=True)
+        task_set += _as_settings(chosen.pop("task_set", ()), None, option_of("task_set"))
+        both = {"settings": of_grid, "task_set": task_set}
+        return cls(**{**base, **both, **chosen}, of_grid=frozenset(base) - set(chosen))
 
     def to_grid(self) -> dict[str, Any]:
         """The request as a grid file holds it: every field that is not at its default, names instead of objects."""

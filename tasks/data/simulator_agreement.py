@@ -11,6 +11,7 @@ from ...common.errors import UserError
 from ...common.streams import numpy_stream
 from ..environments import make_environment
 from ..task import Task
+from ..true_step import place
 from .dataset import OfflineDataset
 
 
@@ -51,8 +52,7 @@ def replay_physics(dataset: OfflineDataset, task: Task, rows: int = 5_000, seed:
 
 def _step_again(dataset: OfflineDataset, environment: MujocoEnv, row: int) -> tuple[float, float, bool]:
     position, velocity = (dataset.extras[name][row].astype(np.float64) for name in ("infos/qpos", "infos/qvel"))
-    environment.data.qacc_warmstart[:] = 0  # the solver's memory of another row
-    environment.set_state(position, velocity)
+    place(environment, position, velocity)
     successor, reward, terminated, _, _ = environment.step(dataset.actions[row])
     difference = np.abs(successor - dataset.next_observations[row]).max()
     return float(difference), abs(float(reward) - float(dataset.rewards[row])), bool(terminated) != bool(dataset.terminals[row])

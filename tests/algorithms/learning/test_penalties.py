@@ -1,16 +1,18 @@
-"""MOPO's penalty: its three forms against loops, its sign and place in the reward, and the defaults it runs with."""
+"""MOPO's penalty: its forms against loops, its sign and place in the reward, and the defaults it runs with."""
 
 import numpy as np
 import pytest
 import torch
 from mopo_bench.algorithms.learning.dynamics import Prediction
-from mopo_bench.algorithms.learning.penalties import PENALTIES
+from mopo_bench.algorithms.learning.penalties import PENALTIES, SIMULATED, true_error
 from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
 from mopo_bench.algorithms.learning.testing import Group
+from mopo_bench.common.errors import UserError
 from mopo_bench.tasks import terminations as rules
 from mopo_bench.tasks.registry import all_tasks, get_task
 
 SEEDS, NETWORKS, ROWS, WIDTH = 2, 7, 15, 4
+ELITES = (4, 1, 6)
 
 
 @pytest.fixture
@@ -20,12 +22,31 @@ def prediction(generator):
 
     means, stds = normals(SEEDS, NETWORKS, ROWS, WIDTH), normals(SEEDS, NETWORKS, ROWS, WIDTH).exp()
     terminals = normals(SEEDS, ROWS) > 0
-    return Prediction(normals(SEEDS, ROWS), normals(SEEDS, ROWS, WIDTH - 1), terminals, normals(SEEDS, ROWS), means, stds)
+    asked = (normals(SEEDS, ROWS, WIDTH - 1), normals(SEEDS, ROWS, 2), torch.tensor([ELITES] * SEEDS))
+    drawn = (normals(SEEDS, ROWS), normals(SEEDS, ROWS, WIDTH - 1), terminals, normals(SEEDS, ROWS))
+    return Prediction(*drawn, means, stds, *asked)
 
 
 def max_std(means, stds):
     """||std||_2 over reward and observation, largest over networks."""
     return max(np.sqrt(sum(value**2 for value in network)) for network in stds)
+
+
+def max_std_elites(means, stds):
+    return max_std(means, stds[list(ELITES)])
+
+
+def mean_std(means, stds):
+    return sum(np.sqrt((network**2).sum()) for network in stds) / len(stds)
+
+
+def max_variance(means, stds):
+    """The trace of the covariance matrix, largest over networks."""
+    return max(np.trace(np.diag(network**2)) for network in stds)
+
+
+def none(means, stds):
+    return 0.0
 
 
 def max_covariance(means, stds):
@@ -39,7 +60,11 @@ def ensemble(means, stds):
     return max(np.linalg.norm(network[1:] - centre) for network in means)
 
 
-LOOPS = {"max_std": max_std, "max_covariance": max_covariance, "ensemble": ensemble}
+LOOPS = {each.__name__: each for each in (max_std, max_std_elites, mean_std, max_variance, max_covariance, ensemble, none)}
+
+
+def test_every_penalty_has_its_loop():
+    assert set(LOOPS) == set(PENALTIES)
 
 
 @pytest.mark.parametrize("name", sorted(PENALTIES))
@@ -53,10 +78,34 @@ def test_equals_a_loop(name, prediction):
             np.testing.assert_allclose(penalty[seed, row], expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", sorted(PENALTIES))
+@pytest.mark.parametrize("name", sorted(set(PENALTIES) - {"none"}))
 def test_needs_all_networks(name, prediction):
     with pytest.raises(ValueError, match="all networks"):
         PENALTIES[name](prediction._replace(means=None, stds=None))
+
+
+def linear_step(observations, actions):
+    """A simulator that is known: next observations and rewards of states (n, 3) at actions (n, 2)."""
+    return 2 * observations + actions[:, :1], observations.sum(1) - actions[:, 1]
+
+
+def test_true_error_is_the_largest_distance_from_the_true_step(prediction):
+    found = true_error(prediction, linear_step).numpy()
+    for seed in range(SEEDS):
+        for row in range(ROWS):
+            observation, action = prediction.observations[seed, row].numpy(), prediction.actions[seed, row].numpy()
+            (successor,), (reward,) = linear_step(observation[None], action[None])
+            truth = np.array([reward, *successor])
+            errors = [np.linalg.norm(network - truth) for network in prediction.means[seed, :, row].numpy()]
+            np.testing.assert_allclose(found[seed, row], max(errors), rtol=1e-12)
+
+
+def test_true_error_needs_the_simulator_and_no_other_penalty_does(problem):
+    with pytest.raises(UserError, match="needs the real simulator"):
+        Group(get_algorithm("mopo"), problem, (0,), penalty="true_error")
+    experience = get_algorithm("mopo").experience
+    told = [name for name in (*PENALTIES, *SIMULATED) if experience.needs_simulator(experience.Config(penalty=name))]
+    assert told == ["true_error"] and not get_algorithm("mbpo").experience.needs_simulator(None)
 
 
 def test_maximum_is_over_all_networks_and_not_over_elites(problem):
@@ -84,7 +133,7 @@ def stored_rewards(problem, name="mopo", **changes):
     return stored(group).rewards
 
 
-@pytest.mark.parametrize("penalty", sorted(PENALTIES))
+@pytest.mark.parametrize("penalty", sorted(set(PENALTIES) - {"none", "max_std_elites"}))
 @pytest.mark.parametrize("reward", ["sampled", "mean"])
 def test_stored_reward_is_reward_minus_coefficient_times_penalty(penalty, reward, problem, monkeypatch):
     """Watched through `sample`, so that the ring is compared with what the model said; terminals as they were."""

@@ -19,9 +19,9 @@ def test_the_swapped_cells_are_those_that_the_authors_own_returns_contradict():
 
 
 def test_paper_numbers_read_as_printed():
-    assert paper_table("table1")["halfcheetah-random", "MOPO"] == (35.4, 2.5, 6)
-    assert paper_table("table1")["halfcheetah-random", "BC"] == (2.1, None, None)
-    assert paper_table("table2")["ant-angle", "Batch Max"] == (2311.9, None, None)
+    assert paper_table("table1")["halfcheetah-random", "MOPO"] == (35.4, 2.5, 6, "S")
+    assert paper_table("table1")["halfcheetah-random", "BC"] == (2.1, None, None, "S")
+    assert paper_table("table2")["ant-angle", "Batch Max"] == (2311.9, None, None, "S")
     assert (len(paper_table("table1")), len(paper_table("table2"))) == (72, 16)
     with pytest.raises(UserError, match="'table1'"):
         paper_table("table11")

@@ -7,7 +7,7 @@ from mopo_bench import load, table
 from mopo_bench.algorithms.learning.registry import all_algorithms
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.api import plan_run
-from mopo_bench.harness.runs.plan import configurations
+from mopo_bench.harness.runs.plan import chosen_tasks, configurations
 from mopo_bench.harness.runs.request import RunRequest, of_cell, suites
 from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.data.request import WINDOWS
@@ -237,3 +237,30 @@ def test_windows_stand_in_one_row_and_are_named(short_windows, plan, tmp_path):
 def test_a_window_that_leaves_nothing_out_is_none(plan, tmp_path):
     (cell,) = plan("bc", results=tmp_path, window={"bc": "last_1m"}).cells
     assert cell.data == plan("bc", results=tmp_path).cells[0].data and cell.data["window"] == "all"
+
+
+def angles(request):
+    return [(task.name, task.parameters.get("angle")) for task in chosen_tasks(request)]
+
+
+def test_a_parameter_of_a_task_sweeps():
+    """Between commas on the command line, in a list elsewhere; one that is several numbers itself takes one value."""
+    asked = {"tasks": "point-angle,ant-angle", "algorithms": "sac"}
+    assert angles(RunRequest(**asked, task_set="ant-angle.angle=45,60")) == [
+        ("point-angle", None),
+        ("ant-angle", 45.0),
+        ("ant-angle", 60.0),
+    ]
+    both = RunRequest(**asked, task_set={"ant-angle.angle": [45, 60], "ant-angle.survive_bonus": "0,1"})
+    assert len(chosen_tasks(both)) == 5
+    (_, task) = chosen_tasks(RunRequest(**asked, task_set="ant-angle.healthy_z_range=0.1,0.9"))
+    assert task.parameters["healthy_z_range"] == (0.1, 0.9)
+
+
+def test_what_is_said_of_a_task_wins_over_the_grid():
+    assert angles(RunRequest.of(suite="appendix-e", tasks="ant-angle", task_set="ant-angle.angle=50")) == [("ant-angle", 50.0)]
+    weights = chosen_tasks(RunRequest.of(suite="appendix-e", task_set=["ant-angle.angle=50"]))
+    assert [task.parameters.get("height_weight") for task in weights] == [None, 5.0, 15.0, 30.0]
+    with pytest.raises(UserError, match="with a task of this run"):
+        chosen_tasks(RunRequest.of(suite="appendix-e", tasks="point-edge", task_set="ant-angle.angle=50"))
+    assert angles(RunRequest.of(suite="appendix-e", tasks="point-edge")) == [("point-edge", None)]
