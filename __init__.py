@@ -16,6 +16,7 @@ _WHERE = {
     "load": "harness.api",
     "load_policy": "harness.runs.policies",
     "per_seed": "algorithms.learning.learner",
+    "plot": "harness.api",
     "register_algorithm": "algorithms.learning.registry",
     "register_task": "tasks.registry",
     "run": "harness.api",

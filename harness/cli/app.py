@@ -10,6 +10,7 @@ from .check import check
 from .data import data_app
 from .demo import demo
 from .listing import list_command
+from .plot import plot
 from .policies import evaluate, export_policy
 from .render import render
 from .run import run
@@ -27,6 +28,7 @@ app.command("list")(list_command)
 app.command()(run)
 app.command()(status)
 app.command()(table)
+app.command()(plot)
 app.command()(check)
 app.command()(evaluate)
 app.command("export-policy")(export_policy)
