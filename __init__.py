@@ -19,6 +19,7 @@ _WHERE = {
     "plot": "harness.api",
     "register_algorithm": "algorithms.learning.registry",
     "register_task": "tasks.registry",
+    "report": "harness.api",
     "run": "harness.api",
     "table": "harness.api",
 }

@@ -183,6 +183,18 @@ def plot(
     draw(name, runs, str(folder), _path(out, "--out"), metric, faults)
 
 
+def report(out: Path | str, results: Path | str = "runs", films: Path | str | None = None) -> Path:
+    """Writes a static site of run records to the folder `out`, as `mopo-bench report` does, and gives its first page.
+
+    films: a folder of pictures and films of `mopo-bench render`, each named after its task. Raises UserError where there are no
+    runs, and for an `out` that holds something else.
+    """
+    from .report.site import write_site
+
+    folder, runs, faults = _believed(results)
+    return write_site(runs, str(folder), _path(out, "--out"), None if films is None else _path(films, "--films"), faults)
+
+
 def _believed(results: Path | str) -> tuple[Path, list[Run], list[str]]:
     """The folder, its runs, and what in it is not to be believed, in words."""
     folder = existing_folder(_path(results, "--results"))

@@ -13,6 +13,7 @@ from .listing import list_command
 from .plot import plot
 from .policies import evaluate, export_policy
 from .render import render
+from .report import report
 from .run import run
 from .status import status
 from .table import table
@@ -29,6 +30,7 @@ app.command()(run)
 app.command()(status)
 app.command()(table)
 app.command()(plot)
+app.command()(report)
 app.command()(check)
 app.command()(evaluate)
 app.command("export-policy")(export_policy)
