@@ -16,8 +16,10 @@ _WHERE = {
     "load": "harness.api",
     "load_policy": "harness.runs.policies",
     "per_seed": "algorithms.learning.learner",
+    "plot": "harness.api",
     "register_algorithm": "algorithms.learning.registry",
     "register_task": "tasks.registry",
+    "report": "harness.api",
     "run": "harness.api",
     "table": "harness.api",
 }

@@ -127,9 +127,7 @@ def make_table(
     """A table as text of that format; "text" is a list of tables for rich to print."""
     from .report import tables
 
-    folder = existing_folder(_path(results, "--results"))
-    found = list(Store(folder).found())
-    runs, faults = [each for each in found if isinstance(each, Run)], [str(each) for each in found if isinstance(each, Fault)]
+    folder, runs, faults = _believed(results)
     return tables.render(name, runs, folder, format, metric, reference, correct=holm, faults=faults)
 
 
@@ -161,6 +159,57 @@ def table(
     if out is not None:
         write_text(Path(out), text + "\n")
     return text
+
+
+def plot(
+    name: str,
+    out: Path | str,
+    results: Path | str = "runs",
+    tasks: str | Iterable[str] = (),
+    algorithms: str | Iterable[str] = (),
+    metric: str | None = None,
+) -> None:
+    """Draws a picture of run records, as `mopo-bench plot` does.
+
+    name: "curves", "bars", "profile" or "heatmap". out: the file, a .png, .svg or .pdf. tasks, algorithms: only these; all by
+    default. metric: what stands for a run, as in `table`; learning curves show every evaluation and take none. Raises UserError
+    for what is none of these, and where there are no runs.
+    """
+    from .report.pictures import draw
+
+    folder, runs, faults = _believed(results)
+    for option, wanted in (("task", tasks), ("algorithm", algorithms)):
+        runs = _only(runs, option, wanted)
+    draw(name, runs, str(folder), _path(out, "--out"), metric, faults)
+
+
+def report(out: Path | str, results: Path | str = "runs", films: Path | str | None = None) -> Path:
+    """Writes a static site of run records to the folder `out`, as `mopo-bench report` does, and gives its first page.
+
+    films: a folder of pictures and films of `mopo-bench render`, each named after its task. Raises UserError where there are no
+    runs, and for an `out` that holds something else.
+    """
+    from .report.site import write_site
+
+    folder, runs, faults = _believed(results)
+    return write_site(runs, str(folder), _path(out, "--out"), None if films is None else _path(films, "--films"), faults)
+
+
+def _believed(results: Path | str) -> tuple[Path, list[Run], list[str]]:
+    """The folder, its runs, and what in it is not to be believed, in words."""
+    folder = existing_folder(_path(results, "--results"))
+    found = list(Store(folder).found())
+    return folder, [each for each in found if isinstance(each, Run)], [str(each) for each in found if isinstance(each, Fault)]
+
+
+def _only(runs: list[Run], kind: str, wanted: str | Iterable[str]) -> list[Run]:
+    """The runs of these tasks or algorithms, all where none is named. Raises UserError for one that has no run."""
+    names = [each.strip() for each in (wanted.split(",") if isinstance(wanted, str) else wanted) if each.strip()]
+    there = {getattr(run, kind) for run in runs}
+    for name in names:
+        if name not in there:
+            raise UserError(f"--{kind}s {name}: no run of it here, but of {', '.join(sorted(there)) or 'nothing'}")
+    return [run for run in runs if not names or getattr(run, kind) in names]
 
 
 def _path(value: Path | str, option: str) -> Path:

@@ -10,8 +10,10 @@ from .check import check
 from .data import data_app
 from .demo import demo
 from .listing import list_command
+from .plot import plot
 from .policies import evaluate, export_policy
 from .render import render
+from .report import report
 from .run import run
 from .status import status
 from .table import table
@@ -27,6 +29,8 @@ app.command("list")(list_command)
 app.command()(run)
 app.command()(status)
 app.command()(table)
+app.command()(plot)
+app.command()(report)
 app.command()(check)
 app.command()(evaluate)
 app.command("export-policy")(export_policy)

@@ -79,12 +79,12 @@ def aggregates(runs: Iterable[Run], metric: str = "last", folder: str = "results
     groups = groups_in(runs, folder)
     counted = in_columns(group for group in groups if group.counted)
     chosen, notes = chosen_reference(groups, counted, reference, folder)
-    families, said = _families(groups, metric)
+    found, said = families(groups, metric)
     notes = [*notes, *said, f"Each seed counts with {get_metric(metric).meaning}.", *NOTES, *simulator_notes(groups)]
-    rows = [row for each in families for row in _rows(each)]
+    rows = [row for each in found for row in _rows(each)]
     tables = [Table("Over all tasks", metric, HEADS, rows, notes, intervals=True)]
-    tables += [_profile(each, metric) for each in families]
-    improvement = [row for each in families for row in _improvements(each, chosen)]
+    tables += [_profile(each, metric) for each in found]
+    improvement = [row for each in found for row in _improvements(each, chosen)]
     if improvement:
         heads = ["Over", "Comparison", "Probability of improvement"]
         note = "How often a seed of the first is better than one of the second on the same task, in percent; 50: neither is."
@@ -92,7 +92,7 @@ def aggregates(runs: Iterable[Run], metric: str = "last", folder: str = "results
     return tables
 
 
-def _families(groups: Sequence[Group], metric: str) -> tuple[list[Family], list[str]]:
+def families(groups: Sequence[Group], metric: str) -> tuple[list[Family], list[str]]:
     """What may be put together, and which rows are left out of it."""
     rows: dict[tuple[str, str], dict[str, Group]] = {}
     names = dataset_names(groups)
@@ -101,19 +101,19 @@ def _families(groups: Sequence[Group], metric: str) -> tuple[list[Family], list[
         rows[next(iter(here.values())).row, names[key]] = here
     scored = {row: here for row, here in rows.items() if unit_of(next(iter(here.values())).task) == "score"}
     alone = {row: here for row, here in rows.items() if row not in scored}
-    families, notes = [], []
+    made, notes = [], []
     labels = list(dict.fromkeys(label for here in scored.values() for label in here))
     whole = [row for row, here in scored.items() if len(here) == len(labels)]
     if left := [f"{task} ({data})" for task, data in scored if (task, data) not in whole]:
         notes.append(f"Not every algorithm has a number, left out: {', '.join(left)}.")
     if whole:
         name = whole[0][0] if len(whole) == 1 else f"{len(whole)} tasks"
-        families.append(_family(name, "score", [scored[row] for row in whole], labels, metric))
-    families += [_family(task, "return", [here], list(here), metric) for (task, _), here in alone.items()]
-    counts = {len(group.counted) for each in families for members in each.groups.values() for group in members}
-    if len(counts) > 1 and any(len(each) > 1 for family in families for each in family.groups.values()):
+        made.append(_family(name, "score", [scored[row] for row in whole], labels, metric))
+    made += [_family(task, "return", [here], list(here), metric) for (task, _), here in alone.items()]
+    counts = {len(group.counted) for each in made for members in each.groups.values() for group in members}
+    if len(counts) > 1 and any(len(each) > 1 for family in made for each in family.groups.values()):
         notes.append(f"Seeds of a task: {span(counts)}; where they differ, tasks with more count more in what is pooled.")
-    return families, notes
+    return made, notes
 
 
 def _family(name: str, unit: str, rows: Sequence[Mapping[str, Group]], labels: Sequence[str], metric: str) -> Family:

@@ -1,4 +1,4 @@
-"""What tables there are, and which number may stand for a run. Light to import: the command line's help reads it."""
+"""What tables and pictures there are, and which number may stand for a run. Light to import: `--help` reads it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ TABLES = {  # what each shows, in a line
     **{name: layout.title for name, layout in LAYOUTS.items()},
     "scores": "every task and algorithm that was run, and how one compares with the others",
     "aggregate": "every algorithm over all its tasks: interquartile mean, optimality gap, probability of improvement",
+}
+PICTURES = {  # likewise
+    "curves": "learning curves, a panel for each task and dataset, with intervals over seeds and the paper's numbers",
+    "bars": "a bar for each algorithm, a panel for each task and dataset, with every seed and the paper's numbers",
+    "profile": "performance profiles: the share of runs above each score",
+    "heatmap": "every task and algorithm at once, as numbers and shades",
 }
 
 

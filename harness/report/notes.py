@@ -38,6 +38,11 @@ def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
     ]
 
 
+def provenance(groups: Sequence[Group]) -> list[str]:
+    """What stands under a picture: steps, seeds, versions, datasets, settings, and the runs that give no number."""
+    return [*_extent(groups), *_by_column(groups), *_data(groups), *_settings(groups), *_states(groups)]
+
+
 def _extent(groups: Sequence[Group]) -> list[str]:
     """Steps, seeds, versions of the package and episodes; which seeds end at different steps."""
     if not groups:

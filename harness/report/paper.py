@@ -181,6 +181,19 @@ def tasks_of(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.partition(" [")[0] for row in rows_of(name)))
 
 
+def printed_number(task: str, algorithm: str) -> tuple[str, PaperNumber] | None:
+    """The unit ("score" or "return") and the number that the paper prints for an algorithm on a task.
+
+    None where it prints none, and for the cells that stand under the wrong environment (`swapped_cells`).
+    """
+    place = (task, HEADINGS.get(algorithm, ""))
+    for name, layout in LAYOUTS.items():
+        printed = paper_table(name).get(place)
+        if printed and printed.sure == "S" and place not in swapped_cells():
+            return layout.unit, printed
+    return None
+
+
 @cache
 def swapped_cells() -> Mapping[tuple[str, str], float]:
     """The cells of Table 1 that contradict the authors' own raw returns, with the score that these give."""

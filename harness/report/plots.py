@@ -1,4 +1,4 @@
-"""Pictures, made from data files. The libraries that draw are imported when a picture is asked for."""
+"""Pictures of datasets and collections, and what all pictures share. What draws is imported when asked for."""
 
 from __future__ import annotations
 
@@ -17,18 +17,25 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
+def picture_suffix(out: Path) -> str:
+    """The suffix of a picture's name. Raises UserError for one that says no format."""
+    if out.suffix not in SUFFIXES:
+        raise UserError(f"{out}: expected a name that ends in .png, .svg or .pdf")
+    return out.suffix
+
+
 def collection_curves(files: Sequence[Path], out: Path) -> None:
     """Returns of SAC online against environment steps, one panel per `curve.csv`: 10 deterministic episodes, mean and
     sample standard deviation, and the exploration episodes since the last look."""
     columns = min(len(files), 4)
     rows = -(-len(files) // columns)
-    figure, axes = _panels(rows, columns, (4.6 * columns, 3.4 * rows))
+    figure, axes = panels(rows, columns, (4.6 * columns, 3.4 * rows))
     for axis in axes.flat[len(files) :]:
         axis.set_axis_off()
     for axis, file in zip(axes.flat, files, strict=False):
         _collection_curve(axis, file)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    _save(figure, out)
+    save(figure, out)
 
 
 def _collection_curve(axis: Axes, file: Path) -> None:
@@ -43,7 +50,7 @@ def _collection_curve(axis: Axes, file: Path) -> None:
     axis.fill_between(steps, mean - std, mean + std, alpha=0.25)
     axis.plot(steps, curve["episode_return_mean"], label="while exploring", linewidth=1, alpha=0.8)
     axis.set(title=file.stem, xlabel="environment steps", ylabel="undiscounted return")
-    _short_ticks(axis)
+    short_ticks(axis)
 
 
 def dataset_picture(dataset: OfflineDataset, title: str, out: Path) -> None:
@@ -51,7 +58,7 @@ def dataset_picture(dataset: OfflineDataset, title: str, out: Path) -> None:
     import seaborn as sns
 
     returns, lengths, starts = dataset.episode_returns(), dataset.episode_lengths(), dataset.episodes()[0]
-    figure, ((distribution, along, by_length),) = _panels(1, 3, (15, 3.8))
+    figure, ((distribution, along, by_length),) = panels(1, 3, (15, 3.8))
     sns.histplot(x=returns, bins=min(50, max(5, len(returns) // 4)), ax=distribution)
     distribution.axvline(returns.mean(), color="black", linestyle="--", linewidth=1, label=f"mean {returns.mean():,.0f}")
     distribution.axvline(returns.max(), color="black", linestyle=":", linewidth=1, label=f"max {returns.max():,.0f}")
@@ -60,14 +67,14 @@ def dataset_picture(dataset: OfflineDataset, title: str, out: Path) -> None:
     dots = {"s": 9, "linewidth": 0, "alpha": 0.6, "rasterized": True}
     along.scatter(starts, returns, **dots)
     along.set(xlabel="first row of the episode in the log", ylabel="return")
-    _short_ticks(along)
+    short_ticks(along)
     by_length.scatter(lengths, returns, **dots)
     by_length.set(xlabel="length of the episode, steps", ylabel="return")
     figure.suptitle(f"{title}: {len(dataset):,} rows, {len(returns):,} episodes")
-    _save(figure, out)
+    save(figure, out)
 
 
-def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
     """A figure of `size` inches and its axes, (rows, columns)."""
     import matplotlib
     import seaborn as sns
@@ -75,11 +82,11 @@ def _panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure,
     matplotlib.use("Agg")  # files only; a window system may be absent
     from matplotlib import pyplot as plt
 
-    sns.set_theme(style="whitegrid", context="notebook")
+    sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
 
 
-def _short_ticks(axis: Axes) -> None:
+def short_ticks(axis: Axes) -> None:
     """100 k rather than 100000: the labels would run into one another."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
@@ -87,13 +94,12 @@ def _short_ticks(axis: Axes) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def _save(figure: Figure, out: Path) -> None:
+def save(figure: Figure, out: Path) -> None:
     """Writes the figure, in the format of the file's name, and closes it."""
     from matplotlib import pyplot as plt
 
     try:
-        if out.suffix not in SUFFIXES:
-            raise UserError(f"{out}: expected a name that ends in .png, .svg or .pdf")
+        picture_suffix(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=110)
     except OSError as error:

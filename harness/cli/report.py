@@ -1,0 +1,26 @@
+"""`mopo-bench report`: a static site of run records."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import DEFAULT_RESULTS, Results, console
+
+
+def report(
+    out: Annotated[Path, typer.Option(help="A new or empty folder, or one of a report, which is written anew.")],
+    results: Results = DEFAULT_RESULTS,
+    films: Annotated[Path | None, typer.Option(help="Folder of what `render` drew, named after its task.")] = None,
+) -> None:
+    """A static site of run records: an overview and a page for each task, with curves, every seed, warnings, and the command
+    that repeats it. It opens from disk, without a network.
+
+    Example: mopo-bench report --results runs --out site
+    """
+    from .. import api
+
+    page = api.report(out, results, films)
+    console.print(f"{page}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,389 @@
+"""Pictures of run records: learning curves, bars, performance profiles and a heat map, each with its caption.
+
+A colour, a marker and a line style belong to an algorithm, the same in every picture, so that none is needed to tell the others
+apart. Numbers are those of the tables: groups of seeds, Student's 95 % intervals of the mean from three seeds on.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...common.errors import UserError, unknown
+from ..runs.records import Run
+from .aggregates import Family, families
+from .choices import PICTURES
+from .groups import (
+    Group,
+    by_row,
+    dataset_names,
+    groups_in,
+    in_columns,
+    in_unit,
+    index_in,
+    unit_of,
+    without_task,
+)
+from .notes import provenance
+from .paper import DATASET_COLUMNS, HEADINGS, PROBE_COLUMNS, printed_number
+from .plots import panels, picture_suffix, save, short_ticks
+from .statistics import FEWEST, FEWEST_DRAWN, bootstrap_interval, get_metric, mean, mean_interval, pooled, share_above
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = "oDs^vPX<>p"
+DASHES: tuple[Any, ...] = (
+    *("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 2))),
+    *((0, (8, 1, 2, 1)), (0, (1, 2)), (0, (6, 1, 1, 1, 1, 1, 1, 1))),
+)
+HATCHES = ("", "//", "\\\\", "xx", "--", "||", "++", "/", "\\", "x")
+PAPER = "the paper's number"
+MOST_COLUMNS = 4  # of panels
+MOST_STEPS = 100  # of a profile: between as many numbers it is drawn exactly, of more these quantiles
+
+
+class Style(NamedTuple):
+    """How an algorithm is drawn."""
+
+    color: Any
+    marker: str
+    dash: Any
+    hatch: str
+
+
+class Panel(NamedTuple):
+    """A row of the table of scores: a task on one dataset, with the groups that have a number, in the order of columns."""
+
+    title: str
+    unit: str
+    groups: Sequence[Group]
+
+
+def draw(name: str, runs: Iterable[Run], folder: str, out: Path, metric: str | None = None, faults: Sequence[str] = ()) -> None:
+    """Writes picture `name` of `PICTURES` to `out`, a .png, .svg or .pdf.
+
+    metric: what stands for a run, of those of the tables; learning curves show every evaluation and take none. faults: what
+    was not believed, for the caption. Raises UserError for a name, a metric or a file that is none of these, and without runs
+    that give a number.
+    """
+    if name not in PICTURES:
+        raise unknown("picture", name, PICTURES, "mopo-bench plot --help")
+    picture_suffix(out)
+    if name == "curves" and metric is not None:
+        raise UserError(f"--metric {metric}: learning curves show every evaluation, leave it out")
+    get_metric(metric or "last")
+    groups = groups_in(runs, folder)
+    if not any(group.counted for group in groups):
+        raise UserError(f"no run in {folder} gives a number yet: `mopo-bench status --results {folder}` says why")
+    figure, said = DRAWN[name](groups, metric or "last")
+    if faults:
+        said = [*said, f"Not believed, and not shown: {'; '.join(faults)}."]
+    _caption(figure, [*said, *provenance(groups)])
+    save(figure, out)
+
+
+def curves(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
+    """A panel for each task and dataset: mean return or score of each algorithm against gradient steps."""
+    looks, rows = styles(groups), rows_of(groups)
+    figure, axes = _grid(len(rows), (4.7, 3.9))
+    for axis, row in zip(axes, rows, strict=True):
+        for group in row.groups:
+            _curve(axis, group, row.unit, looks[group.label])
+        _reference_lines(axis, row, looks)
+        axis.set(title=row.title, xlabel="gradient steps", ylabel=_meaning(row.unit))
+        short_ticks(axis)
+    _legend(figure, axes, looks, groups)
+    return figure, [
+        f"Mean over seeds at each evaluation; shaded: Student's 95 % interval of it, from {FEWEST} seeds on; of two seeds both "
+        "are drawn, thin. A curve ends where the first of its seeds does.",
+        *_paper_note(rows),
+    ]
+
+
+def _curve(axis: Axes, group: Group, unit: str, look: Style) -> None:
+    """The mean over the seeds at the steps at which all of them were evaluated, with its interval."""
+    by_seed = [{row["step"]: in_unit(unit, group.task, row["return_mean"]) for row in run.evaluations} for run in group.counted]
+    steps = sorted(set.intersection(*map(set, by_seed)))
+    values = np.array([[seed[step] for step in steps] for seed in by_seed])  # (seeds, steps)
+    if not steps:
+        return
+    every = max(1, len(steps) // 8)  # evaluations from one marker to the next
+    axis.plot(
+        steps,
+        values.mean(0),
+        color=look.color,
+        linestyle=look.dash,
+        marker=look.marker,
+        markevery=every,
+        markersize=5,
+        linewidth=1.6,
+    )
+    if len(values) == 2:
+        axis.plot(steps, values.T, color=look.color, linestyle=look.dash, linewidth=0.6, alpha=0.7)
+    intervals = [mean_interval(column) or (mean(column),) * 2 for column in values.T.tolist()]
+    if len(values) >= FEWEST:
+        axis.fill_between(steps, *np.transpose(intervals), color=look.color, alpha=0.18, linewidth=0)
+
+
+def _reference_lines(axis: Axes, row: Panel, looks: Mapping[str, Style]) -> None:
+    """The best episode of the dataset, and the paper's numbers: dotted, ending in the hollow marker of their algorithm."""
+    group = row.groups[0]
+    best = group.whole.get(DATASET_COLUMNS["batch max"])
+    if best is not None:
+        axis.axhline(in_unit(row.unit, group.task, best), color="0.35", linewidth=1, zorder=1)
+    for label, value in paper_numbers(row).items():
+        look = looks[label]
+        axis.axhline(value, color=look.color, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
+        axis.plot(
+            1.02,
+            value,
+            marker=look.marker,
+            color=look.color,
+            markerfacecolor="none",
+            markersize=6,
+            transform=axis.get_yaxis_transform(),
+            clip_on=False,
+        )
+
+
+def bars(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
+    """A panel for each task and dataset: the mean of each algorithm with its interval, its seeds and the paper's number."""
+    import matplotlib
+
+    matplotlib.rcParams["hatch.linewidth"] = 0.5
+    looks, rows = styles(groups), rows_of(groups)
+    most = max(len(row.groups) for row in rows)
+    figure, axes = _grid(len(rows), (max(3.6, 0.75 * most + 1.2), 3.9))
+    for axis, row in zip(axes, rows, strict=True):
+        printed = paper_numbers(row)
+        for place, group in enumerate(row.groups):
+            _bar(axis, place, list(group.values(metric, row.unit).values()), looks[group.label], printed.get(group.label))
+        best = row.groups[0].whole.get(DATASET_COLUMNS["batch max"])
+        if best is not None:
+            axis.axhline(in_unit(row.unit, row.groups[0].task, best), color="0.35", linewidth=1)
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_xticks(range(len(row.groups)), [_wrapped(group.heading) for group in row.groups], rotation=30, ha="right")
+        axis.grid(False, axis="x")
+        axis.set_axisbelow(True)
+        axis.set(title=row.title, ylabel=_meaning(row.unit))
+    from matplotlib.lines import Line2D
+
+    shown = [Line2D([], [], color="0.35", linewidth=1, label="the dataset's best episode")]
+    shown.append(Line2D([], [], color="black", marker="o", markerfacecolor="white", markersize=4, linestyle="", label="a seed"))
+    if any(map(paper_numbers, rows)):
+        shown.append(Line2D([], [], color="black", marker="D", linestyle="", label=PAPER))
+    figure.legend(handles=shown, loc="outside upper center", ncols=len(shown), frameon=False, fontsize="small")
+    return figure, [
+        f"Bars: the mean over seeds of {get_metric(metric).meaning}; whiskers: Student's 95 % interval of it, from {FEWEST} "
+        "seeds on.",
+        *_paper_note(rows),
+    ]
+
+
+def _bar(axis: Axes, place: int, values: Sequence[float], look: Style, printed: float | None) -> None:
+    centre, interval = mean(values), mean_interval(values)
+    axis.bar(place, centre, width=0.7, color=look.color, edgecolor="0.25", linewidth=0.6, hatch=look.hatch, alpha=0.7)
+    if interval is not None:
+        low, high = interval
+        axis.errorbar(place, centre, [[centre - low], [high - centre]], color="black", capsize=4, linewidth=1.2)
+    spread = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0.0]
+    axis.plot(
+        place + np.asarray(spread), values, "o", color="black", markerfacecolor="white", markersize=4, markeredgewidth=0.8
+    )
+    if printed is not None:
+        axis.plot(place, printed, "D", color="black", markersize=6, zorder=4)
+
+
+def profile(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
+    """A panel for all tasks with scores, and one for each other task: the share of runs above each number."""
+    looks = styles(groups)
+    found, notes = families(groups, metric)
+    figure, axes = _grid(len(found), (5.2, 4.1))
+    for axis, family in zip(axes, found, strict=True):
+        _profile(axis, family, looks)
+    _legend(figure, axes, looks, groups, references=False)
+    return figure, [
+        f"Share of runs above a number, all seeds of all tasks together; each seed counts with {get_metric(metric).meaning}. "
+        f"Shaded: 95 % interval at each number by stratified bootstrap, from {FEWEST_DRAWN} seeds of each task on.",
+        *notes,
+    ]
+
+
+def _profile(axis: Axes, family: Family, looks: Mapping[str, Style]) -> None:
+    everything = np.concatenate([pooled(scores) for scores in family.scores.values()])
+    margin = 0.03 * max(float(np.ptp(everything)), 1e-9)
+    inner = np.unique(everything)
+    if len(inner) > MOST_STEPS:
+        inner = np.quantile(everything, np.linspace(0, 1, MOST_STEPS))
+    limits = np.concatenate([[inner[0] - margin], inner, [inner[-1] + margin]])
+    for label, scores in family.scores.items():
+        look = looks[label]
+        shares = [float(share_above(scores, limit)) for limit in limits]
+        axis.plot(
+            limits,
+            shares,
+            color=look.color,
+            linestyle=look.dash,
+            marker=look.marker,
+            markevery=(0.02 * (1 + list(looks).index(label) % 5), 0.12),
+            markersize=5,
+            linewidth=1.6,
+            drawstyle="steps-post",
+        )
+        intervals = [bootstrap_interval(lambda drawn, limit=limit: share_above(drawn, limit), scores) for limit in limits]
+        if known := [each for each in intervals if each is not None]:
+            axis.fill_between(limits, *np.transpose(known), color=look.color, alpha=0.1, linewidth=0, step="post")
+    axis.set(title=family.name, xlabel=_meaning(family.unit), ylabel="share of runs above", ylim=(-0.03, 1.03))
+
+
+def heatmap(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
+    """Tasks and datasets down, algorithms across: means as numbers, their places between worst and best of a row as shades."""
+    import seaborn as sns
+    from matplotlib.ticker import NullLocator
+
+    rows = rows_of(groups)
+    heads = {group.label: group.heading for group in in_columns(groups) if group.counted}
+    means = np.full((len(rows), len(heads)), np.nan)
+    words = np.full(means.shape, "–", dtype=object)
+    for place, row in enumerate(rows):
+        for group in row.groups:
+            column = list(heads).index(group.label)
+            means[place, column] = mean(list(group.values(metric, row.unit).values()))
+            diverged = f"\n{group.diverged_in_words}" * bool(group.diverged)
+            words[place, column] = f"{means[place, column]:z,.1f}{diverged}"
+    low, high = np.nanmin(means, 1, keepdims=True), np.nanmax(means, 1, keepdims=True)
+    shades = (means - low) / np.where(high > low, high - low, 1.0)
+    figure, ((axis,),) = panels(1, 1, (max(6.5, 2.9 + 1.05 * len(heads)), 1.6 + 0.62 * len(rows)))
+    axis.set_facecolor("white")
+    sns.heatmap(
+        shades,
+        ax=axis,
+        annot=words,
+        fmt="",
+        cmap="cividis",
+        vmin=0,
+        vmax=1,
+        linewidths=1,
+        annot_kws={"fontsize": 9},
+        cbar_kws={"ticks": [0, 1], "shrink": 0.9},
+    )
+    bar = axis.collections[0].colorbar
+    bar.ax.set_yticklabels(["worst\nof its row", "best\nof its row"], fontsize=8)
+    bar.ax.yaxis.set_minor_locator(NullLocator())
+    for down, across in np.argwhere(np.isnan(means)):
+        axis.text(across + 0.5, down + 0.5, "–", ha="center", va="center")
+    axis.set_xticklabels([_wrapped(head) for head in heads.values()], rotation=0 if len(heads) < 12 else 45)
+    axis.set_yticklabels([f"{row.title} ({row.unit})" for row in rows], rotation=0)
+    return figure, [
+        f"Mean over seeds of {get_metric(metric).meaning}, in the unit beside the task; –: no run to show. The shade goes from "
+        "the row's worst mean to its best, and says nothing of how far apart these are, or of chance.",
+    ]
+
+
+DRAWN: dict[str, Callable[[Sequence[Group], str], tuple[Any, list[str]]]] = {
+    "curves": curves,
+    "bars": bars,
+    "profile": profile,
+    "heatmap": heatmap,
+}
+
+
+def rows_of(groups: Sequence[Group]) -> list[Panel]:
+    """The rows of the table of scores in which an algorithm has a number."""
+    names, found = dataset_names(groups), []
+    for key, members in by_row(groups):
+        if here := in_columns(group for group in members if group.counted):
+            found.append(Panel(_row_title(here[0], names[key]), unit_of(key.task), here))
+    return found
+
+
+def _row_title(group: Group, dataset: str) -> str:
+    return f"{group.row}, {without_task(dataset)}"
+
+
+def paper_numbers(row: Panel) -> dict[str, float]:
+    """By label, what the paper prints for the algorithms of a row, where they are shown in its unit and as registered."""
+    found = {}
+    for group in row.groups:
+        printed = printed_number(group.task, group.algorithm)
+        if printed and printed[0] == row.unit and group.label == group.algorithm and not group.key.parameters:
+            found[group.label] = printed[1].mean
+    return found
+
+
+def styles(groups: Iterable[Group]) -> dict[str, Style]:
+    """How each label is drawn: the paper's algorithms always alike, others after them in the order of columns."""
+    import seaborn as sns
+
+    colors = sns.color_palette("colorblind", 10)
+    learned = [name for name in HEADINGS if name not in {**DATASET_COLUMNS, **PROBE_COLUMNS}]
+    labels = list(dict.fromkeys(group.label for group in in_columns(groups)))
+    others = [label for label in labels if label not in learned]
+    made = {}
+    for label in labels:
+        place = learned.index(label) if label in learned else len(learned) + index_in(others, label)
+        around = place // len(colors)  # a second time through the colours has other dashes
+        made[label] = Style(
+            colors[place % len(colors)],
+            MARKERS[place % len(MARKERS)],
+            DASHES[(place + around) % len(DASHES)],
+            HATCHES[place % len(HATCHES)],
+        )
+    return made
+
+
+def _grid(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` panels of `size` inches."""
+    columns = min(count, MOST_COLUMNS)
+    lines = -(-count // columns)
+    figure, axes = panels(lines, columns, (max(7.5, size[0] * columns), size[1] * lines))
+    for axis in axes.flat[count:]:
+        axis.set_axis_off()
+    return figure, list(axes.flat[:count])
+
+
+def _legend(
+    figure: Figure, axes: Sequence[Axes], looks: Mapping[str, Style], groups: Iterable[Group], references: bool = True
+) -> None:
+    from matplotlib.lines import Line2D
+
+    heads = {group.label: group.heading for group in in_columns(groups) if group.counted}
+    shown = [
+        Line2D([], [], color=looks[label].color, marker=looks[label].marker, linestyle=looks[label].dash, label=head)
+        for label, head in heads.items()
+    ]
+    if references:
+        shown.append(Line2D([], [], color="0.35", linewidth=1, label="the dataset's best episode"))
+        if any(map(paper_numbers, rows_of(list(groups)))):
+            look = {"color": "black", "marker": "o", "markerfacecolor": "none", "linestyle": (0, (1, 3)), "linewidth": 1}
+            shown.append(Line2D([], [], label=f"{PAPER} (by colour and marker)", **look))
+    width = figure.get_size_inches()[0]
+    columns = min(len(shown), max(2, int(width / 1.9)))
+    figure.legend(handles=shown, loc="outside upper center", ncols=columns, handlelength=3.2, frameon=False, fontsize="small")
+
+
+def _paper_note(rows: Sequence[Panel]) -> list[str]:
+    said = "The paper's numbers: D4RL v0, at its own number of steps; a reference, not a pass mark."
+    return [said] if any(map(paper_numbers, rows)) else []
+
+
+def _caption(figure: Figure, sentences: Sequence[str]) -> None:
+    """Sentences below the figure, in lines as wide as it is."""
+    width = int(figure.get_size_inches()[0] * 17)  # characters of 8 points
+    text = "\n".join(line for each in sentences for line in textwrap.wrap(each, width))
+    figure.set_size_inches(figure.get_size_inches() + np.array([0.0, 0.14 * (text.count("\n") + 2)]))
+    figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color="0.25", linespacing=1.3)
+
+
+def _meaning(unit: str) -> str:
+    return "normalised score" if unit == "score" else "undiscounted return"
+
+
+def _wrapped(heading: str) -> str:
+    return "\n".join(textwrap.wrap(heading, 14))

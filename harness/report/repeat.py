@@ -1,0 +1,60 @@
+"""The command that runs a group of recorded runs once more."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from .groups import Group, changed_parameters, last_step
+
+ASKED = {"v0": "d4rl", "v2": "d4rl-v2", "regenerated": "regenerated", "lite": "regenerated"}  # by the source of a dataset
+
+
+def repeat_command(group: Group) -> str:
+    """`mopo-bench run ...` with the task, parameters, dataset, settings, seeds, steps and evaluations of these runs.
+
+    With the versions of the package that made them it gives their identity. A dataset of a user's own is named by the path that
+    it had.
+    """
+    words = ["mopo-bench", "run", "--tasks", group.task, "--algorithms", group.algorithm]
+    words += ["--seeds", ",".join(str(run.seed) for run in group.runs)]
+    words += [*_dataset(group), *_budget(group)]
+    for key, value in sorted(group.cell.get("overrides", {}).items()):
+        words += ["--set", f"{group.algorithm}.{key}={_spelled(value)}"]
+    for parameter in changed_parameters(group.runs[0]):
+        words += ["--task-set", f"{group.task}.{parameter}"]
+    return shlex.join(words)
+
+
+def _dataset(group: Group) -> list[str]:
+    """The options of its dataset, from the request in the record, or in older ones from what they say of the data."""
+    data, asked = group.data, group.cell.get("dataset")
+    if not asked:
+        made = data.get("source") in ("regenerated", "lite")
+        asked = {"rows": group.whole.get("rows") if made else None, "seed": data.get("provenance", {}).get("seed") or 0}
+    words = ["--dataset", str(asked["file"])] if asked.get("file") else ["--data", ASKED.get(data.get("source", ""), "auto")]
+    for option, value, usual in (
+        ("--rows", asked.get("rows"), None),
+        ("--window", data.get("window", "all"), "all"),
+        ("--data-seed", asked.get("seed", 0), 0),
+    ):
+        if value != usual:
+            words += [option, str(value)]
+    return words + ["--clip-actions"] * bool(asked.get("clip_actions"))
+
+
+def _budget(group: Group) -> list[str]:
+    """Steps, the steps between evaluations and the episodes of the last of them, as far as the records say."""
+    longest = max(group.runs, key=last_step)
+    if not longest.evaluations:
+        return []
+    steps = [row["step"] for row in longest.evaluations]
+    words = ["--steps", str(steps[-1]), "--evaluate-every", str(steps[0])]
+    return [*words, "--episodes", str(len(longest.evaluations[-1]["returns"]))]
+
+
+def _spelled(value: Any) -> str:
+    """A setting as `--set` takes it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(_spelled, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)

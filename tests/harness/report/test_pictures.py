@@ -1,0 +1,177 @@
+"""`mopo-bench plot`: what is drawn are the numbers of the tables, and every picture says what they are made of."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from mopo_bench.harness.report import pictures
+from mopo_bench.harness.report.choices import PICTURES
+from mopo_bench.harness.report.groups import grouped, labelled
+from mopo_bench.harness.report.paper import paper_table, swapped_cells
+from mopo_bench.harness.report.statistics import mean_interval
+from mopo_bench.tasks.registry import all_tasks
+
+HISTORIES = [[500.0, 900.0], [700.0, 1000.0], [600.0, 1400.0]]
+
+
+@pytest.fixture
+def drawn(records):
+    """The axes of a picture of all that is in `records`, and its sentences."""
+
+    def make(name, metric="last"):
+        figure, said = pictures.DRAWN[name](labelled(grouped(records.runs())), metric)
+        return figure.axes, said
+
+    yield make
+    plt.close("all")
+
+
+def score(value):
+    return all_tasks()["hopper-medium"].references.score(value)
+
+
+def line_of(axis, steps):
+    found = [line for line in axis.lines if list(line.get_xdata()) == steps and line.get_linewidth() > 1.5]
+    assert len(found) == 1
+    return np.asarray(found[0].get_ydata())
+
+
+def levels(axis):
+    """Heights of the horizontal lines that cross the panel, without the best episode's."""
+    return sorted(line.get_ydata()[0] for line in axis.lines if list(line.get_xdata()) == [0, 1] and line.get_color() != "0.35")
+
+
+def test_a_curve_is_the_mean_over_seeds_with_its_interval(records, drawn):
+    records.add(HISTORIES, steps=2000)
+    (axis,), said = drawn("curves")
+    by_step = np.transpose([[score(value) for value in history] for history in HISTORIES])
+    assert line_of(axis, [1000, 2000]) == pytest.approx(by_step.mean(1))
+    low, high = mean_interval(by_step[1].tolist())
+    shaded = axis.collections[0].get_paths()[0].vertices
+    assert (shaded[:, 1].max(), shaded[shaded[:, 0] == 2000, 1].min()) == pytest.approx((high, low))
+    assert axis.get_ylabel() == "normalised score" and axis.get_title() == "hopper-medium, v0"
+    assert "95 % interval" in said[0]
+
+
+def test_the_paper_s_number_is_a_line_and_is_called_so(records, drawn):
+    records.add(HISTORIES)
+    (axis,), said = drawn("curves")
+    printed = paper_table("table1")["hopper-medium", "MOPO"].mean
+    assert levels(axis) == [printed]
+    legend = [text.get_text() for text in axis.figure.legends[0].get_texts()]
+    assert legend == ["MOPO", "the dataset's best episode", "the paper's number (by colour and marker)"]
+    assert said[1].startswith("The paper's numbers: D4RL v0")
+
+
+def test_no_paper_s_number_under_the_wrong_environment_or_for_other_tasks(records, drawn):
+    task, heading = next(iter(swapped_cells()))
+    records.add(HISTORIES, task=task, algorithm=heading.lower())
+    records.add(HISTORIES, task="point-angle")
+    records.add(HISTORIES, task="ant-angle", parameters={"angle": 45.0})
+    axes, said = drawn("curves")
+    assert len(axes) == 3 and [levels(axis) for axis in axes] == [[], [], []]
+    assert len(said) == 1
+
+
+def test_a_curve_ends_with_its_shortest_seed(records, drawn):
+    records.add([[1.0, 2.0, 3.0]], task="point-angle", steps=3000)
+    records.add([[3.0, 4.0]], task="point-angle", seeds=[1], steps=2000, states=["running"])
+    (axis,), _ = drawn("curves")
+    assert line_of(axis, [1000, 2000]) == pytest.approx([2.0, 3.0])
+    thin = [list(line.get_ydata()) for line in axis.lines if line.get_linewidth() < 1]
+    assert thin == [[1.0, 2.0], [3.0, 4.0]]  # of two seeds both
+    assert not axis.collections  # and no interval
+
+
+def test_bars_are_means_with_seeds_and_whiskers(records, drawn):
+    records.add(HISTORIES)
+    records.add([1000.0], algorithm="sac")
+    (axis,), _ = drawn("bars")
+    last = [score(history[-1]) for history in HISTORIES]
+    assert [bar.get_height() for bar in axis.patches] == pytest.approx([np.mean(last), score(1000.0)])
+    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["MOPO", "SAC"]
+    dots = [list(line.get_ydata()) for line in axis.lines if line.get_marker() == "o"]
+    assert dots[0] == pytest.approx(last)
+    (whiskers,) = [each for each in axis.containers if hasattr(each, "has_yerr")]
+    ends = whiskers.lines[2][0].get_segments()[0][:, 1]
+    assert ends == pytest.approx(mean_interval(last))
+
+
+def test_a_profile_is_the_share_of_runs_above(records, drawn):
+    values = [1.0, 2.0, 3.0, 4.0, 5.0]
+    records.add(values, task="point-angle")
+    (axis,), _ = drawn("profile")
+    line = axis.lines[0]
+    assert line.get_drawstyle() == "steps-post"
+    shares = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+    assert [shares[value] for value in values] == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0])
+    assert min(shares) < 1.0 and max(shares.values()) == 1.0
+    assert len(axis.collections) == 1  # five seeds have an interval
+
+
+def test_a_heat_map_has_every_mean_as_a_number(records, drawn):
+    records.add([100.0, 300.0], task="point-angle")
+    records.add([50.0], task="point-angle", algorithm="sac")
+    records.add([[7.0], [8.0]], task="point-edge", states=["done", "diverged"])
+    axes, _ = drawn("heatmap")
+    texts = [text.get_text() for text in axes[0].texts]
+    assert texts == ["200.0", "50.0", "7.0\n1 of 2 diverged", "–"]
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["point-angle, v0 (return)", "point-edge, v0 (return)"]
+
+
+def test_an_algorithm_looks_alike_in_every_picture(records):
+    records.add([1.0], algorithm="bc")
+    records.add([1.0], algorithm="stranger")
+    few = pictures.styles(labelled(grouped(records.runs())))
+    records.add([1.0])
+    records.add([1.0], identity="b", overrides={"depth": 3})
+    many = pictures.styles(labelled(grouped(records.runs())))
+    assert few["bc"] == many["bc"] and few["bc"] != few["stranger"]
+    for what in ("marker", "dash", "color"):  # each alone tells them apart
+        assert len({str(getattr(look, what)) for look in many.values()}) == len(many)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_is_written_with_its_caption(records, command, tmp_path, name):
+    records.add(HISTORIES, overrides={"depth": 3})
+    records.add([5.0], algorithm="sac", states=["failed"])
+    out = tmp_path / "made" / "picture.svg"
+    with plt.rc_context({"svg.fonttype": "none"}):  # text stays text
+        done = command("plot", name, "--results", records.root, "--out", out)
+    assert (done.code, done.err) == (0, "")
+    text = " ".join(out.read_text().split())
+    for said in ("Data hopper-medium@v0", "1,000 rows", "Steps: 1000000", "Seeds in a cell: 3", "mopo-bench 0.1.0", "depth=3"):
+        assert said in text, said
+    assert "Failed, not in the means: hopper-medium sac seed 0" in text
+
+
+def test_what_is_not_believed_is_said(records, command, tmp_path):
+    records.add(HISTORIES)
+    (damaged,) = records.root.glob("*/*/*/seed-1/record.json")
+    damaged.write_text("{}")
+    with plt.rc_context({"svg.fonttype": "none"}):
+        command("plot", "bars", "--results", records.root, "--out", tmp_path / "bars.svg")
+    assert "Not believed, and not shown: hopper-medium/mopo/a/seed-1" in " ".join((tmp_path / "bars.svg").read_text().split())
+
+
+@pytest.mark.parametrize("suffix", ["png", "pdf"])
+def test_formats(records, command, tmp_path, suffix):
+    records.add(HISTORIES)
+    command("plot", "curves", "--results", records.root, "--out", tmp_path / f"p.{suffix}", "--algorithms", "mopo")
+    assert (tmp_path / f"p.{suffix}").read_bytes()[:4] in (b"\x89PNG", b"%PDF")
+
+
+def test_what_cannot_be_drawn_is_said_in_a_line(records, command, tmp_path):
+    records.root.mkdir()
+    wrong = [
+        (("curves", "--out", "a.gif"), "expected a name that ends in .png, .svg or .pdf"),
+        (("curves", "--out", "a.png", "--metric", "best"), "learning curves show every evaluation"),
+        (("bars", "--out", "a.png", "--tasks", "hopper-medium,x"), "--tasks x: no run of it here, but of hopper-medium"),
+    ]
+    empty = command("plot", "curves", "--out", tmp_path / "a.png", "--results", records.root)
+    assert empty.code == 2 and "no runs in" in empty.err
+    records.add([1.0], states=["failed"])
+    failed = command("plot", "bars", "--out", tmp_path / "a.png", "--results", records.root)
+    assert failed.code == 2 and "gives a number yet" in failed.err
+    for words, said in wrong:
+        done = command("plot", *words, "--results", records.root)
+        assert done.code == 2 and said in done.err and done.err.count("\n") == 1
