@@ -31,6 +31,7 @@ PAGES = {
     "sac": ("sac",),
     "mbpo": ("mbpo", "sac"),
     "mopo": ("mopo", "mbpo", "sac"),
+    "morel": ("morel", "mbpo", "sac"),
     "bear": ("bear",),
     "brac-v": ("brac", "bc"),
 }
