@@ -15,7 +15,7 @@ SEEDS = (0, 1)
 
 @pytest.fixture
 def watched(problem, monkeypatch):
-    """Makes a group, rolls it out once, and gives it with the predictions and actions of that refresh, all of its first chunk."""
+    """Makes a group, rolls it out once, and gives it with that refresh's predictions and actions, of its first chunk."""
 
     def make(problem=problem, **changes):
         group = Group(get_algorithm("morel"), problem, SEEDS, **changes)
