@@ -40,8 +40,7 @@ MADE_FROM = {
     "medium": "this project's medium SAC",
     "mixed": "the replay buffer of this project's SAC",
     "expert": "this project's best SAC",
-    "replay": "every fifth episode of the replay buffer of this project's SAC, relabelled",
-    "series": "ten policies along this project's SAC, relabelled",
+    "replay": "whole episodes spread over the replay buffer of this project's SAC, relabelled",
 }
 # columns of the observation, counted from its end, since velocities are last: the torso's angle and its forward velocity
 POSTURES = {"halfcheetah": {"pitch": 1, "speed": -9}, "hopper": {"speed": -6}, "walker2d": {"pitch": 1, "speed": -9}}
@@ -87,7 +86,7 @@ def d4rl_tasks() -> list[Task]:
                 growing=protocol == ("mixed",),
                 expert=expert,
             )
-            mixed = FromReplayBuffer(f"{domain}-mixed")
+            mixed = FromReplayBuffer((f"{domain}-mixed",))
             regenerate: Regenerate = FromPolicies(tuple((f"{domain}-{part}", ROWS[part]) for part in protocol))
             if quality == "random":
                 regenerate = from_random_policy
@@ -109,18 +108,16 @@ def d4rl_tasks() -> list[Task]:
 
 
 def out_of_distribution_recipe(
-    regenerate: FromPolicies | FromReplayBuffer, reward: Reward, acceptance: Acceptance, *recorded: str, **logged_with: Any
+    regenerate: FromReplayBuffer, reward: Reward, acceptance: Acceptance, *recorded: str, **logged_with: Any
 ) -> DatasetRecipe:
     """The recipe of Table 2's datasets: the replay buffer of SAC on the behaviour reward, relabelled with the task's reward.
 
     logged_with: further parameters of the environment in which it is logged.
     """
-    whole = isinstance(regenerate, FromReplayBuffer)
     return DatasetRecipe(
         regenerate=regenerate,
-        rows=200_100 if whole else 100_000,  # all that is bundled of a buffer of a million
-        made_from=MADE_FROM["replay" if whole else "series"],
-        label="regenerated" if whole else "lite",
+        rows=200_100,  # all that is bundled of a long run
+        made_from=MADE_FROM["replay"],
         protocol=("replay",),
         collected_under={"reward": "behaviour", **logged_with},
         recorded=recorded,
@@ -144,7 +141,7 @@ def catalogue() -> list[Task]:
             parameters={"height_weight": 15.0, "observation": "torso", "z_reference": "nominal"},
             follows=halfcheetah_jump_follows,
             recipe=out_of_distribution_recipe(
-                FromPolicies((("halfcheetah-jump", 1),), collections=2),
+                FromReplayBuffer(("halfcheetah-jump-4", "halfcheetah-jump-5")),
                 rewards.halfcheetah_jump,
                 Acceptance(margin=500, **POSTURES["halfcheetah"], growing=True),
                 *("x_velocity", "z", "z_init"),
@@ -159,7 +156,7 @@ def catalogue() -> list[Task]:
             parameters={"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": (0.2, 1.0)},
             follows=ant_angle_follows,
             recipe=out_of_distribution_recipe(
-                FromReplayBuffer("ant-angle-1"),
+                FromReplayBuffer(("ant-angle-1",)),
                 rewards.ant_angle,
                 Acceptance(margin=500, speed=-14, growing=True),
                 *("x_velocity", "y_velocity", "contact_cost"),
@@ -185,7 +182,7 @@ def catalogue() -> list[Task]:
             "Pendulum-v1",
             Problem(observation_size=3, action_size=1, action_box=ActionBox(-2.0, 2.0), max_episode_steps=200),
             recipe=DatasetRecipe(
-                regenerate=FromReplayBuffer("pendulum-mixed"),
+                regenerate=FromReplayBuffer(("pendulum-mixed",)),
                 rows=5_000,
                 made_from="the replay buffer of this project's SAC",
             ),

@@ -123,7 +123,7 @@ class DatasetRecipe:
         it makes another dataset, or the cache keeps the old one.
     rows: how many rows are regenerated unless the user asks for another number.
     made_from: whose policy a regenerated dataset is of, in words for tables.
-    label: a regenerated dataset is shown as task@label; "lite" is short for a replay buffer in small.
+    label: a regenerated dataset is shown as task@label.
     protocol: the parts of which D4RL's protocol makes the dataset, in order; see `collect` of `harness/collection/collect.py`.
     collected_under: parameters of the environment that had other values when the dataset was logged.
     recorded: entries of the environment's `info` that the log must store in addition to the transitions.

@@ -10,14 +10,14 @@ import numpy as np
 
 from ...common.streams import derived_seed
 from ...tasks.data import BUNDLED
-from ...tasks.data.behaviour_policies import BehaviourPolicy, bundled_policies
+from ...tasks.data.behaviour_policies import BehaviourPolicy, bundled_policy
 from ...tasks.registry import get_task
 from ..runs.evaluation import Evaluator
 from ..runs.machine import prepare_process
 
 
 def bundled_names() -> list[str]:
-    """The names of all policies and series of policies that come with the package."""
+    """The names of all policies that come with the package."""
     return sorted(path.name.removesuffix(".npz") for path in BUNDLED.iterdir() if path.name.endswith(".npz"))
 
 
@@ -32,21 +32,18 @@ def evaluate_actors(episodes: int) -> Iterator[dict[str, Any]]:
     """
     prepare_process()
     for name in bundled_names():
-        policies = bundled_policies(name)
-        task = get_task(policies[0].about["task"]).as_collected()
-        evaluator = Evaluator(task)
+        policy = bundled_policy(name)
+        about, task = policy.about, get_task(policy.about["task"]).as_collected()
         seeds = [derived_seed(0, "bundled actors", episode) % 2**31 for episode in range(episodes)]
-        for policy in policies:
-            returns = evaluator.returns(partial(_mode, policy), [seeds])[0]
-            about = policy.about
-            yield {
-                "file": f"{name}.npz",
-                "environment": task.environment,
-                "seed": about["seed"],
-                "steps": about["steps"],
-                "trained_return": round(about["return_mean"], 1),
-                "episodes": episodes,
-                "return_mean": round(float(returns.mean()), 1),
-                "return_std": round(float(returns.std(ddof=1)), 1),
-                "score": round(task.references.score(float(returns.mean())), 1) if task.references else None,
-            }
+        returns = Evaluator(task).returns(partial(_mode, policy), [seeds])[0]
+        yield {
+            "file": f"{name}.npz",
+            "environment": task.environment,
+            "seed": about["seed"],
+            "steps": about["steps"],
+            "trained_return": round(about["return_mean"], 1),
+            "episodes": episodes,
+            "return_mean": round(float(returns.mean()), 1),
+            "return_std": round(float(returns.std(ddof=1)), 1),
+            "score": round(task.references.score(float(returns.mean())), 1) if task.references else None,
+        }

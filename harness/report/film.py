@@ -76,12 +76,12 @@ def _is_behaviour(file: Path) -> bool:
 
 
 def _behaviour(task: Any) -> BehaviourPolicy:
-    """The policy bundled for the task's dataset, of a series the last."""
-    from ...tasks.data.behaviour_policies import bundled_policies
+    """The policy bundled for the task's dataset, of several the first."""
+    from ...tasks.data.behaviour_policies import bundled_policy
 
     for name in getattr(task.recipe.regenerate, "files", ()):
         if name.endswith(".npz"):
-            return bundled_policies(name.removesuffix(".npz"))[-1]
+            return bundled_policy(name.removesuffix(".npz"))
     raise UserError(f"{task.name}: no policy of its dataset is bundled; name one with --policy, or a run with --algorithm")
 
 

@@ -18,7 +18,7 @@ from ..runs.records import Run, plain
 from .paper import HEADINGS
 from .statistics import aggregate
 
-SOURCES = ("v0", "v0-changed", "v2", "regenerated", "lite", "file")  # of a dataset; the paper's first
+SOURCES = ("v0", "v0-changed", "v2", "regenerated", "file")  # of a dataset; the paper's first
 
 
 class RowKey(NamedTuple):

@@ -3,9 +3,8 @@
     python results/collection/bundle.py COLLECTED [NAME:PART ...] [--unfit]
 
 COLLECTED holds one folder per run of `RUNS`, each filled by `mopo-bench data collect` with the options given there. *buffer* is
-the replay buffer's first rows, as many as D4RL's file has, or whole episodes spread over all of it. *series*, where a run's
-buffer is not bundled, are ten policies at even distances along the run, each standing for its tenth of the buffer. What the
-task does not accept is bundled only with `--unfit`, and the page on datasets must say so.
+the replay buffer's first rows, as many as D4RL's file has, or whole episodes spread over all of it. What the task does not
+accept is bundled only with `--unfit`, and the page on datasets must say so.
 """
 
 import shutil
@@ -15,14 +14,13 @@ from pathlib import Path
 
 from mopo_bench.harness.collection.acceptance import check_dataset
 from mopo_bench.harness.collection.collect import Collection, OnlineTrainer, medium_return
-from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, save_series
+from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy
 from mopo_bench.tasks.data.compact import thinned, write_compact
 from mopo_bench.tasks.data.relabelling import with_own_rewards
 from mopo_bench.tasks.registry import get_task
 
 HERE = Path(__file__).parent
 BUNDLED = HERE.parents[1] / "tasks" / "data" / "bundled"
-SERIES = 10
 SPREAD = 200_000  # rows of a whole run's buffer
 # of each run's folder: its options, and what is bundled from it: (name, task whose dataset it is, part, rows)
 RUNS = {
@@ -53,9 +51,9 @@ RUNS = {
     **{
         f"{task}-{seed}": (
             {"seed": seed, "evaluate_every": 10_000},
-            [(f"{task}-{seed}", task, part, None) for part in parts],
+            [(f"{task}-{seed}", task, "buffer", None)],
         )
-        for task, parts in {"halfcheetah-jump": ("buffer", "series"), "ant-angle": ("buffer",)}.items()
+        for task in ("halfcheetah-jump", "ant-angle")
         for seed in range(6)
     },
 }
@@ -73,25 +71,15 @@ def bundle(folder: Path, name: str, task_name: str, part: str, rows: int | None,
         return
     snapshots = {int(path.stem): path for path in (folder / "snapshots").glob("*.npz")}
     if part == "expert":
-        chosen = [BehaviourPolicy.load(folder / "best.npz")]
-    elif part == "medium":
+        chosen = BehaviourPolicy.load(folder / "best.npz")
+    else:
         medium = next(int(row[0]) for row in curve if float(row[1]) >= plan.target_return)
-        chosen = [BehaviourPolicy.load(snapshots.get(medium, folder / "medium.npz"))]
-        assert chosen[0].about["steps"] == medium
-    else:
-        wanted = [int(curve[-1][0]) * (place + 0.5) / SERIES for place in range(SERIES)]
-        nearest = {min(snapshots, key=lambda step, at=at: (abs(step - at), step)) for at in wanted}
-        assert len(nearest) == SERIES, f"{folder} keeps too few snapshots"
-        chosen = [BehaviourPolicy.load(snapshots[step]) for step in sorted(nearest)]
-    for policy in chosen:
-        policy.about.update(task=task_name, command=plan.command(), target_return=plan.target_return)
+        chosen = BehaviourPolicy.load(snapshots.get(medium, folder / "medium.npz"))
+        assert chosen.about["steps"] == medium
+    chosen.about.update(task=task_name, command=plan.command(), target_return=plan.target_return)
     target = BUNDLED / f"{name}.npz"
-    if len(chosen) == 1:
-        chosen[0].save(target)
-    else:
-        save_series(chosen, target)
-    last = chosen[-1].about
-    print(f"{target.name}: {len(chosen)} of {folder.name}, last at {last['steps']} with {last['return_mean']:.0f}")
+    chosen.save(target)
+    print(f"{target.name}: of {folder.name} at {chosen.about['steps']} with {chosen.about['return_mean']:.0f}")
 
 
 def write_buffer(plan: Collection, folder: Path, target: Path, rows: int | None) -> None:

@@ -57,8 +57,9 @@ class BehaviourPolicy:
     @classmethod
     def load(cls, path: Path) -> BehaviourPolicy:
         """The policy that `save` wrote."""
-        weights, about = _load(path)
-        return cls(weights, about)
+        with np.load(path, allow_pickle=False) as file:
+            weights = [file[f"weight_{index}"] for index in range(len(file.files) - 1)]
+            return cls(weights, json.loads(str(file["about"])))
 
     @classmethod
     def random(cls, task: Task, seed: int, hidden: tuple[int, ...] = (256, 256)) -> BehaviourPolicy:
@@ -72,31 +73,10 @@ class BehaviourPolicy:
         return cls(weights, {"policy": "randomly initialised", "seed": seed})
 
 
-def save_series(policies: Sequence[BehaviourPolicy], path: Path) -> None:
-    """Writes policies of one training run to one file, in half precision: they have to act alike, not to be trained further."""
-    facts = ("policy", "steps", "return_mean", "return_std")
-    about = {key: value for key, value in policies[-1].about.items() if key not in facts}
-    about["series"] = [{key: policy.about[key] for key in facts} for policy in policies]
-    stacked = [np.stack(weights).astype(np.float16) for weights in zip(*(policy.weights for policy in policies), strict=True)]
-    BehaviourPolicy(stacked, about).save(path)
-
-
-def bundled_policies(name: str) -> list[BehaviourPolicy]:
-    """The bundled policies of that name: one, or a series from the course of one training run."""
+def bundled_policy(name: str) -> BehaviourPolicy:
+    """The policy of that name that comes with the package."""
     with resources.as_file(BUNDLED / f"{name}.npz") as path:
-        weights, about = _load(path)
-    if "series" not in about:
-        return [BehaviourPolicy(weights, about)]
-    facts = about.pop("series")
-    return [
-        BehaviourPolicy([weight[index].astype(np.float32) for weight in weights], {**about, **each})
-        for index, each in enumerate(facts)
-    ]
-
-
-def _load(path: Path) -> tuple[list[np.ndarray], dict[str, Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        return [file[f"weight_{index}"] for index in range(len(file.files) - 1)], json.loads(str(file["about"]))
+        return BehaviourPolicy.load(path)
 
 
 @threadpool_limits.wrap(limits=1)  # the same products on any number of cores

@@ -23,28 +23,21 @@ RECIPE_VERSION = 2  # raised by hand when the same recipe gives another dataset,
 class FromPolicies:
     """Rolls out bundled policies as the task's dataset was logged, and gives the rows the task's own reward.
 
-    parts: name and share of the rows of each policy, or series of policies; their episodes follow one after another.
-    collections: where it is not 0, the policies are of that many training runs, name-0, name-1, ..., and the dataset's seed
-        chooses among them.
+    parts: name and share of the rows of each policy; their episodes follow one after another.
     """
 
     parts: tuple[tuple[str, float], ...]
-    collections: int = 0
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names of the bundled files."""
-        runs = [f"-{run}" for run in range(self.collections)] or [""]
-        return tuple(f"{name}{run}.npz" for name, _ in self.parts for run in runs)
+        return tuple(f"{name}.npz" for name, _ in self.parts)
 
     def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
-        from .behaviour_policies import bundled_policies, roll_out
+        from .behaviour_policies import bundled_policy, roll_out
         from .relabelling import with_own_rewards
 
-        policies = []
-        for name, share in self.parts:
-            found = bundled_policies(f"{name}-{seed % self.collections}" if self.collections else name)
-            policies += [(policy, share / len(found)) for policy in found]
+        policies = [(bundled_policy(name), share) for name, share in self.parts]
         return with_own_rewards(roll_out(task.as_collected(), policies, rows, seed), task)
 
 
@@ -52,17 +45,16 @@ class FromPolicies:
 class FromReplayBuffer:
     """A replay buffer that comes with the package, with the task's own reward: all of it, or whole episodes spread over it.
 
-    collections: where it is not 0, there are the buffers of that many training runs, name-0, name-1, ..., and the dataset's
-        seed chooses among them. Raises UserError for a seed for which there is none.
+    names: of the training runs whose buffers there are; the dataset's seed chooses among them. Raises UserError for a seed for
+        which there is none.
     """
 
-    name: str
-    collections: int = 0
+    names: tuple[str, ...]
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names of the bundled files."""
-        return tuple(f"{self.name}{run}.hdf5" for run in [f"-{run}" for run in range(self.collections)] or [""])
+        return tuple(f"{name}.hdf5" for name in self.names)
 
     def __call__(self, task: Task, rows: int, seed: int) -> OfflineDataset:
         from .compact import read_compact, thinned

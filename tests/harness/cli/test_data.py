@@ -14,7 +14,7 @@ import pytest
 from mopo_bench.harness.collection import actors
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.tasks import registry
-from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, bundled_policies, roll_out
+from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, bundled_policy, roll_out
 from mopo_bench.tasks.data.hdf5 import read_hdf5, write_hdf5
 from mopo_bench.tasks.registry import get_task
 
@@ -334,9 +334,7 @@ def test_committed_table_of_actors_is_of_the_bundled_ones(command, monkeypatch):
     """As the command writes it, for the policies that are bundled now; few episodes, since it is about the form."""
     with (Path(__file__).parents[3] / "results" / "collection" / "actors.csv").open() as file:
         committed = list(csv.DictReader(file))
-    expected = [
-        (f"{name}.npz", str(policy.about["steps"])) for name in actors.bundled_names() for policy in bundled_policies(name)
-    ]
+    expected = [(f"{name}.npz", str(bundled_policy(name).about["steps"])) for name in actors.bundled_names()]
     assert [(row["file"], row["steps"]) for row in committed] == expected
     assert {row["episodes"] for row in committed} == {"100"}
     monkeypatch.setattr(actors, "bundled_names", lambda: ["hopper-medium"])

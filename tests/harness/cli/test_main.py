@@ -322,7 +322,9 @@ def test_lists_as_json(command):
     assert set(data) == set(tasks)
     hopper = data["hopper-medium"]
     assert (hopper["d4rl_file"], hopper["v0"], hopper["v2"]) == ("hopper_medium.hdf5", "absent", "absent")
-    assert hopper["batch"] == "hopper-medium@regenerated" and data["halfcheetah-jump"]["batch"] == "halfcheetah-jump@lite"
+    assert (
+        hopper["batch"] == "hopper-medium@regenerated" and data["halfcheetah-jump"]["batch"] == "halfcheetah-jump@regenerated"
+    )
     assert data["ant-angle"]["v0"] is None and all(row["rows"] for row in data.values())
 
 

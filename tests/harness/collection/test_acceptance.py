@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mopo_bench.harness.collection.acceptance import check_dataset
 from mopo_bench.harness.collection.inspection import inspect_dataset
-from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, bundled_policies, roll_out
+from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, bundled_policy, roll_out
 from mopo_bench.tasks.data.relabelling import with_own_rewards
 from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.task import ReferenceReturns
@@ -16,9 +16,10 @@ CHEETAH = get_task("halfcheetah-mixed")
 
 @pytest.fixture(scope="module")
 def running():
-    """The first and the last of the policies along a training run: two episodes of each."""
-    policies = bundled_policies("halfcheetah-medium")
-    return roll_out(CHEETAH, [(BehaviourPolicy.random(CHEETAH, 0), 0.5), (policies[-1], 0.5)], 4_000, seed=0)
+    """An untrained and a trained policy: two episodes of each."""
+    return roll_out(
+        CHEETAH, [(BehaviourPolicy.random(CHEETAH, 0), 0.5), (bundled_policy("halfcheetah-medium"), 0.5)], 4_000, seed=0
+    )
 
 
 def fails(dataset, task):

@@ -121,7 +121,7 @@ def test_card(layout, hopper, minari, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "licence"), [("v0", "CC BY 4.0"), ("v2", "CC BY 4.0"), ("file", "say which"), ("lite", "MIT")]
+    ("source", "licence"), [("v0", "CC BY 4.0"), ("v2", "CC BY 4.0"), ("file", "say which"), ("regenerated", "MIT")]
 )
 def test_licence_follows_the_source(source, licence, hopper, tmp_path):
     export(hopper.noting(source=source), HOPPER, "d4rl", tmp_path / "out", COMMAND)

@@ -127,8 +127,10 @@ def test_nothing_is_clear_where_a_seed_diverged(records):
 
 
 def test_where_the_zero_action_returns_no_less_than_the_best_episode_a_note_says_so(records):
-    records.add([4000.0, 4100.0, 4300.0], "ant-angle", source="lite", probes={"return_zero": 3200.0, "return_random": -5.0})
-    records.add([1.0], "halfcheetah-jump", source="lite", probes={"return_zero": 2999.0, "return_random": -5.0})
+    records.add(
+        [4000.0, 4100.0, 4300.0], "ant-angle", source="regenerated", probes={"return_zero": 3200.0, "return_random": -5.0}
+    )
+    records.add([1.0], "halfcheetah-jump", source="regenerated", probes={"return_zero": 2999.0, "return_random": -5.0})
     said = [note for note in comparisons(records.runs()).notes if "zero action" in note]
     assert said == ["ant-angle: zero action gives 3200.0 without learning, no less than batch max, 3000.0."]
 

@@ -149,12 +149,12 @@ ANT = {"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": [0.2, 1.0]}
 
 
 def test_other_parameters_of_a_task_are_another_row_and_stay_out_of_the_papers_table(records):
-    records.add([100.0, 110.0], "ant-angle", source="lite", parameters=ANT)
-    records.add([5000.0, 5100.0, 5200.0], "ant-angle", "mopo", "b", source="lite", parameters={**ANT, "angle": 45.0})
+    records.add([100.0, 110.0], "ant-angle", source="regenerated", parameters=ANT)
+    records.add([5000.0, 5100.0, 5200.0], "ant-angle", "mopo", "b", source="regenerated", parameters={**ANT, "angle": 45.0})
     table = scores_table(records.runs())
     assert [(row[0].text, row[1].text, row[3].mean) for row in table.rows] == [
-        ("ant-angle", "lite", 105.0),
-        ("ant-angle [angle=45.0]", "lite", 5100.0),
+        ("ant-angle", "regenerated", 105.0),
+        ("ant-angle [angle=45.0]", "regenerated", 5100.0),
     ]
     paper = table2(records.runs())
     assert records.cell("ant-angle", build=table2).mean == 105.0
@@ -165,8 +165,8 @@ def test_other_parameters_of_a_task_are_another_row_and_stay_out_of_the_papers_t
 
 
 def test_a_record_that_names_no_parameters_stands_in_the_row_of_the_catalogues(records):
-    records.add([100.0], "ant-angle", source="lite")
-    records.add([110.0], "ant-angle", "sac", source="lite", parameters=ANT)
+    records.add([100.0], "ant-angle", source="regenerated")
+    records.add([110.0], "ant-angle", "sac", source="regenerated", parameters=ANT)
     assert len(scores_table(records.runs()).rows) == 1
 
 
@@ -179,7 +179,7 @@ def test_parameters_of_a_task_that_is_not_registered_here_differ_among_its_runs(
 
 
 def test_runs_that_only_other_parameters_have_leave_the_papers_row_empty(records):
-    records.add([5000.0], "ant-angle", source="lite", parameters={**ANT, "angle": 45.0})
+    records.add([5000.0], "ant-angle", source="regenerated", parameters={**ANT, "angle": 45.0})
     assert records.cell("ant-angle", build=table2).mean is None
 
 
@@ -224,7 +224,7 @@ def test_a_difference_asks_for_the_steps_behind_the_papers_number(records, algor
 
 def test_what_nobody_trained_stands_beside_the_datasets_episodes(records):
     probes = {"return_zero": 900.0, "return_random": -50.0}
-    records.add([400.0, 500.0, 650.0], "ant-angle", source="lite", probes=probes)
+    records.add([400.0, 500.0, 650.0], "ant-angle", source="regenerated", probes=probes)
     records.add([1.0], source="v0")  # an older record has none
     table = scores_table(records.runs())
     assert table.columns[-4:] == ["Batch Mean", "Batch Max", "Zero Action", "Random Actions"]

@@ -13,12 +13,11 @@ from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
 from mopo_bench.tasks.data.behaviour_policies import (
     EPISODES_AT_ONCE,
     BehaviourPolicy,
-    bundled_policies,
+    bundled_policy,
     roll_out,
-    save_series,
 )
 from mopo_bench.tasks.data.hdf5 import read_hdf5
-from mopo_bench.tasks.data.recipes import FromPolicies, from_random_policy
+from mopo_bench.tasks.data.recipes import FromPolicies, FromReplayBuffer, from_random_policy
 from mopo_bench.tasks.environments import make_environment
 from mopo_bench.tasks.registry import all_tasks, get_task
 from mopo_bench.tasks.task import ActionBox, Problem, Task
@@ -180,29 +179,9 @@ def test_states_of_the_simulator_are_stored(hopper_dataset):
     np.testing.assert_array_equal(hopper_dataset.extras["infos/qvel"].clip(-10, 10), hopper_dataset.observations[:, 5:])
 
 
-def test_series_is_saved_in_half_precision(tmp_path, monkeypatch):
-    policies = [BehaviourPolicy.random(HOPPER, seed) for seed in range(3)]
-    for step, policy in enumerate(policies):
-        policy.about.update(steps=step, return_mean=10.0 * step, return_std=1.0)
-    save_series(policies, tmp_path / "some.npz")
-    monkeypatch.setattr("mopo_bench.tasks.data.behaviour_policies.BUNDLED", tmp_path)
-    found = bundled_policies("some")
-    seen = np.random.default_rng(0).normal(size=(50, 11))
-    for policy, original in zip(found, policies, strict=True):
-        assert all(weight.dtype == np.float32 for weight in policy.weights)
-        assert np.abs(policy(seen) - original(seen)).max() < 2e-3
-        assert {key: policy.about[key] for key in ("steps", "return_mean")} == {
-            key: original.about[key] for key in ("steps", "return_mean")
-        }
-    assert (tmp_path / "some.npz").stat().st_size < 3 * 2 * 75_000 + 10_000
-
-
 # What is bundled.
 
-EXPECTED = [
-    *[f"{domain}-{part}" for domain in ("halfcheetah", "hopper", "walker2d") for part in ("medium", "expert")],
-    *[f"{name}-{collection}" for name in ("halfcheetah-jump",) for collection in (0, 1)],
-]
+EXPECTED = [f"{domain}-{part}" for domain in ("halfcheetah", "hopper", "walker2d") for part in ("medium", "expert")]
 
 
 def test_something_is_bundled():
@@ -214,26 +193,20 @@ def test_something_is_bundled():
 @pytest.mark.parametrize("name", ACTORS)
 def test_bundled_policies(name):
     """Each says where it comes from, and is as good as it says."""
-    policies = bundled_policies(name)
-    task = get_task(policies[0].about["task"])
-    steps = [policy.about["steps"] for policy in policies]
-    assert steps == sorted(set(steps)) and steps[0] > 1_000
-    assert len(policies) >= 5 or name.endswith(("medium", "expert"))
-    for policy in policies:
-        about = policy.about
-        assert about["policy"].startswith("SAC") and about["command"].startswith("mopo-bench data collect ")
-        assert isinstance(about["seed"], int) and about["task"] in about["command"]
-        assert {"torch", "gymnasium", "mujoco"} <= set(about["machine"]["versions"])
-        sizes = (task.problem.observation_size, 2 * task.problem.action_size)
-        assert (policy.weights[0].shape[0], policy.weights[-1].shape[1]) == sizes
-        assert all(weight.dtype == np.float32 and np.isfinite(weight).all() for weight in policy.weights)
+    policy = bundled_policy(name)
+    about, task = policy.about, get_task(policy.about["task"])
+    assert about["steps"] > 1_000 and about["policy"].startswith("SAC")
+    assert about["command"].startswith("mopo-bench data collect ") and about["task"] in about["command"]
+    assert isinstance(about["seed"], int) and {"torch", "gymnasium", "mujoco"} <= set(about["machine"]["versions"])
+    sizes = (task.problem.observation_size, 2 * task.problem.action_size)
+    assert (policy.weights[0].shape[0], policy.weights[-1].shape[1]) == sizes
+    assert all(weight.dtype == np.float32 and np.isfinite(weight).all() for weight in policy.weights)
     if name.endswith("medium"):
         assert about["return_mean"] >= about["target_return"] >= 0.9 * task.references.max / 3
 
     def act(seen):
-        return policies[-1](seen[0])[None]
+        return policy(seen[0])[None]
 
-    about = policies[-1].about
     returns = Evaluator(task.as_collected()).returns(act, [reset_seeds(about["seed"], about["steps"], 10)])
     # the very episodes it was judged by, but rounded otherwise, which moves the end of an episode
     assert returns.mean() == pytest.approx(about["return_mean"], abs=2 * about["return_std"] + 0.1 * abs(about["return_mean"]))
@@ -251,13 +224,14 @@ def test_recipe_rolls_the_bundled_policies_out(name):
     assert task.recipe.regenerate(task, 200, 1).digest() != dataset.digest()
 
 
-def test_two_collections():
-    """The dataset's seed chooses the training run: even ones the first, odd ones the second."""
+def test_two_replay_buffers():
+    """The dataset's seed chooses the training run."""
     task = get_task("halfcheetah-jump")
-    seeds = [{policy["seed"] for policy in task.recipe.regenerate(task, 30, seed).provenance["policies"]} for seed in (0, 1, 2)]
-    assert len(seeds[0]) == 1 and seeds[0] != seeds[1] and seeds[0] == seeds[2]
-    dataset = task.recipe.regenerate(task, 30, 0)
-    assert dataset.provenance["relabelled"]["reward"] == task.name
+    datasets = [task.recipe.regenerate(task, 2_000, seed) for seed in (0, 1)]
+    assert [dataset.provenance["policy"]["seed"] for dataset in datasets] == [4, 5]
+    assert all(dataset.provenance["relabelled"]["reward"] == task.name for dataset in datasets)
+    with pytest.raises(UserError, match="2 replay buffers of it: choose --data-seed below 2"):
+        task.recipe.regenerate(task, 30, 2)
 
 
 def test_one_replay_buffer():
@@ -272,7 +246,8 @@ def test_one_replay_buffer():
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_bundled_dataset(name):
-    (task,) = [task for task in all_tasks().values() if f"{name}.hdf5" == getattr(task.recipe.regenerate, "files", ("",))[0]]
+    buffers = [task for task in all_tasks().values() if isinstance(task.recipe.regenerate, FromReplayBuffer)]
+    (task,) = [task for task in buffers if f"{name}.hdf5" in task.recipe.regenerate.files]
     path = BUNDLED / f"{name}.hdf5"
     sizes = {"observation_size": task.problem.observation_size, "action_size": task.problem.action_size}
     box = task.problem.action_box
