@@ -9,6 +9,7 @@ import typer
 from .check import check
 from .data import data_app
 from .demo import demo
+from .diagnose import diagnose
 from .listing import list_command
 from .policies import evaluate, export_policy
 from .render import render
@@ -29,6 +30,7 @@ app.command()(status)
 app.command()(table)
 app.command()(check)
 app.command()(evaluate)
+app.command()(diagnose)
 app.command("export-policy")(export_policy)
 app.command()(render)
 app.command()(demo)
