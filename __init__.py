@@ -12,6 +12,7 @@ _WHERE = {
     "Task": "tasks.task",
     "UserError": "common.errors",
     "check": "harness.api",
+    "diagnose": "harness.diagnosis.diagnosing",
     "evaluate": "harness.runs.policies",
     "load": "harness.api",
     "load_policy": "harness.runs.policies",

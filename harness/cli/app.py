@@ -9,6 +9,7 @@ import typer
 from .check import check
 from .data import data_app
 from .demo import demo
+from .diagnose import diagnose
 from .listing import list_command
 from .plot import plot
 from .policies import evaluate, export_policy
@@ -33,6 +34,7 @@ app.command()(plot)
 app.command()(report)
 app.command()(check)
 app.command()(evaluate)
+app.command()(diagnose)
 app.command("export-policy")(export_policy)
 app.command()(render)
 app.command()(demo)

@@ -123,10 +123,11 @@ def load_policy(
     folder = existing_folder(results)
     if not task or not algorithm:
         raise UserError("a policy is one of a task, an algorithm and a seed: name all three, or give a file that holds one")
-    return policy_of(_find(folder, task, algorithm, int(seed), identity), folder, Path(dataset) if dataset else None)
+    return policy_of(find_run(folder, task, algorithm, int(seed), identity), folder, Path(dataset) if dataset else None)
 
 
-def _find(results: Path, task: str, algorithm: str, seed: int, identity: str) -> Run:
+def find_run(results: Path, task: str, algorithm: str, seed: int, identity: str) -> Run:
+    """The recorded run of that seed; UserError where there is none, or several that their identity would tell apart."""
     here = list(Store(results).runs(task, algorithm))
     found = [run for run in here if run.seed == seed and run.identity.startswith(identity)]
     if not found:
@@ -155,7 +156,7 @@ def policy_of(run: Run, results: Path, dataset: Path | None = None) -> Policy:
     if run.state == "diverged":
         raise UserError(f"{folder} diverged at step {run.record.get('diverged_at')}: its policy is no policy")
     parameters = run.cell.get("rules", {}).get("parameters", {})
-    algorithm, task = get_algorithm(run.algorithm), _with_parameters(get_task(run.task), parameters)
+    algorithm, task = get_algorithm(run.algorithm), with_parameters(get_task(run.task), parameters)
     known, version = run.cell["versions"].get("learner"), algorithm.versions["learner"]
     if known != version:
         raise UserError(f"{folder} was trained by version {known} of {run.algorithm}, and this is {version}: run it again")
@@ -192,7 +193,7 @@ def _acting(learner: Learner, box: ActionBox) -> Act:
     return act
 
 
-def _with_parameters(task: Task, parameters: Mapping[str, Any]) -> Task:
+def with_parameters(task: Task, parameters: Mapping[str, Any]) -> Task:
     """The task with the parameters that a record holds."""
     for name, value in parameters.items():
         task = task.variant(name, value) if name in task.parameters else task
@@ -269,7 +270,7 @@ def evaluate(
     chosen = (
         task
         if isinstance(task, Task)
-        else _with_parameters(get_task(task or about["task"]), {} if task else about["parameters"])
+        else with_parameters(get_task(task or about["task"]), {} if task else about["parameters"])
     )
     sizes = (chosen.problem.observation_size, chosen.problem.action_size)
     own = (about["observation_size"], about["action_size"])

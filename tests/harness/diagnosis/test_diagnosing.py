@@ -1,0 +1,88 @@
+"""A diagnosis of a small trained run of point-edge, whose simulator is known."""
+
+import json
+
+import numpy as np
+import pandas
+import pytest
+from mopo_bench import UserError, diagnose, run
+from mopo_bench.harness.diagnosis.model import TrainedModel
+from mopo_bench.tasks.points import POINT_EDGE
+
+SETTINGS = {
+    "hidden": (16, 16),
+    "batch_size": 32,
+    "rollout_length": 3,
+    "rollout_states": 50,
+    "dynamics.max_epochs": 2,
+    "dynamics.hidden": (16, 16, 16),
+}
+SMALL = {"rows": 60, "episodes": 1}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    options = {"seeds": [3], "steps": 40, "evaluate_every": 20, "episodes": 2, "jobs": 1, "quiet": True, "rows": 2_000}
+    run(tasks="point-edge", algorithms="mopo,mbpo", settings=SETTINGS, results=folder, **options)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(results):
+    return diagnose("point-edge", "mopo", 3, results, **SMALL)
+
+
+def test_says_the_same_twice(results, found):
+    assert diagnose("point-edge", "mopo", 3, results, **SMALL).to_dict() == found.to_dict()
+
+
+def test_what_is_measured_is_the_simulator_s(found):
+    """The error of every point of the policy's episode, and u as the default penalty is defined."""
+    points = found.points["policy"]
+    answers = points.answers
+    np.testing.assert_allclose(points.errors, np.linalg.norm(answers.means.mean(0) - points.truth, axis=1))
+    assert (answers.uncertainty >= np.linalg.norm(answers.stds, axis=-1).max(0) - 1e-6).all()  # over all networks, not elites
+    assert len(points.seen) == found.facts["policy"]["points"] == 100
+    noise_free = found.points["dataset"]
+    moved = noise_free.seen[:, 1:] - noise_free.truth[:, 1:]  # the stored rows have the noise that the expected step lacks
+    assert moved.std() == pytest.approx(POINT_EDGE.noise_scale(np.zeros(1))[0], rel=0.3)
+
+
+def test_rollouts_have_a_line_for_every_step(found):
+    assert [row["step"] for row in found.horizon] == [1, 2, 3] and found.horizon[0]["alive"] == 60
+    assert found.facts["rollouts"]["points"] == sum(row["alive"] for row in found.horizon)
+    assert all(row["drift_low"] <= row["drift_high"] for row in found.horizon)
+    assert found.facts["dataset"]["epsilon_u"] > 0 and found.facts["rollouts"]["epsilon_u"] > 0
+
+
+def test_a_model_that_is_right_has_no_error(results, monkeypatch):
+    """A simulator that does what the elites expect: no error, every u above it, and no ranks to correlate."""
+    monkeypatch.setattr(TrainedModel, "truth", lambda self, *asked: self.ask(*asked).means.mean(0))
+    right = diagnose("point-edge", "mopo", 3, results, **SMALL)
+    for name in ("dataset", "rollouts", "policy"):
+        assert right.facts[name]["error"] == pytest.approx(0, abs=1e-6) and right.facts[name]["bounded"] == 1
+    assert right.facts["rollouts"]["z_score"] < 1  # of each elite, whose mean is not the mean of all
+    assert right.horizon[0]["drift"] > 0  # a rollout samples
+
+
+def test_command_writes_numbers_points_and_a_picture(results, command, tmp_path):
+    words = ("diagnose", "point-edge", "--algorithm", "mbpo", "--seed", 3, "--results", results, "--rows", 60, "--episodes", 1)
+    out = tmp_path / "diagnosis"
+    done = command(*words, "--length", 2, "--out", out, "--json")
+    assert done.code == 0, done.err
+    printed = json.loads(done.out)
+    assert printed == json.loads((out / "diagnosis.json").read_text()) and len(printed["horizon"]) == 2
+    points = pandas.read_csv(out / "diagnosis.csv")
+    assert points["origin"].value_counts().to_dict()["dataset"] == 60 and points["error"].notna().all()
+    assert (out / "diagnosis.png").stat().st_size > 10_000
+    assert "Needs the simulator" in (out / "diagnosis.md").read_text()
+
+
+def test_refused(results, command):
+    with pytest.raises(UserError, match="no run of point-edge/mopo with seed 9"):
+        diagnose("point-edge", "mopo", 9, results)
+    refused = command("diagnose", "point-edge", "--algorithm", "sac", "--results", results)
+    assert refused.code == 2 and "sac rolls out no dynamics model" in refused.err and len(refused.err.splitlines()) == 1
+    with pytest.raises(UserError, match="--rows"):
+        diagnose("point-edge", "mopo", 3, results, rows=0)
