@@ -13,6 +13,7 @@ _WHERE = {
     "UserError": "common.errors",
     "check": "harness.api",
     "evaluate": "harness.runs.policies",
+    "export": "harness.api",
     "load": "harness.api",
     "load_policy": "harness.runs.policies",
     "per_seed": "algorithms.learning.learner",

@@ -195,6 +195,20 @@ def report(out: Path | str, results: Path | str = "runs", films: Path | str | No
     return write_site(runs, str(folder), _path(out, "--out"), None if films is None else _path(films, "--films"), faults)
 
 
+def export(to: str, out: Path | str, results: Path | str = "runs") -> list[Path]:
+    """Writes run records for other tools to the folder `out`, as `mopo-bench export` does, and gives what was made.
+
+    to: csv, parquet, tensorboard, wandb or openrlbenchmark. Raises UserError for another format, one whose library is not
+    installed, without runs, for a damaged record, and for an `out` that is not empty.
+    """
+    from .report.export import export_runs
+
+    folder, runs, faults = _believed(results)
+    if faults:
+        raise UserError(f"{folder}: not believed: {'; '.join(faults)}; run it again, or take it out of the folder")
+    return export_runs(to, runs, str(folder), _path(out, "--out"))
+
+
 def _believed(results: Path | str) -> tuple[Path, list[Run], list[str]]:
     """The folder, its runs, and what in it is not to be believed, in words."""
     folder = existing_folder(_path(results, "--results"))

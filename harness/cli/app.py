@@ -9,6 +9,7 @@ import typer
 from .check import check
 from .data import data_app
 from .demo import demo
+from .export import export
 from .listing import list_command
 from .plot import plot
 from .policies import evaluate, export_policy
@@ -31,6 +32,7 @@ app.command()(status)
 app.command()(table)
 app.command()(plot)
 app.command()(report)
+app.command()(export)
 app.command()(check)
 app.command()(evaluate)
 app.command("export-policy")(export_policy)
