@@ -123,12 +123,13 @@ def make_table(
     metric: str = "last",
     reference: str = REFERENCE,
     holm: bool = False,
+    beside: str | None = None,
 ) -> Any:
     """A table as text of that format; "text" is a list of tables for rich to print."""
     from .report import tables
 
     folder, runs, faults = _believed(results)
-    return tables.render(name, runs, folder, format, metric, reference, correct=holm, faults=faults)
+    return tables.render(name, runs, folder, format, metric, reference, correct=holm, faults=faults, beside=beside)
 
 
 def table(
@@ -139,13 +140,15 @@ def table(
     reference: str = REFERENCE,
     out: Path | str | None = None,
     holm: bool = False,
+    beside: str | None = None,
 ) -> str:
     """The text of a table, as `mopo-bench table` prints it.
 
     name: "table1" and "table2" stand beside the paper's numbers, "scores" is of whatever was run, "aggregate" is over its
     tasks. format: text, markdown, latex, csv, html or json; by default what the file `out` ends in says, else markdown. metric:
     last (the paper's), mean10 or best. reference: the algorithm that `scores` and `aggregate` compare with the others. out: a
-    file to write it to. holm: whether the comparisons are corrected for their number. Raises UserError for a name, a format, a
+    file to write it to. holm: whether the comparisons are corrected for their number. beside: another metric, whose
+    means stand below. Raises UserError for a name, a format, a
     metric or a file that is none of these, and where there are no runs.
     """
     from .report.formats import SUFFIXES
@@ -154,7 +157,7 @@ def table(
     if out is not None and chosen in (None, "text"):
         formats, suffixes = ", ".join(SUFFIXES.values()), ", ".join(SUFFIXES)
         raise UserError(f"--out {out}: name a --format to write ({formats}), or a file that ends in {suffixes}")
-    made = make_table(name, results, chosen or "", metric, reference, holm)
+    made = make_table(name, results, chosen or "", metric, reference, holm, beside)
     text = made if isinstance(made, str) else _printed(made)
     if out is not None:
         write_text(Path(out), text + "\n")

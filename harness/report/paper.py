@@ -112,14 +112,14 @@ def tasks_of(name: str) -> tuple[str, ...]:
 
 
 def printed_number(task: str, algorithm: str) -> tuple[str, PaperNumber] | None:
-    """The unit ("score" or "return") and the number that the paper prints for an algorithm on a task, in either table.
+    """The unit ("score" or "return") and the number that the paper prints for an algorithm on a task, in Table 1 or 2.
 
     None where it prints none, and for the cells that stand under the wrong environment (`swapped_cells`).
     """
     place = (task, HEADINGS.get(algorithm, ""))
-    for name, layout in LAYOUTS.items():
+    for name in ("table1", "table2"):
         if place in paper_table(name) and place not in swapped_cells():
-            return layout.unit, paper_table(name)[place]
+            return LAYOUTS[name].unit, paper_table(name)[place]
     return None
 
 
