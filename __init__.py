@@ -14,6 +14,7 @@ _WHERE = {
     "check": "harness.api",
     "diagnose": "harness.diagnosis.diagnosing",
     "evaluate": "harness.runs.policies",
+    "export": "harness.api",
     "load": "harness.api",
     "load_policy": "harness.runs.policies",
     "per_seed": "algorithms.learning.learner",

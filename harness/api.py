@@ -123,12 +123,13 @@ def make_table(
     metric: str = "last",
     reference: str = REFERENCE,
     holm: bool = False,
+    beside: str | None = None,
 ) -> Any:
     """A table as text of that format; "text" is a list of tables for rich to print."""
     from .report import tables
 
     folder, runs, faults = _believed(results)
-    return tables.render(name, runs, folder, format, metric, reference, correct=holm, faults=faults)
+    return tables.render(name, runs, folder, format, metric, reference, correct=holm, faults=faults, beside=beside)
 
 
 def table(
@@ -139,14 +140,16 @@ def table(
     reference: str = REFERENCE,
     out: Path | str | None = None,
     holm: bool = False,
+    beside: str | None = None,
 ) -> str:
     """The text of a table, as `mopo-bench table` prints it.
 
     name: "table1", "table2", "figure1", "ablation" and "appendix-e" stand beside the paper's numbers, "scores" is of whatever
     was run, "aggregate" is over its tasks. format: text, markdown, latex, csv, html or json; by default as `out` ends, else
     markdown. metric: last (the paper's), mean10 or best. reference: the algorithm that `scores` and `aggregate` compare with
-    the others. out: a file to write it to. holm: whether the comparisons are corrected for their number. Raises UserError for a
-    name, a format, a metric or a file that is none of these, and where there are no runs.
+    the others. out: a file to write it to. holm: whether the comparisons are corrected for their number. beside: another
+    metric, whose means stand below. Raises UserError for a name, a format, a metric or a file that is none of these, and where
+    there are no runs.
     """
     from .report.formats import SUFFIXES
 
@@ -154,7 +157,7 @@ def table(
     if out is not None and chosen in (None, "text"):
         formats, suffixes = ", ".join(SUFFIXES.values()), ", ".join(SUFFIXES)
         raise UserError(f"--out {out}: name a --format to write ({formats}), or a file that ends in {suffixes}")
-    made = make_table(name, results, chosen or "", metric, reference, holm)
+    made = make_table(name, results, chosen or "", metric, reference, holm, beside)
     text = made if isinstance(made, str) else _printed(made)
     if out is not None:
         write_text(Path(out), text + "\n")
@@ -193,6 +196,20 @@ def report(out: Path | str, results: Path | str = "runs", films: Path | str | No
 
     folder, runs, faults = _believed(results)
     return write_site(runs, str(folder), _path(out, "--out"), None if films is None else _path(films, "--films"), faults)
+
+
+def export(to: str, out: Path | str, results: Path | str = "runs") -> list[Path]:
+    """Writes run records for other tools to the folder `out`, as `mopo-bench export` does, and gives what was made.
+
+    to: csv, parquet, tensorboard, wandb or openrlbenchmark. Raises UserError for another format, one whose library is not
+    installed, without runs, for a damaged record, and for an `out` that is not empty.
+    """
+    from .report.export import export_runs
+
+    folder, runs, faults = _believed(results)
+    if faults:
+        raise UserError(f"{folder}: not believed: {'; '.join(faults)}; run it again, or take it out of the folder")
+    return export_runs(to, runs, str(folder), _path(out, "--out"))
 
 
 def _believed(results: Path | str) -> tuple[Path, list[Run], list[str]]:

@@ -10,6 +10,7 @@ from .check import check
 from .data import data_app
 from .demo import demo
 from .diagnose import diagnose
+from .export import export
 from .listing import list_command
 from .plot import plot
 from .policies import evaluate, export_policy
@@ -32,6 +33,7 @@ app.command()(status)
 app.command()(table)
 app.command()(plot)
 app.command()(report)
+app.command()(export)
 app.command()(check)
 app.command()(evaluate)
 app.command()(diagnose)

@@ -29,6 +29,7 @@ def table(
     holm: Holm = False,
     format_: Annotated[Format | None, typer.Option("--format", help="text, or as --out says.")] = None,
     metric: Annotated[Metric, typer.Option(help="last is the paper's.")] = LAST,
+    beside: Annotated[Metric | None, typer.Option(help="Another metric, whose means stand below.")] = None,
     out: Out = None,
 ) -> None:
     """A table from run records, beside the paper's.
@@ -37,11 +38,11 @@ def table(
     """
     from .. import api
 
-    chosen = format_.value if format_ else None
+    chosen, second = format_.value if format_ else None, beside.value if beside else None
     if out is not None:
-        api.table(name.value, results, chosen, metric.value, reference or REFERENCE, out, holm)
+        api.table(name.value, results, chosen, metric.value, reference or REFERENCE, out, holm, second)
         return
-    made = api.make_table(name.value, results, chosen or "text", metric.value, reference or REFERENCE, holm)
+    made = api.make_table(name.value, results, chosen or "text", metric.value, reference or REFERENCE, holm, second)
     if isinstance(made, str):
         print(made)
     else:

@@ -1,4 +1,4 @@
-"""What tables and pictures there are, and which number may stand for a run. Light to import: `--help` reads it."""
+"""What tables, pictures and exports there are, and which number may stand for a run. Light: `--help` reads it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,22 @@ PICTURES = {  # likewise
     "bars": "a bar for each algorithm, a panel for each task and dataset, with every seed and the paper's numbers",
     "profile": "performance profiles: the share of runs above each score",
     "heatmap": "every task and algorithm at once, as numbers and shades",
+}
+
+
+class Export(NamedTuple):
+    """A format of `mopo-bench export`: what it is, and the library that it needs, if any."""
+
+    meaning: str
+    library: str = ""
+
+
+EXPORTS = {
+    "csv": Export("runs, evaluations and fits as tidy files"),
+    "parquet": Export("the same, for pandas and other tools", "pyarrow"),
+    "tensorboard": Export("events, a folder for each run", "tensorboard"),
+    "wandb": Export("offline runs, for `wandb sync`", "wandb"),
+    "openrlbenchmark": Export("its cache, for its offline mode"),
 }
 
 

@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..runs.records import csv_text
@@ -60,6 +60,9 @@ class Entry:
     paper_sure: str = ""  # of the paper's number: "S", seen in a source, "I", inferred, or "M", from memory
     mark: str = ""  # on the paper's number
     difference: float | None = None
+    beside_metric: str = ""  # of a second mean, of the same runs
+    beside_mean: float | None = None
+    beside_std: float | None = None
 
     def lines(self, intervals: bool = False) -> list[str]:
         """What a reader sees, one string a line, our mean first."""
@@ -70,6 +73,8 @@ class Entry:
             lines.append(f"[{self.low:z.1f}, {self.high:z.1f}]")
         if intervals and self.points:
             lines.append(" and ".join(f"{point:z.1f}" for point in self.points))
+        if self.beside_mean is not None:
+            lines.append(f"{self.beside_metric}: {_spread(self.beside_mean, self.beside_std)}")
         if self.paper_mean is not None:
             lines.append(f"({_spread(self.paper_mean, self.paper_std)}){self.mark}")
         if self.difference is not None:
@@ -93,10 +98,26 @@ class Table:
     notes: list[str] = field(default_factory=list)
     intervals: bool = False  # whether entries show them; `to_csv` and `to_json` always hold them
 
+    def beside(self, other: Table, meaning: str) -> Table:
+        """The table with the means of another of the same runs, by another metric of this meaning, on lines of their own."""
+        rows = [
+            [
+                replace(entry, beside_metric=other.metric, beside_mean=second.mean, beside_std=second.std)
+                if entry.seeds and second.seeds
+                else entry
+                for entry, second in zip(row, others, strict=True)
+            ]
+            for row, others in zip(self.rows, other.rows, strict=True)
+        ]
+        note = f"{other.metric}: of the same seeds, mean ± sample standard deviation of {meaning}."
+        return replace(self, rows=rows, notes=[note, *self.notes])
+
     def to_csv(self) -> str:
         """Tidy: one line for each task, dataset and algorithm; a number that does not exist is left empty."""
         names = ["mean", "std", "seeds", "low", "high", "paper_mean", "paper_std", "difference", "diverged", "unfinished"]
         names += ["overvalued", "paper_sure"]
+        if any(entry.beside_metric for row in self.rows for entry in row):
+            names += ["beside_metric", "beside_mean", "beside_std"]
         return csv_text(
             [
                 {

@@ -182,15 +182,14 @@ def tasks_of(name: str) -> tuple[str, ...]:
 
 
 def printed_number(task: str, algorithm: str) -> tuple[str, PaperNumber] | None:
-    """The unit ("score" or "return") and the number that the paper prints for an algorithm on a task.
+    """The unit ("score" or "return") and the number that the paper prints for an algorithm on a task, in Table 1 or 2.
 
     None where it prints none, and for the cells that stand under the wrong environment (`swapped_cells`).
     """
     place = (task, HEADINGS.get(algorithm, ""))
-    for name, layout in LAYOUTS.items():
-        printed = paper_table(name).get(place)
-        if printed and printed.sure == "S" and place not in swapped_cells():
-            return layout.unit, printed
+    for name in ("table1", "table2"):
+        if place in paper_table(name) and place not in swapped_cells():
+            return LAYOUTS[name].unit, paper_table(name)[place]
     return None
 
 

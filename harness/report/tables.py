@@ -15,7 +15,7 @@ from ...common.errors import UserError, unknown
 from ...tasks.registry import all_tasks
 from ..runs.records import Run, overvalued
 from .aggregates import aggregates
-from .choices import TABLES
+from .choices import TABLES, get_metric
 from .comparisons import comparisons
 from .formats import DAGGER, FORMATS, Entry, Table, span
 from .groups import (
@@ -66,11 +66,14 @@ def render(
     reference: str = REFERENCE,
     correct: bool = False,
     faults: Sequence[str] = (),
+    beside: str | None = None,
 ) -> Any:
     """Table `name` of `TABLES` from the runs in `folder`, as text of that format of `FORMATS`; "text" is a list for rich.
 
     Beside the scores stand the comparisons of `reference` with the others, by Holm's rule if they are to be corrected; as JSON
     the scores are one object a run, as CSV they stand alone. Aggregates are several tables, as CSV and JSON one.
+
+    beside: another metric, whose means stand below those of `metric`.
     """
     for kind, choice, choices in (("table", name, TABLES), ("format", format, FORMATS)):
         if choice not in choices:
@@ -78,10 +81,12 @@ def render(
     runs = list(runs)
     if correct and name != "scores":
         raise UserError(f"{name} has no comparisons to correct: --holm goes with the table of scores")
+    if beside and (name == "aggregate" or (name, format) == ("scores", "json")):
+        raise UserError(f"--beside {beside}: {name}{' as JSON' * (name == 'scores')} has one number for each run")
     if name in LAYOUTS:
         if reference != REFERENCE:
             raise UserError(f"{name} stands beside the paper's numbers: scores and aggregates have a reference")
-        tables = [beside_paper(name, runs, metric)]
+        tables = [_by_metric(name, runs, metric, folder)]
     elif name == "aggregate":
         tables = aggregates(runs, metric, str(folder), reference)
         if format in ("csv", "json"):
@@ -90,13 +95,20 @@ def render(
         compared = comparisons(runs, metric, str(folder), reference, correct)
         if format == "json":
             return json.dumps(scores(runs, metric), indent=1)
-        tables = [scores_table(runs, metric, str(folder))]
+        tables = [_by_metric(name, runs, metric, folder)]
         tables += [compared] * bool(compared.rows and format != "csv")
+    if beside:
+        tables[0] = tables[0].beside(_by_metric(name, runs, beside, folder), get_metric(beside).meaning)
     if faults:
         said = f"Not believed, and not in the numbers: {'; '.join(faults)}."
         tables = [replace(tables[0], notes=[*tables[0].notes, said]), *tables[1:]]
     shown = [FORMATS[format](table) for table in tables]
     return shown if format == "text" else "\n\n".join(shown)
+
+
+def _by_metric(name: str, runs: Iterable[Run], metric: str, folder: Path | str) -> Table:
+    """A paper table, or that of the scores, by a metric."""
+    return beside_paper(name, runs, metric) if name in LAYOUTS else scores_table(runs, metric, str(folder))
 
 
 def scores(runs: Iterable[Run], metric: str = "last") -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from mopo_bench.common.errors import UserError
 from mopo_bench.harness.report import tables
 from mopo_bench.harness.report.choices import METRICS
 from mopo_bench.harness.report.comparisons import comparisons
-from mopo_bench.harness.report.tables import scores, scores_table, table1, table2
+from mopo_bench.harness.report.tables import render, scores, scores_table, table1, table2
 from mopo_bench.tasks.registry import get_task
 from scipy import stats
 
@@ -85,6 +85,34 @@ def test_metrics_choose_among_the_evaluations(records):
     assert "hindsight" in notes(table1(records.runs(), "best"))
     with pytest.raises(UserError, match="median"):
         table1([], "median")
+
+
+@pytest.mark.parametrize("name", ["scores", "table1"])
+def test_two_metrics_stand_beside_each_other(records, name):
+    """The mean of the last ten evaluations below the last one, in every format; nothing else changes."""
+    histories = [[100.0 * step + seed for step in range(12)] for seed in range(3)]
+    records.add(histories)
+    score = get_task(HOPPER).references.score
+    last, ten = (
+        [score(value) for value in values] for values in zip(*((h[-1], np.mean(h[-10:])) for h in histories), strict=True)
+    )
+    text = render(name, records.runs(), "f", "markdown", beside="mean10")
+    line = f"mean10: {np.mean(ten):.1f} ± {np.std(ten, ddof=1):.1f}"
+    assert f"{np.mean(last):.1f} ± " in text and line in text
+    assert "- mean10: of the same seeds, mean ± sample standard deviation of the mean of the last 10 evaluations" in text
+    without = "\n".join(each for each in text.splitlines() if not each.startswith("- mean10")).replace(f"<br>{line}", "")
+    assert without == render(name, records.runs(), "f", "markdown")
+    rows = csv.DictReader(io.StringIO(render(name, records.runs(), "f", "csv", beside="mean10")))
+    (row,) = [row for row in rows if row["beside_metric"]]
+    assert (float(row["beside_mean"]), float(row["mean"])) == pytest.approx((np.mean(ten), np.mean(last)))
+    assert "beside" not in render(name, records.runs(), "f", "csv")
+
+
+def test_what_has_one_number_takes_no_second_metric(records):
+    records.add([1.0])
+    for name, format in (("aggregate", "text"), ("scores", "json")):
+        with pytest.raises(UserError, match="--beside mean10"):
+            render(name, records.runs(), "f", format, beside="mean10")
 
 
 def test_the_highest_mean_of_a_row_is_bold(records):

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 from mopo_bench import load, table
-from mopo_bench.algorithms.learning.registry import all_algorithms
+from mopo_bench.algorithms.learning.registry import all_algorithms, task_settings
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.api import plan_run
 from mopo_bench.harness.runs.plan import chosen_tasks, configurations
@@ -264,3 +264,29 @@ def test_what_is_said_of_a_task_wins_over_the_grid():
     with pytest.raises(UserError, match="with a task of this run"):
         chosen_tasks(RunRequest.of(suite="appendix-e", tasks="point-edge", task_set="ant-angle.angle=50"))
     assert angles(RunRequest.of(suite="appendix-e", tasks="point-edge")) == [("point-edge", None)]
+
+
+@pytest.mark.parametrize("table", ["table1", "table2"])
+def test_a_short_suite_is_its_table_with_less_of_everything(table):
+    whole, short = RunRequest.of(suite=table), RunRequest.of(suite=f"{table}-short")
+    assert (short.tasks, short.algorithms) == (whole.tasks, whole.algorithms)
+    assert (short.data, short.steps, short.seeds) == ("regenerated", 50_000, (0, 1, 2))
+    algorithms = [all_algorithms()[each] for each in short.algorithms]
+    for task in map(get_task, short.tasks):
+        for algorithm in algorithms:
+            ((config, overrides),) = configurations(algorithm, task, short, algorithms)
+            usual = algorithm.configure(task_settings(algorithm, task.name))
+            less = {key for key in overrides if usual[key] is None or overrides[key] < usual[key]}
+            assert less == set(overrides) and bool(less) == (algorithm.name not in ("bc", "sac"))
+            assert all(config[key] == usual[key] for key in config if key not in overrides)
+            assert config.get("warmup_steps", 0) < short.steps / 10
+
+
+def test_a_short_suite_is_planned_in_small(tmp_path):
+    plan = plan_run(suite="table1-short", tasks="hopper-medium", rows=600, steps=20, seeds=1, results=tmp_path)
+    by_name = {cell.algorithm.name: cell for cell in plan.cells}
+    assert list(by_name) == list(suites()["table1-short"]["algorithms"])
+    assert {cell.dataset.source for cell in plan.cells} == {"regenerated"}
+    mopo = by_name["mopo"].config
+    assert (mopo["rollout_states"], mopo["dynamics.max_epochs"], mopo["rollout_length"]) == (10_000, 100, 5)
+    assert by_name["brac-p"].config["behaviour.steps"] == 100_000 and by_name["bear"].config["warmup_steps"] == 4_000
