@@ -32,6 +32,9 @@ PAGES = {
     "mbpo": ("mbpo", "sac"),
     "mopo": ("mopo", "mbpo", "sac"),
     "morel": ("morel", "mbpo", "sac"),
+    "cql": ("cql", "sac"),
+    "iql": ("iql",),
+    "combo": ("combo", "cql", "mbpo", "sac"),
     "bear": ("bear",),
     "brac-v": ("brac", "bc"),
 }

@@ -11,13 +11,14 @@ from ...tasks.data.dataset import Packing
 
 
 class Batch(NamedTuple):
-    """B transitions per seed; `alive` is 1 - terminal."""
+    """B transitions per seed; `alive` is 1 - terminal. Where a model made some of them, the real ones stand first."""
 
     observations: Tensor  # (S, B, obs)
     actions: Tensor  # (S, B, act)
     rewards: Tensor  # (S, B)
     alive: Tensor  # (S, B)
     next_observations: Tensor  # (S, B, obs)
+    real_rows: int | None = None  # how many are of the dataset; None: all
 
 
 class Layout(Packing):
@@ -69,4 +70,4 @@ class Ring:
         index = (uniform * self._sizes).long()
         if len(self.size) > 1:
             index += self._starts
-        return self._flat.index_select(0, index.flatten()).view(*index.shape, -1)
+        return self._flat.index_select(0, index.flatten()).view(*index.shape, self.rows.shape[-1])

@@ -179,7 +179,7 @@ class ModelRollouts(Experience):
     def draw(self, uniform: Tensor) -> Batch:
         real = int(self.config.real_fraction * uniform.shape[1])
         rows = torch.cat((self.draw_real(uniform[:, :real]), self.ring.draw(uniform[:, real:])), 1)
-        return self.layout.batch(rows)
+        return self.layout.batch(rows)._replace(real_rows=real)
 
     def state(self, index: int) -> dict[str, Any]:
         """The policies of the retained refreshes, 300 kB each, instead of the ring, 210 MB: it is rolled out again."""

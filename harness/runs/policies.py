@@ -301,7 +301,8 @@ def _bounds(box: ActionBox, size: int) -> np.ndarray:
 
 
 def _save_arrays(policy: Policy, learner: Learner, path: Path) -> None:
-    arrays, about = _arrays(learner), {**policy.about, **_form(learner)}
+    form = _form(learner)
+    arrays, about = _arrays(learner) if form else {}, {**policy.about, **form}
     generator = np.random.default_rng(0)
     seen = generator.standard_normal((CHECKED, policy.about["observation_size"]), np.float32)
     noise = generator.standard_normal((CHECKED, policy.about["action_size"]), np.float32)
@@ -334,11 +335,14 @@ def _arrays(learner: Learner) -> dict[str, np.ndarray]:
 
 
 def _form(learner: Learner) -> dict[str, Any]:
-    """What the actor's outputs mean: `deterministic` actions before tanh, or means and log standard deviations in a range."""
+    """What the actor's outputs mean: `deterministic` actions before tanh, or means and log standard deviations in a range.
+
+    Empty for an actor of another kind, or none.
+    """
     actor = getattr(learner, "actor", None)
     if isinstance(actor, GaussianActor):
         return {"deterministic": False, "log_std_bounds": list(actor.log_std_range), "smooth_log_std": actor.smooth_log_std}
-    return {"deterministic": isinstance(actor, DeterministicActor)}
+    return {"deterministic": True} if isinstance(actor, DeterministicActor) else {}
 
 
 def acting_arrays(arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Act:

@@ -292,7 +292,10 @@ def bound_and_evidence(learner, batch):
     a Gaussian around the decoder's action with a variance of 1/8: there are two latent dimensions to an action's one. Gives
     the bound, the evidence and KL(q(z | s, a) || p(z | s, a)), which should be their difference.
     """
-    likelihood, row = Normal(torch.tensor(0.0).double(), math.sqrt(1 / 8)), type(batch)(*(column[:, :1] for column in batch))
+    likelihood, row = (
+        Normal(torch.tensor(0.0).double(), math.sqrt(1 / 8)),
+        type(batch)(*(column[:, :1] for column in batch[:5])),
+    )
     # the loss is a mean over rows: the same row at the midpoints of 60 x 60 equal parts of q's own distribution
     midpoints = Normal(0.0, 1.0).icdf((torch.arange(NODES, dtype=torch.float64) + 0.5) / NODES)
     noise = {name: torch.zeros(1, *shape, dtype=torch.float64) for name, shape in learner.noise().items()}

@@ -112,7 +112,7 @@ class Reference:
             return batch.rewards[0] + 0.99 * batch.alive[0] * value
 
     def train(self, batch, noise, index, warm_up):
-        batch = type(batch)(*(column[index : index + 1] for column in batch))
+        batch = type(batch)(*(column[index : index + 1] for column in batch[:5]))
         noise = {name: values[index] for name, values in noise.items()}
         states, actions, target = batch.observations[0], batch.actions[0], self.target(batch, noise)
         values = [critic(torch.cat((states, actions), -1))[:, 0] for critic in self.critics]
@@ -267,7 +267,7 @@ def test_penalised_targets_differ_by_the_discounted_divergence(problem):
     rows = [*range(6), int(batch.alive[0].argmin())]
     assert batch.alive[0, rows].min() == 0 and batch.alive[0, rows].max() == 1
     for row in rows:
-        one = type(batch)(*(column[:, row : row + 1] for column in batch))
+        one = type(batch)(*(column[:, row : row + 1] for column in batch[:5]))
         one_noise = {name: values[..., row : row + 1, :] for name, values in noise.items()}
         targets = []
         for group in pair_of_groups(problem, (3,), divergence_coefficient=0.7):

@@ -212,6 +212,20 @@ def test_batches_are_12_real_rows_of_256(problem):
         assert torch.equal(rows[seed], torch.cat((real, model)))
 
 
+@pytest.mark.parametrize("fraction, rows", [(0.0, 0), (0.05, 0), (0.5, 8), (1.0, 16)])
+def test_batches_may_be_of_one_kind(fraction, rows, problem):
+    """None real, as of a small batch, or all; the real ones stand first, and the batch says how many they are."""
+    experience = make_rollouts(problem, (0, 1), HandMade(), real_fraction=fraction)
+    experience.refresh(0, Leaning(0.0, 1.0))
+    batch = experience.draw(torch.rand(2, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    assert batch.real_rows == rows and batch.rewards.shape == (2, 16)
+    real = {tuple(row.tolist()) for row in real_rows(experience)[:, :OBSERVATION_SIZE]}
+    of_rewards = {float(row) for row in real_rows(experience)[:, experience.layout.rewards]}
+    for seed in range(2):
+        assert [float(reward) in of_rewards for reward in batch.rewards[seed]] == [True] * rows + [False] * (16 - rows)
+        assert all(tuple(row.tolist()) in real for row in batch.observations[seed, :rows])
+
+
 def test_real_rows_are_those_critics_may_use(problem):
     """Valid rows and terminals, packed as they are, each at its own uniform numbers; rows with neither are left out."""
     batch = problem.dataset

@@ -220,6 +220,17 @@ def test_a_deterministic_actor_that_is_no_actor_of_its_name(results, tmp_path):
         del all_algorithms()["deterministic"]
 
 
+def test_an_actor_of_another_kind_is_written_as_a_program(tmp_path):
+    """IQL's: arrays do not hold it, and say so in a line; a program does."""
+    settings = {"hidden": (8,), "batch_size": 16}
+    run(tasks="pendulum-mixed", algorithms="iql", results=tmp_path, settings=settings, episodes=2, **OPTIONS)
+    policy = load_policy(tmp_path, "pendulum-mixed", "iql", 3)
+    with pytest.raises(UserError, match=r"iql acts in a way .* \.pt2"):
+        policy.save(tmp_path / "policy.npz")
+    policy.save(tmp_path / "policy.pt2")
+    assert mostly_equal(load_policy(tmp_path / "policy.pt2")(seen(policy)), policy(seen(policy)))
+
+
 @pytest.mark.parametrize(
     "asked, word",
     [
