@@ -30,10 +30,10 @@ class Finding:
     """What the check says of one number of a cell: its score or return, or a vital.
 
     mean, spread and behind are the baseline's: mean, sample standard deviation and number of seeds; new_mean and new_seeds
-    the new ones'. low and high: beyond them a new mean return is a regression in any case, a vital if its ranks say so, too
-    (None: that side is not gated). p_value: of the new mean, were the true one worse by the margin, of a vital the larger one
-    of that and of the ranks'; adjusted: by Holm's rule. power: how often a drop of the stated effect is found, at least; None
-    of a vital. logarithmic: the means are geometric, and the spread is a factor.
+    the new ones'. low and high: beyond them the new mean is a regression, if the ranks of the new seeds say so, too (None:
+    that side is not gated). p_value: of the new mean and of the ranks, whichever is larger, were the true ones worse by the
+    margin; adjusted: by Holm's rule. power: how often a drop of the stated effect is found; None of a vital. logarithmic:
+    the means are geometric, and the spread is a factor.
     """
 
     quantity: str
@@ -156,20 +156,11 @@ def _asked(cells: Sequence[BaselineCell], tasks: Sequence[str], algorithms: Sequ
 
 
 class _Test(NamedTuple):
-    """The new seeds' values of one number beside its prediction from the baseline; both by their logarithms, if so.
-
-    ranked: whether the new seeds must be worse by their ranks, too. A vital's distribution can have tails of any kind.
-    """
+    """The new seeds' values of one number beside its prediction from the baseline; both by their logarithms, if so."""
 
     prediction: Prediction
     new: list[float]
-    ranked: bool
     logarithmic: bool = False
-
-    def p_value(self, looks: Sequence[int]) -> float:
-        """The larger one, where two are asked."""
-        by_size = self.prediction.p_value(self.new, looks)
-        return max(by_size, self.prediction.rank_p_value(self.new, looks)) if self.ranked else by_size
 
 
 @dataclass(frozen=True)
@@ -194,8 +185,11 @@ def compare(
 ) -> tuple[list[CellReport], list[_Compared]]:
     """What a check says of these cells of a baseline beside those of a results folder, as `read_cells` gives them."""
     compared = [_compared(cell, recorded, unreadable, options) for cell in cells]
-    judged = _judged(compared, options)
-    return [_verdict(found, each, options) for found, each in zip(judged, compared, strict=True)], compared
+    level = options.error_rate / (2 if options.vitals and any(each.cell.vitals for each in compared) else 1)
+    judged = _judged(compared, level, options)
+    return [
+        _verdict(found, each, level / len(compared), options) for found, each in zip(judged, compared, strict=True)
+    ], compared
 
 
 def _compared(
@@ -249,30 +243,32 @@ def _test(cell: BaselineCell, name: str, numbers: Mapping[int, Numbers], seeds: 
     if name != cell.measure and 0 < WIDE * min(before) < max(before):
         logarithms = tuple(map(math.log, before))
         prediction = Prediction(logarithms, math.log1p(options.margin), direction)
-        return _Test(prediction, [math.log(value) if value > 0 else -math.inf for value in new], True, logarithmic=True)
-    return _Test(Prediction(tuple(before), options.margin * abs(mean(before)), direction), new, name != cell.measure)
+        return _Test(prediction, [math.log(value) if value > 0 else -math.inf for value in new], logarithmic=True)
+    return _Test(Prediction(tuple(before), options.margin * abs(mean(before)), direction), new)
 
 
-def _judged(compared: Sequence[_Compared], options: Options) -> list[list[Finding]]:
-    """The findings of each cell. A test that cannot be made counts in its family, as one that shows nothing."""
+def _judged(compared: Sequence[_Compared], level: float, options: Options) -> list[list[Finding]]:
+    """The findings of each cell. A test that cannot be made counts in its family, as one that shows nothing.
+
+    level: the chance of any false alarm of the returns, and likewise of the vitals.
+    """
     measures = [(place, each.cell.measure) for place, each in enumerate(compared)]
     vitals = [(place, name) for place, each in enumerate(compared) for name in each.cell.vitals if options.vitals]
-    level = options.error_rate / (2 if vitals else 1)
     found: list[list[Finding]] = [[] for _ in compared]
     for family in (measures, vitals):
         tests = [(compared[place].tests or {}).get(name) for place, name in family]
-        adjusted = holm([1.0 if test is None else test.p_value(options.looks) for test in tests])
+        adjusted = holm([1.0 if test is None else test.prediction.p_value(test.new, options.looks) for test in tests])
         for (place, name), test, value in zip(family, tests, adjusted, strict=True):
             if test is not None:
-                each = _finding(name, test, level / len(family), options)
+                each = _finding(name, test, family is measures, level / len(family), options)
                 verdict = REGRESSION if value <= level else PASS
                 found[place].append(replace(each, adjusted=value, verdict=verdict))
     return found
 
 
-def _finding(name: str, test: _Test, level: float, options: Options) -> Finding:
+def _finding(name: str, test: _Test, measure: bool, level: float, options: Options) -> Finding:
     """A finding before Holm's rule. level: of this test alone, by Bonferroni's."""
-    prediction, new, ranked, logarithmic = test
+    prediction, new, logarithmic = test
     shown = math.exp if logarithmic else float
     effect = options.effect * abs(prediction.mean)
     least = level / max(1, len(options.looks))
@@ -287,21 +283,24 @@ def _finding(name: str, test: _Test, level: float, options: Options) -> Finding:
         new_seeds=len(new),
         low=shown(low) if low > -math.inf else None,
         high=shown(high) if high < math.inf else None,
-        p_value=test.p_value(options.looks),
-        power=None if ranked else prediction.power(effect, options.sequential or len(new), least),
+        p_value=prediction.p_value(new, options.looks),
+        power=prediction.power(effect, options.sequential or len(new), least) if measure else None,
         logarithmic=logarithmic,
     )
 
 
-def _verdict(findings: Sequence[Finding], compared: _Compared, options: Options) -> CellReport:
-    """One cell's verdict from its findings, or from its faults."""
+def _verdict(findings: Sequence[Finding], compared: _Compared, level: float, options: Options) -> CellReport:
+    """One cell's verdict from its findings, or from its faults. level: of its return alone."""
     name = compared.cell.name
     report = CellReport(*name[:4], PASS, tuple(findings), compared.faults)
     if compared.faults or compared.tests is None:
         return replace(report, verdict=UNDECIDED)
     if any(each.verdict == REGRESSION for each in findings):
         return replace(report, verdict=REGRESSION)
-    prediction, new, *_ = compared.tests[compared.cell.measure]
+    prediction, new, _ = compared.tests[compared.cell.measure]
+    if prediction.least_p_value(options.sequential or len(new), options.looks) > level:
+        said = f"{len(new)} new seeds beside {len(prediction.values)} can show no regression at this error rate: run more"
+        return replace(report, verdict=UNDECIDED, reasons=(said,))
     if options.sequential is None or len(new) >= options.sequential:
         return report
     if prediction.not_worse_by(options.effect * abs(prediction.mean), new, options.looks) <= options.error_rate:
@@ -322,9 +321,25 @@ def _notes(
         notes.append(f"Not in the baseline, not checked: {', '.join(new)}.")
     if other := [str(each.cell.name) for each in compared if each.identity not in ("", each.cell.identity)]:
         notes.append(f"Other versions of the code, or other defaults, than the baseline's: {', '.join(other)}.")
+    if low := [each for found in compared for each in _collapsed(found)]:
+        notes.append(f"Far below every seed of the baseline, which alone is no regression: {', '.join(low)}.")
     if again := [str(each.cell.name) for each in compared if set(each.seeds) & set(each.cell.seeds)]:
         notes.append(f"Seeds that the baseline has, too, show less than new ones: {', '.join(again)}.")
     return notes
+
+
+def _collapsed(compared: _Compared) -> list[str]:
+    """The new seeds that lie below the baseline's lowest by more than its seeds span."""
+    if not compared.tests:
+        return []
+    prediction, new, _ = compared.tests[compared.cell.measure]
+    lowest = min(prediction.values)
+    reach = max(prediction.values) - lowest
+    return [
+        f"{compared.cell.name} seed {seed} ({number(value)}, the baseline's lowest {number(lowest)})"
+        for seed, value in zip(compared.seeds, new, strict=True)
+        if reach and value < lowest - reach
+    ]
 
 
 def number(value: float | None) -> str:

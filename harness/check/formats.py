@@ -65,17 +65,14 @@ def method(report: Report) -> list[str]:
         f"Margin: {100 * options.margin:.3g} % of the baseline's mean may be lost. Error rate: {options.error_rate:g}{halves}, "
         f"the chance of any false alarm over all cells, by Holm's rule; p is adjusted by it.",
         "Baseline: mean ± standard deviation (seeds). New: mean (seeds) at the same step. Allowed: the prediction limit for "
-        "the new mean, beyond which it is a regression in any case.",
-        f"Power: how often, at the least, so many new seeds show a return that is {100 * options.effect:.3g} % worse.",
+        "the new mean. Beyond it is a regression, if the new seeds' ranks among the baseline's are beyond chance, too.",
+        f"Power: how often so many new seeds show a return that is {100 * options.effect:.3g} % worse.",
     ]
     if options.sequential:
         looks = f"{span(options.looks)} seeds"
         lines.append(f"One looks after {looks}; p is that of all looks together, so that one may stop at any of them.")
     if vitals:
-        lines.append(
-            f"Vitals tested: {len(vitals)}; shown where they are a regression, which takes a mean beyond the limit and ranks "
-            "beyond chance (Mann and Whitney's test)."
-        )
+        lines.append(f"Vitals tested: {len(vitals)}; shown where they are a regression.")
         if any(each.logarithmic for each in vitals):
             lines.append(f"×÷: by logarithms, geometric mean and factor, where the baseline spans more than {WIDE:g} times.")
     elif findings:

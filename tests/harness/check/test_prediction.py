@@ -21,7 +21,7 @@ def test_the_limit_is_that_of_the_formula():
 def test_a_mean_at_the_limit_has_the_level_as_its_p_value(direction):
     prediction = Prediction(VALUES, 1.0, direction)
     for limit in filter(math.isfinite, prediction.limits(5, 0.02)):
-        assert prediction.p_value([limit - 1, limit, limit + 1, limit, limit]) == pytest.approx(0.02)
+        assert prediction.size_p_value([limit - 1, limit, limit + 1, limit, limit]) == pytest.approx(0.02)
 
 
 def test_one_limit_covers_the_mean_of_new_seeds_as_often_as_it_says():
@@ -41,7 +41,7 @@ def test_p_values_of_several_looks_hold_their_level():
     One look's limit, taken four times, would raise 0.17 false alarms instead of 0.1, Bonferroni's 0.05.
     """
     looks, prediction, generator = (3, 4, 5, 6), Prediction(VALUES), np.random.default_rng(1)
-    worst = optimize.brentq(lambda new: prediction.p_value([new] * 6, looks) - 0.1, 30, 50)
+    worst = optimize.brentq(lambda new: prediction.size_p_value([new] * 6, looks) - 0.1, 30, 50)
     limit = (worst - prediction.mean) / prediction.error(6)  # of equal values the last look is the worst, in standard errors
     before, after = generator.normal(0, 1, (20_000, 20)), generator.normal(0, 1, (20_000, 6))
     means = np.stack([after[:, :count].mean(1) for count in looks])
@@ -53,28 +53,33 @@ def test_p_values_of_several_looks_hold_their_level():
 
 def test_p_values_of_looks_never_rise_from_look_to_look():
     new = np.random.default_rng(5).normal(48, 4, 8)
-    found = [Prediction(VALUES).p_value(new[:count], (3, 4, 5, 6, 7, 8)) for count in range(3, 9)]
+    found = [Prediction(VALUES).size_p_value(new[:count], (3, 4, 5, 6, 7, 8)) for count in range(3, 9)]
     assert all(later <= before + 1e-4 for before, later in pairwise(found))
-    assert found[0] > Prediction(VALUES).p_value(new[:3])
+    assert found[0] > Prediction(VALUES).size_p_value(new[:3])
 
 
 def test_power_is_what_simulation_finds():
-    """Of a drop of 4 with margin 1 at level 0.02: 10 000 baselines of twenty seeds with standard deviation 3."""
+    """Of a drop of 4 with margin 1 at level 0.02, over other baselines of twenty seeds with standard deviation 3."""
     generator, level = np.random.default_rng(2), 0.02
-    before, after = generator.normal(0, 3, (10_000, 20)), generator.normal(-4, 3, (10_000, 5)).mean(1)
-    t = (after - before.mean(1) + 1) / (before.std(1, ddof=1) * math.sqrt(1 / 5 + 1 / 20))
-    values = np.linspace(-1, 1, 20)
-    said = Prediction(tuple(values * 3 / np.std(values, ddof=1)), 1.0).power(4.0, 5, level)
-    assert np.mean(stats.t.cdf(t, 19) < level) == pytest.approx(said, abs=0.015)
+    drawn = [(Prediction(tuple(generator.normal(0, 3, 20)), 1.0), generator.normal(-4, 3, 5)) for _ in range(1_500)]
+    found = np.mean([each.p_value(new) <= level for each, new in drawn])
+    said = np.mean([each.power(each.mean + 4, 5, level) for each, _ in drawn[:60]])
+    assert found == pytest.approx(said, abs=0.04) and 0.2 < found < 0.5
+
+
+def test_no_p_value_is_below_the_least():
+    assert Prediction(VALUES).p_value([-1e9] * 5) == Prediction(VALUES).least_p_value(5) == 1 / math.comb(25, 5)
+    assert Prediction(VALUES, 0.0, BOTH).rank_p_value([1e9] * 3) == Prediction(VALUES, 0.0, BOTH).least_p_value(3)
 
 
 def test_without_spread_any_loss_beyond_the_margin_is_one():
     equal = (5.0,) * 20
-    assert Prediction(equal).p_value([5.0] * 5) == 1.0
-    assert Prediction(equal).p_value([5.0, 5.0, 5.0, 5.0, 4.9]) == 0.0
-    assert Prediction(equal, 0.1).p_value([5.0, 5.0, 5.0, 5.0, 4.9]) == 1.0
-    assert Prediction((0.1,) * 20).p_value([0.1 + 1e-12] * 5) == 1.0
-    assert Prediction(equal, 0.1, BOTH).p_value([5.2] * 5) == 0.0
+    assert Prediction(equal).size_p_value([5.0] * 5) == Prediction(equal).p_value([5.0] * 5) == 1.0
+    assert Prediction(equal).size_p_value([5.0, 5.0, 5.0, 5.0, 4.9]) == 0.0
+    assert Prediction(equal).p_value([4.9] * 5) < 1e-4
+    assert Prediction(equal, 0.1).size_p_value([5.0, 5.0, 5.0, 5.0, 4.9]) == 1.0
+    assert Prediction((0.1,) * 20).size_p_value([0.1 + 1e-12] * 5) == 1.0
+    assert Prediction(equal, 0.1, BOTH).size_p_value([5.2] * 5) == 0.0
     assert Prediction(equal, 0.1).limits(5, 0.05) == (4.9, math.inf)
     assert Prediction(equal, 0.1).power(0.5, 5, 0.05) == 1.0
 
@@ -89,6 +94,8 @@ def test_ranks_are_those_of_every_arrangement():
     assert Prediction(values, 0.0, HIGH).rank_p_value(new) == pytest.approx(high)
     assert Prediction(values, 0.0, BOTH).rank_p_value(new) == pytest.approx(2 * min(low, high))
     assert Prediction(values, 2.0, LOW).rank_p_value(new) == Prediction(values, 0.0, LOW).rank_p_value([x + 2 for x in new])
+    tied = Prediction((0.0, 0.0, 2.0, 3.0), 0.0, BOTH)  # of equal numbers none is worse, however many there are
+    assert tied.rank_p_value([0.0] * 5) == 1.0 and tied.rank_p_value([-1.0] * 5) == 2 / math.comb(9, 4)
     assert Prediction(values, 0.0, LOW).rank_p_value(new, (4, 5, 6)) >= 3 * min(low, 1 / 3)
 
 
@@ -97,5 +104,5 @@ def test_ranks_hold_their_level_where_one_seed_in_ten_lies_far_out():
     generator, level = np.random.default_rng(5), 0.002
     drawn = generator.normal(size=(4_000, 25)) + 100 * (generator.random((4_000, 25)) < 0.1)
     tests = [(Prediction(tuple(row[:20]), 0.0, HIGH), row[20:]) for row in drawn]
-    assert np.mean([each.p_value(new) <= level for each, new in tests]) > 3 * level
+    assert np.mean([each.size_p_value(new) <= level for each, new in tests]) > 3 * level
     assert np.mean([each.rank_p_value(new) <= level for each, new in tests]) < 2 * level
