@@ -211,7 +211,7 @@ def _policy_points(model: TrainedModel, episodes: int) -> Points:
         for step in range(model.task.problem.max_episode_steps):
             action = model.policy(observation)
             successor, reward, terminated, truncated, _ = environment.step(action)
-            rows.append((step, observation, action, np.concatenate(([reward], successor))))
+            rows.append((step, observation, action, np.append(reward, successor)))
             if terminated or truncated:
                 break
             observation = successor
