@@ -60,7 +60,7 @@ def true_step(task: Task, specification: EnvSpec | None = None) -> TrueStep:
     start, still = bare.reset(seed=0)[0], np.zeros((1, task.problem.action_size))
     successor, reward = bare.step(box.from_unit(still)[0])[:2]
     found = step_each(start[None], still)
-    if not (np.allclose(found[0][0], successor, atol=1e-5) and np.isclose(found[1][0], reward, atol=1e-5)):
+    if not (np.allclose(found[0][0], successor, atol=1e-5) and np.isclose(found[1][0], float(reward), atol=1e-5)):
         raise refusal
     return step_each
 
