@@ -7,6 +7,8 @@ A batch is mostly rows of these rollouts, as the model drew them, and a few of t
 
 from __future__ import annotations
 
+from typing import Any
+
 from .learning.registry import register_algorithm
 from .learning.rollouts import ModelRollouts
 from .sac import SAC
@@ -20,6 +22,7 @@ register_algorithm(
     about="SAC at target entropy -3 on model rollouts",
 )
 # of the paper's figure 1 and appendix D: what the ensemble is worth
+ONE_NETWORK: dict[str, Any] = {"dynamics.networks": 1, "dynamics.elites": 1}
 register_algorithm(
     "mbpo-single",
     SAC,
@@ -28,5 +31,5 @@ register_algorithm(
     target_entropy=-3.0,
     title="MBPO, one network",
     about="MBPO whose dynamics model is one network in place of an ensemble",
-    **{"dynamics.networks": 1, "dynamics.elites": 1},
+    **ONE_NETWORK,
 )

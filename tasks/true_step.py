@@ -34,19 +34,20 @@ def true_step(task: Task, specification: EnvSpec | None = None) -> TrueStep:
     observation holds, the way from the start is taken as 0, on which neither dynamics nor rewards depend; hopper and walker2d
     show velocities of at most 10, and faster ones start there.
 
-    Raises UserError where the state cannot be set from an observation.
+    Raises UserError where the state cannot be set from an observation, or where one step from there leads elsewhere than the
+    environment's own step from its reset.
     """
     environment, box = simulate(task, specification), task.problem.action_box
     bare = environment.unwrapped
     if environment is bare and hasattr(bare, "true_step"):
         return lambda observations, actions: bare.true_step(observations, box.from_unit(actions))
     put = _put(task, bare) if environment is bare else None
+    refusal = UserError(
+        f"{task.name}: the state of {task.environment} cannot be set from an observation, so its true step is not known; "
+        "give the environment a method true_step(observations, actions)"
+    )
     if put is None:
-        raise UserError(
-            f"{task.name}: the state of {task.environment} cannot be set from an observation, so its true step is not known; "
-            "give the environment a method true_step(observations, actions)"
-        )
-    bare.reset(seed=0)
+        raise refusal
 
     def step_each(observations: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         successors, rewards = np.empty(observations.shape), np.empty(len(observations))
@@ -56,6 +57,11 @@ def true_step(task: Task, specification: EnvSpec | None = None) -> TrueStep:
                 successors[row], rewards[row] = bare.step(action)[:2]
         return successors, rewards
 
+    start, still = bare.reset(seed=0)[0], np.zeros((1, task.problem.action_size))
+    successor, reward = bare.step(box.from_unit(still)[0])[:2]
+    found = step_each(start[None], still)
+    if not (np.allclose(found[0][0], successor, atol=1e-5) and np.isclose(found[1][0], float(reward), atol=1e-5)):
+        raise refusal
     return step_each
 
 

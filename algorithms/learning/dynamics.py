@@ -22,6 +22,7 @@ from ...common.streams import torch_stream
 from ...tasks.task import OfflineProblem
 from .networks import Initialiser, Network, linear
 from .optimisation import Adam, AdamForm, gradient
+from .spectral import SpectralBound
 from .stage import FitKeeper, Stage
 
 # Of so many states a network's activations stay in a core's own cache: a fifth faster than of 1 000.
@@ -47,6 +48,11 @@ class EnsembleNetwork(Network):
             weights.append(initialiser.constant((networks, 1, fan_out), 0.0))
         weights += [initialiser.constant((1, 1, size_out), bound) for bound in (0.5, -10.0)]
         return cls(weights)
+
+    @property
+    def matrices(self) -> list[Tensor]:
+        """The weights of all layers, heads included, without biases and bounds."""
+        return self.weights[:-2:2]
 
     def member(self, seed: int, network: int) -> EnsembleNetwork:
         """One network of one seed: the same function with S = E = 1."""
@@ -115,6 +121,7 @@ class Dynamics(Stage):
         patience: Count = 5  # epochs without any network improving
         max_epochs: Count | None = None
         adam: AdamForm = "tensorflow"  # the authors' code is written in TensorFlow 1
+        spectral_norm: Positive | None = None  # of every layer's matrix, at most; the paper's appendix, never its code
 
         def __post_init__(self) -> None:
             if len(self.weight_decays) != len(self.hidden) + 1:
@@ -272,6 +279,9 @@ class EnsembleTraining:
         size = (config.networks, len(rows))
         self.bootstrap = torch.randint(len(rows), size, generator=stream, device=rows.device).int()
         self.batch_size = config.batch_size
+        self.spectral: SpectralBound | None = None
+        if config.spectral_norm is not None:
+            self.spectral = SpectralBound(network.matrices, config.spectral_norm, torch_stream(seed, "dynamics", "spectral"))
 
     def epoch(self, number: int) -> None:
         """All rows of the samples once, in an order of this epoch's own."""
@@ -280,15 +290,19 @@ class EnsembleTraining:
         shuffle = torch.stack([each.argsort().int() for each in keys])
         for positions in shuffle.split(self.batch_size, dim=1):
             self.step(positions.long())
+        if self.spectral is not None:
+            self.spectral.settle()
 
     def state(self) -> dict[str, Any]:
         optimiser = self.optimiser
-        return {"weights": self.network.weights, "first": optimiser.first, "second": optimiser.second, "count": optimiser.count}
+        lists = {"weights": self.network.weights, "first": optimiser.first, "second": optimiser.second}
+        lists |= {} if self.spectral is None else {"spectral": self.spectral.vectors}
+        return {**lists, "count": optimiser.count}
 
     def load(self, state: Mapping[str, Any]) -> None:
         mine = self.state()
         mine["count"].copy_(state["count"])
-        for name in ("weights", "first", "second"):
+        for name in mine.keys() - {"count"}:
             for own, saved in zip(mine[name], state[name], strict=True):
                 own.copy_(saved)
 
@@ -298,6 +312,8 @@ class EnsembleTraining:
         inputs, targets = batch[..., : self.size_in], batch[..., self.size_in :]
         gradients, _, _ = gradient(self.network, partial(likelihood_loss, inputs=inputs, targets=targets))
         self.optimiser.step(self.network.weights, gradients)
+        if self.spectral is not None:
+            self.spectral.apply()
 
 
 class EarlyStopping:

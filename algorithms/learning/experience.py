@@ -48,7 +48,7 @@ class Experience:
         true_step: TrueStep | None = None,
     ):
         if self.needs_simulator(config) and true_step is None:
-            raise UserError(f"{type(self).__name__} with {config} needs the real simulator: give it a true_step")
+            raise UserError(f"{type(self).__name__} needs the real simulator for what it is asked: give it a true_step")
         self.true_step = true_step if self.needs_simulator(config) else None
         self.problem, self.config, self.seeds = problem, config, list(seeds)
         self.dtype, self.device = dtype, torch.device(device)

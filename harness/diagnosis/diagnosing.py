@@ -36,6 +36,8 @@ LINES = {  # of the table: what a set of points says, in words
     "model_reward": "Mean reward, the model's",
     "true_reward": "Mean reward, true",
     "epsilon_u": "epsilon_u, a step",
+    "simulator_error": "Simulator's error, median",
+    "simulator_error_99": "Simulator's error, 99 %",
 }
 NOTES = (
     "Needs the simulator, as no offline algorithm may: it is set to each state and takes one step, that of a point task "
@@ -46,6 +48,8 @@ NOTES = (
     "right, more where it is too small. Of the dataset by its stored rows, else by the simulator's step.",
     "epsilon_u: the mean of u over the discounted occupancy in the model (eq. 8 of the paper, times 1 - discount); of the "
     "learned policy under model rollouts, of the behaviour policy, by its rows, under the dataset.",
+    "Simulator's error: the distance of its step from the one that was stored or played. Where it is not near 0 there is "
+    "noise, another simulator, or a state that the observation does not show whole, and the model's error is not known better.",
 )
 
 
@@ -74,7 +78,15 @@ class Points:
             **measures.calibration(self.answers, self.seen),
             "model_reward": number(self.answers.means[..., 0].mean()),
             "true_reward": number(self.seen[:, 0].mean()),
+            **self._simulator_facts(),
         }
+
+    def _simulator_facts(self) -> dict[str, Any]:
+        """How far the simulator, set to a state, is from what happened there; nothing where only it says what happens."""
+        if self.seen is self.truth:
+            return {}
+        apart = np.linalg.norm(self.seen - self.truth, axis=1)
+        return {"simulator_error": number(np.median(apart)), "simulator_error_99": number(np.quantile(apart, 0.99))}
 
 
 @dataclass(frozen=True)
@@ -211,7 +223,7 @@ def _policy_points(model: TrainedModel, episodes: int) -> Points:
         for step in range(model.task.problem.max_episode_steps):
             action = model.policy(observation)
             successor, reward, terminated, truncated, _ = environment.step(action)
-            rows.append((step, observation, action, np.concatenate(([reward], successor))))
+            rows.append((step, observation, action, np.array([float(reward), *successor])))
             if terminated or truncated:
                 break
             observation = successor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -69,12 +69,13 @@ class TrainedModel:
         learner = policy.learner
         assert learner is not None
         config = kind.configure({key: value for key, value in run.cell["config"].items() if key in kind.defaults()})
-        configs, problem = kind.build_configs(config), learner.problem
+        configs = kind.build_configs(config)
+        problem: Any = learner.problem  # it looks for its dataset when that is asked for
         stages = {}
         for name, stage in kind.experience.stages.items():
             path = stage_path(results, name, run.record.get("stages", {}).get(name, "unknown"), seed)
             fitted = load_tensors(path, "run the seed again")["state"]
-            stages[name] = stage(problem, configs[name], [fitted])  # type: ignore[arg-type]
+            stages[name] = stage(problem, configs[name], [fitted])
         small, _ = kind.experience.short_refresh(configs["experience"], "cpu")  # no ring of a run's size is filled here
         experience = kind.experience(problem, small, [seed], stages=stages, true_step=simulator)
         parts = (chosen, policy, problem.dataset, experience, experience.dynamics, simulator)
@@ -84,13 +85,11 @@ class TrainedModel:
         """What the model says of states (n, obs) at actions (n, act) in [-1, 1], without a random number."""
         found = []
         for first in range(0, len(observations), AT_ONCE):
-            part = [
+            seen, done = (
                 torch.as_tensor(each[first : first + AT_ONCE], dtype=torch.float32)[None] for each in (observations, actions)
-            ]
-            shape = part[0].shape
-            found.append(
-                self._answers(self.dynamics.sample(*part, torch.zeros(shape[:2]), torch.zeros(*shape[:2], shape[2] + 1)))
             )
+            still = torch.zeros(*seen.shape[:2], seen.shape[2] + 1)
+            found.append(self._answers(self.dynamics.sample(seen, done, still[..., 0], still)))
         return Answers(*(np.concatenate(each, axis) for each, axis in zip(zip(*found, strict=True), (0, 1, 1), strict=True)))
 
     def truth(self, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:

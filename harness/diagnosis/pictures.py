@@ -29,6 +29,8 @@ def draw(diagnosis: Diagnosis, out: Path) -> None:
 
 
 def _against(axis: Any, diagnosis: Diagnosis) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     for origin, (marker, grey) in MARKS.items():
         points = diagnosis.points[origin]
         x, y = _few(points.answers.uncertainty, points.errors)
@@ -38,6 +40,10 @@ def _against(axis: Any, diagnosis: Diagnosis) -> None:
     values = np.concatenate([points.answers.uncertainty for name, points in diagnosis.points.items() if name in MARKS])
     if values.min() > 0:
         axis.set(xscale="log", yscale="log")
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+            scale.set_major_formatter("{x:g}")
+            scale.set_minor_formatter(NullFormatter())
     ends = (values.min(), values.max())
     axis.plot(ends, ends, color="black", linewidth=1, linestyle=":", label="u = error")
     axis.set(xlabel="u(s, a)", ylabel="true error of the model's step", title="Does the uncertainty know the error?")

@@ -151,7 +151,7 @@ def build(cell: Cell, fits: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[
     stages = {name: kind(problem, configs[name], fits[name]) for name, kind in cell.algorithm.stages.items()}
     common: dict[str, Any] = {"device": cell.device, "stages": stages}
     learner = cell.algorithm.learner(problem, configs["learner"], cell.seeds, **common)
-    simulator = {"true_step": true_step(cell.task, cell.specification)} if cell.needs_simulator else {}
+    simulator: dict[str, Any] = {"true_step": true_step(cell.task, cell.specification)} if cell.needs_simulator else {}
     return learner, cell.algorithm.experience(problem, configs["experience"], cell.seeds, **common, **simulator)
 
 

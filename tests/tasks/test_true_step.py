@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.mujoco.hopper_v4 import HopperEnv
+from gymnasium.envs.registration import EnvSpec
 from mopo_bench.common.errors import UserError
 from mopo_bench.tasks.points import POINT_EDGE
 from mopo_bench.tasks.registry import get_task
@@ -67,3 +70,16 @@ def test_refused_where_the_state_is_not_in_the_observation():
     swing = replace(get_task("pendulum-mixed"), environment="MountainCarContinuous-v0")
     with pytest.raises(UserError, match=r"give the environment a method true_step"):
         true_step(swing)
+
+
+class InCentimetres(HopperEnv):
+    """It shows what Hopper does not: set to one of its observations, it would not be where it says."""
+
+    def _get_obs(self):
+        return 100 * super()._get_obs()
+
+
+def test_refused_where_the_observation_is_another_than_it_seems(monkeypatch):
+    monkeypatch.setitem(gymnasium.registry, "InCentimetres-v0", EnvSpec("InCentimetres-v0", entry_point=InCentimetres))
+    with pytest.raises(UserError, match=r"give the environment a method true_step"):
+        true_step(replace(get_task("hopper-medium"), environment="InCentimetres-v0"))

@@ -25,6 +25,7 @@ class HandMade:
 
     def __init__(self, limit=0.6):
         self.limit = limit
+        self.elites = torch.zeros(1, 1, dtype=torch.long)  # the one network of its predictions
 
     def predict(self, observations, actions):
         """Its means at elite 0, and standard deviations, with one network."""

@@ -47,6 +47,9 @@ def test_what_is_measured_is_the_simulator_s(found):
     noise_free = found.points["dataset"]
     moved = noise_free.seen[:, 1:] - noise_free.truth[:, 1:]  # the stored rows have the noise that the expected step lacks
     assert moved.std() == pytest.approx(POINT_EDGE.noise_scale(np.zeros(1))[0], rel=0.3)
+    apart = np.linalg.norm(noise_free.seen - noise_free.truth, axis=1)
+    assert found.facts["dataset"]["simulator_error"] == pytest.approx(np.median(apart), rel=1e-5)
+    assert "simulator_error" in found.facts["policy"] and "simulator_error" not in found.facts["rollouts"]
 
 
 def test_rollouts_have_a_line_for_every_step(found):
