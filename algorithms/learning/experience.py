@@ -74,7 +74,7 @@ class Experience:
         index = (uniform * count).long().flatten()
         if self.usable is not None:
             index = self.usable.index_select(0, index)
-        return self.table.index_select(0, index).view(*uniform.shape, -1)
+        return self.table.index_select(0, index).view(*uniform.shape, self.table.shape[1])
 
     def warnings(self) -> list[str | None]:
         """By seed, what makes the rewards that it gives doubtful, for the reader of a run; asked once it is built."""
