@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# What code from outside this package may raise that is its own failure, not the end of what called it.
+FOREIGN = (Exception, SystemExit)
+
 
 class UserError(Exception):
     """Bad input: one line that says what is wrong, where, and what to do. The command line prints it and exits with 2."""

@@ -11,9 +11,10 @@ from pathlib import Path
 from .errors import WriteError
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object], before: Path | None = None) -> None:
     """`write` fills a temporary file beside `path`, which then takes its place; the folder is made where there is none.
 
+    before: where the file is kept whose place is taken.
     Raises WriteError where the system refuses any of it: a full disk, a folder that may not be written.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
@@ -22,6 +23,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # some disks say only now that they are full
+        if before is not None and path.exists():
+            os.replace(path, before)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         refusal = _refusal(error)

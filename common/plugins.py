@@ -12,11 +12,11 @@ import re
 import sys
 from importlib.metadata import entry_points
 
-from .errors import UserError
+from .errors import FOREIGN, UserError
 
 _loaded = False
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")  # a folder of results bears it, and the command line reads it
-TAKEN = ("all", "stages")  # `--set all.KEY`, and the folder of fits
+TAKEN = ("all", "stages", "slurm")  # `--set all.KEY`, and the folder of fits
 
 
 def load_plugins() -> None:
@@ -30,7 +30,7 @@ def load_plugins() -> None:
         for entry in entry_points(group="mopo_bench"):
             try:
                 entry.load()
-            except Exception as error:
+            except FOREIGN as error:
                 why = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 package = f" of {entry.dist.name}" if entry.dist else ""
                 print(f"mopo-bench: plug-in {entry.name} ({entry.value}{package}) is left out: {why}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,8 @@ def run(
     results: Path | str = "runs",
     jobs: int | None = None,
     group: int = 1,
+    backend: str = "loky",
+    scheduler: str | None = None,
     rerun: bool = False,
     quiet: bool = False,
 ) -> list[Run]:
@@ -71,8 +74,9 @@ def run(
     or both: {"bc": 500_000, "hopper-medium:sac": 20_000}. settings: what `--set` takes, or a mapping
     {"mopo.penalty_coefficient": 5}; several values of one setting sweep. suite: a grid that comes with the package. grid: a
     grid file. results: the folder of run records. jobs: worker processes; all cores by default, one on a GPU. group: seeds
-    trained together, on a GPU. rerun: runs anew what is done, fits too, after it was moved to a folder under "set-aside" in
-    the results. quiet: says neither how far the runs are nor what came of them.
+    trained together, on a GPU. backend, scheduler: another machine's workers, see docs/scaling.md. rerun: runs anew what is
+    done, fits too, after it was moved to a folder under "set-aside" in the results. quiet: says neither how far the runs are
+    nor what came of them.
 
     How far it is, and every run that failed, diverged or is not finished, with its reason, is printed to standard error; the
     `state` and the `record` of each run say the same. Raises UserError, one line, for what cannot be run.
@@ -80,23 +84,24 @@ def run(
     asked = {
         name: value
         for name, value in locals().items()
-        if name not in ("results", "suite", "grid", "jobs", "group", "rerun", "quiet")
+        if name not in ("results", "suite", "grid", "jobs", "group", "backend", "scheduler", "rerun", "quiet")
     }
     plan = plan_run(results=results, suite=suite, grid=grid, **asked)
-    jobs = plan.usual_jobs if jobs is None else converted(jobs, Count, "--jobs")
+    jobs = None if jobs is None else converted(jobs, Count, "--jobs")
     from rich.console import Console
 
     from .runs.aside import described, found_of, set_aside
+    from .runs.engines import engine_of
     from .runs.outcome import outcome_lines
     from .runs.runner import execute
 
     console = None if quiet else Console(stderr=True)
     group = converted(group, Count, "--group")
-    said = []
+    engine, said = engine_of(backend, jobs, plan.usual_jobs, scheduler, plan.results), []
     if rerun and (found := found_of(plan)):
         what = described(plan, found)
         said.append(f"Set aside in {set_aside(plan, found)}: {what}")
-    said += outcome_lines(plan, execute(plan, jobs, group, console))
+    said += outcome_lines(plan, execute(plan, group=group, console=console, engine=engine))
     if console is not None:
         console.print(*said, sep="\n", markup=False, highlight=False, soft_wrap=True)
     wanted = {(cell.identity, seed) for cell, seed in plan.seeds()}
@@ -125,10 +130,16 @@ def make_table(
     holm: bool = False,
     beside: str | None = None,
 ) -> Any:
-    """A table as text of that format; "text" is a list of tables for rich to print."""
+    """A table as text of that format; "text" is a list of tables for rich to print.
+
+    What is not to be believed in the folder stands under the table; where there is no place for it, as in CSV and JSON, it is
+    said on standard error.
+    """
     from .report import tables
 
     folder, runs, faults = _believed(results)
+    if format in ("csv", "json") or not runs:
+        print(*(f"not believed: {fault}" for fault in faults), sep="\n", end="\n" * bool(faults), file=sys.stderr)
     return tables.render(name, runs, folder, format, metric, reference, correct=holm, faults=faults, beside=beside)
 
 

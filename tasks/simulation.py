@@ -12,7 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
-from ..common.errors import UserError
+from ..common.errors import FOREIGN, UserError
 from .environments import quiet_model_loading, register
 from .task import Task
 
@@ -52,7 +52,7 @@ def checked_specification(task: Task) -> EnvSpec:
         environment = simulate(task)
     except UserError:
         raise
-    except Exception as error:
+    except FOREIGN as error:
         raise UserError(f"{where} cannot be made ({type(error).__name__}: {' '.join(str(error).split())})") from None
     try:
         for complaint in _complaints(task, environment, specification):

@@ -5,7 +5,7 @@ The learner is any `Learner`; its file imports this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -61,6 +61,23 @@ def checked_loss(learner: Any, loss: Callable[[Any], Any], network: Any) -> Any:
         where = f"{type(learner).__name__}.update: {getattr(loss, '__name__', 'a loss').strip('<>')}"
         raise UserError(f"{where}: expected {wanted}, got {named(values)}; reduce with per_seed")
     return result
+
+
+def fill(own: Tensor, saved: Any, where: str) -> None:
+    """Copies a saved tensor into one of a learner's. UserError where it has another shape or type: nothing is broadcast."""
+    if not isinstance(saved, Tensor) or saved.shape != own.shape or saved.dtype != own.dtype:
+        kind = f"{named(saved)} and {saved.dtype}" if isinstance(saved, Tensor) else named(saved)
+        raise UserError(f"{where}: expected a tensor of shape {tuple(own.shape)} and {own.dtype}, got {kind}")
+    own.copy_(saved)
+
+
+def fill_all(own: Sequence[Tensor], saved: Any, where: str) -> None:
+    """The same for a list of tensors. UserError where it is of another length."""
+    if not isinstance(saved, list | tuple) or len(saved) != len(own):
+        got = f"{len(saved)}" if isinstance(saved, list | tuple) else named(saved)
+        raise UserError(f"{where}: expected {len(own)} tensors, got {got}")
+    for index, (mine, theirs) in enumerate(zip(own, saved, strict=True)):
+        fill(mine, theirs, f"{where}[{index}]")
 
 
 def named(value: Any) -> str:

@@ -255,6 +255,8 @@ def joined_tensors(each: Sequence[Saved], own: Any, misfit: UserError, device: t
         value = parts[0]
     else:
         raise misfit
+    if isinstance(own, Tensor) and own.dtype != value.dtype:
+        raise misfit
     return own.copy_(value) if isinstance(own, Tensor) else value.to(device)
 
 

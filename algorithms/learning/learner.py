@@ -23,7 +23,7 @@ from ...common.settings import Count
 from ...common.streams import torch_stream
 from ...tasks.task import Rules
 from . import private_torch
-from .contract import checked_loss
+from .contract import checked_loss, fill, fill_all
 from .held import Held
 from .networks import Initialiser, Network
 from .optimisation import Adam, AnyNetwork, gradient
@@ -207,8 +207,8 @@ class Learner:
         self._held.load_states([state.get("held", {}) for state in states])
         for index, state in enumerate(states):
             for name in self.acting:
-                for weight, saved in zip(getattr(self, name).weights, state[name], strict=True):
-                    weight[index] = saved
+                own = [weight[index] for weight in getattr(self, name).weights]
+                fill_all(own, state.get(name), f"{type(self).__name__}.{name}")
 
     def state(self, index: int) -> dict[str, Any]:
         """All that seed number `index` of the group has learned, ready to be saved: of each network, and whatever else has
@@ -231,10 +231,20 @@ class Learner:
         for name, network in self.networks().items():
             optimiser = network.optimiser
             for index, state in enumerate(states):
-                for weight, saved in zip(network.weights, state[name]["weights"], strict=True):
-                    weight[index] = saved
+                where, entry = f"{type(self).__name__}.{name}", state.get(name)
+                if not isinstance(entry, Mapping):
+                    raise UserError(f"{where}: nothing of it was saved")
+                parts = {"weights": network.weights}
                 if optimiser is not None:
-                    for key, moments in (("first", optimiser.first), ("second", optimiser.second)):
-                        for moment, saved in zip(moments, state[name][key], strict=True):
-                            moment[index] = saved
-                    optimiser.count.copy_(state[name]["count"])
+                    parts |= {"first": optimiser.first, "second": optimiser.second}
+                    fill(optimiser.count, entry.get("count"), f"{where}.count")
+                for key, tensors in parts.items():
+                    fill_all([tensor[index] for tensor in tensors], entry.get(key), f"{where}.{key}")
+
+    def finite(self) -> list[bool]:
+        """By seed, whether every weight is finite."""
+        sound = torch.ones(len(self.seeds), dtype=torch.bool, device=self.device)
+        for network in self.networks().values():
+            for weight in network.weights:
+                sound &= weight.flatten(1).isfinite().all(1)
+        return sound.tolist()

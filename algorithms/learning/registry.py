@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from itertools import pairwise
 from typing import Any, get_type_hints
 
 from ...common.errors import UserError, unknown
@@ -22,6 +23,12 @@ from .learner import Learner
 from .stage import Stage
 
 Settings = Mapping[str, Any]
+
+
+@cache
+def types_of(part: type) -> dict[str, Any]:
+    """The types of a Config's fields, by name."""
+    return get_type_hints(part, include_extras=True)
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,7 @@ class Algorithm:
                 if key not in fields:
                     raise unknown(f"setting of {self.name}", key, fields, "mopo-bench list algorithms --json")
                 part, name = fields[key]
-                values[key] = converted(value, get_type_hints(part, include_extras=True)[name], f"{self.name}.{key}")
+                values[key] = converted(value, types_of(part)[name], f"{self.name}.{key}")
         self.build_configs(values)
         return values
 
@@ -138,12 +145,31 @@ class Algorithm:
                 raise UserError(f"{self.name}: {error}") from None
         return configs
 
+    def least_bytes(self, values: Settings) -> dict[str, int]:
+        """What a full configuration needs of memory at the least, in bytes, by the settings that want it.
+
+        Lists of whole numbers are the sizes of layers: each has weights, gradients and two moments of four bytes, and a batch
+        passes through the learner's widest.
+        """
+        layers = {
+            name: value
+            for name, value in values.items()
+            if isinstance(value, tuple) and all(isinstance(each, int) for each in value)
+        }
+        needed = {
+            f"{name}={','.join(map(str, sizes))}": 16 * sum(before * after for before, after in pairwise((1, *sizes, 1)))
+            for name, sizes in layers.items()
+        }
+        widest = max((size for name, sizes in layers.items() if "." not in name for size in sizes), default=1)
+        batch = self.build_configs(values)["learner"].batch_size
+        return needed | {f"batch_size={batch} in layers of {widest:,}": 4 * batch * widest}
+
     def several(self, key: str, value: Any) -> list[Any]:
         """The values that a setting sweeps over ("0.5,1,2" or a list, if it takes one value itself), else `value` alone."""
         if key not in (fields := self._fields()):
             return [value]  # refused by `configure`
         part, name = fields[key]
-        if takes_several(get_type_hints(part, include_extras=True)[name]) or not isinstance(value, str | list | tuple):
+        if takes_several(types_of(part)[name]) or not isinstance(value, str | list | tuple):
             return [value]
         return value.split(",") if isinstance(value, str) else list(value)
 

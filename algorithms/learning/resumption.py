@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...common.errors import UserError
+from ...common.errors import FOREIGN, UserError
 from .experience import Experience
 from .held import ADVICE
 from .learner import Learner
@@ -69,7 +69,7 @@ def check_resumed_copy(make: Callable[[], tuple[Learner, Experience]]) -> None:
         resumed.resume(saved_and_loaded(stopped.states()))
     except UserError:
         raise
-    except Exception as error:
+    except FOREIGN as error:
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{name}: a copy that was stopped after {STEPS} steps cannot be resumed ({said[:300]})") from error
     undisturbed.advance()

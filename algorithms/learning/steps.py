@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -104,6 +105,7 @@ class TrainingSteps:
         self._sums: dict[str, Tensor] = {}  # (S,) each
         self._names: dict[Hashable, list[str]] = {}  # of the metrics that come with each phase
         self._taken: Counter[Hashable] = Counter()  # steps of each phase since the sums were emptied
+        self._before: Counter[str] = Counter()  # steps that metrics were summed over before a run was stopped and resumed
         # the first step whose metrics were not finite, by seed; found on the device, read once an interval
         self._first_bad = torch.full((len(learner.seeds),), -1, dtype=torch.long, device=learner.device)
         self._highest_reward = torch.full((len(learner.seeds),), -torch.inf, dtype=learner.dtype, device=learner.device)
@@ -133,16 +135,43 @@ class TrainingSteps:
 
         A metric need not come with every phase: its mean is over those steps that have it.
         """
-        counts = Counter[str]()
-        for phase, taken in self._taken.items():
-            counts.update(dict.fromkeys(self._names[phase], taken))
+        counts = self._counts()
         means = {name: (self._sums[name] / count).tolist() for name, count in counts.items() if count}
         first_bad = self._first_bad.tolist()
         for total in self._sums.values():
             total.zero_()
         self._first_bad.fill_(-1)
         self._taken.clear()
+        self._before.clear()
         return means, first_bad
+
+    def _counts(self) -> Counter[str]:
+        """Over how many steps each metric is summed."""
+        counts = Counter[str](self._before)
+        for phase, taken in self._taken.items():
+            counts.update(dict.fromkeys(self._names[phase], taken))
+        return counts
+
+    def state(self, index: int) -> dict[str, Any]:
+        """What was summed for seed number `index` since `collect` was last called, ready to be saved."""
+        own = {"first_bad": self._first_bad, "highest_reward": self._highest_reward, "bonus_before": self._bonus_before}
+        return {
+            "counts": dict(self._counts()),
+            "sums": {name: values[index].clone() for name, values in self._sums.items()},
+            **{name: values[index].clone() for name, values in own.items()},
+        }
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Takes one state per seed, in order, all of the same steps."""
+        self._before = Counter(states[0]["counts"])
+
+        def together(values: Sequence[Tensor]) -> Tensor:
+            return torch.stack(list(values)).to(self.learner.device)
+
+        self._sums = {name: together([state["sums"][name] for state in states]) for name in states[0]["sums"]}
+        self._first_bad.copy_(together([state["first_bad"] for state in states]))
+        self._highest_reward.copy_(together([state["highest_reward"] for state in states]))
+        self._bonus_before = together([state["bonus_before"] for state in states])
 
     def highest(self) -> tuple[list[float], list[float]]:
         """By seed: the highest reward in the batches so far, and the highest `value_bonus` since the last call; see

@@ -1,12 +1,7 @@
-"""What a results folder holds of each cell, read so that nothing damaged, failed or unfinished passes for a number.
-
-Other readers of records raise at the first damaged file; here it is a fault of its cell, and the others are read.
-"""
+"""What a results folder holds of each cell, read so that nothing damaged, failed or unfinished passes for a number."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,14 +11,14 @@ from ...common.trees import dotted
 from ..report.groups import score_of
 from ..report.statistics import mean
 from ..runs.ledger import reason
-from ..runs.records import STATES, identity_hash, state_at
+from ..runs.reading import seed_of
+from ..runs.records import Fault, Store, identity_hash, state_at
 from .prediction import BOTH, NEITHER, SIDES
 
 # Of an evaluation: the score itself, and the bound that a critic's value, itself a metric, is held against.
 NOT_VITAL = {"step", "return_mean", "return_std", "returns", "value"}
 PLAIN = ("metrics", "vitals")  # parts of an evaluation whose numbers have the names that the algorithm gives them
 RETURN, SCORE = "return", "score"
-MALFORMED = (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError)
 
 Numbers = dict[str, float]  # of one seed: its return, its score where the task has scores, and its vitals by name
 
@@ -81,12 +76,9 @@ class Recorded:
         """
         found, faults = dict[int, Numbers](), list[str]()
         for seed, record in self.records.items():
-            try:
-                numbers = record if isinstance(record, str) else _numbers(record, steps, episodes, interval)
-                if not isinstance(numbers, str) and (score := score_of(self.name.task, numbers[RETURN])) is not None:
-                    numbers[SCORE] = score
-            except MALFORMED as error:
-                numbers = f"its record is malformed ({type(error).__name__}: {error})"
+            numbers = record if isinstance(record, str) else _numbers(record, steps, episodes, interval)
+            if not isinstance(numbers, str) and (score := score_of(self.name.task, numbers[RETURN])) is not None:
+                numbers[SCORE] = score
             if isinstance(numbers, str):
                 faults.append(f"seed {seed}: {numbers}")
             else:
@@ -96,24 +88,28 @@ class Recorded:
 
 def read_cells(root: Path) -> tuple[list[Recorded], dict[tuple[str, str], list[str]]]:
     """Every cell in a folder of run records; and by task and algorithm the faults of cells that cannot be read at all."""
-    cells, faults = list[Recorded](), dict[tuple[str, str], list[str]]()
-    for folder in sorted(path for path in root.glob("*/*/*") if path.parts[-3] != "stages" and any(path.glob("*.json"))):
-        task, algorithm, identity = folder.parts[-3:]
+    store, cells, faults = Store(root), list[Recorded](), dict[tuple[str, str], list[str]]()
+    records: dict[tuple[str, str, str], dict[int, dict[str, Any] | str]] = {}
+    for each in store.found():
+        if isinstance(each, Fault) and each.of_cell:
+            faults.setdefault((each.task, each.algorithm), []).append(f"{each.identity}/{each.reason}")
+        elif each.seed is not None:
+            of_cell = records.setdefault((each.task, each.algorithm, each.identity), {})
+            of_cell[each.seed] = each.reason if isinstance(each, Fault) else each.record
+    for name, known in records.items():
+        folder = store.cell_folder(*name)
+        begun = {seed: "begun, no record" for path in folder.glob("seed-*") if (seed := seed_of(path.name)) is not None}
         try:
-            cell = json.loads((folder / "cell.json").read_text())
-            if (cell["task"], cell["algorithm"]) != (task, algorithm):
-                raise ValueError(f"it says that it is {cell['task']}/{cell['algorithm']}")
-            cells.append(_recorded(folder, cell))
-        except MALFORMED as error:
-            faults.setdefault((task, algorithm), []).append(f"{identity}/cell.json cannot be read ({error})")
+            cells.append(_recorded(folder, store.read_cell(folder), dict(sorted({**begun, **known}.items()))))
+        except ValueError as error:
+            faults.setdefault(name[:2], []).append(f"{folder.name}/cell.json cannot be read ({error})")
     return cells, faults
 
 
-def _recorded(folder: Path, cell: Mapping[str, Any]) -> Recorded:
+def _recorded(folder: Path, cell: Mapping[str, Any], records: Mapping[int, dict[str, Any] | str]) -> Recorded:
     overrides, data = cell.get("overrides", {}), cell["data"]
     settings = "; ".join(f"{key}={value}" for key, value in sorted(overrides.items()))
     problem = identity_hash({"rules": cell.get("rules", {}), "digest": data["digest"]})
-    records = {seed: _record(path, seed) for seed, path in _seed_folders(folder)}
     segments = [part for each in records.values() if isinstance(each, dict) for part in each.get("segments") or []]
     return Recorded(
         name=Name(cell["task"], cell["algorithm"], settings, str(data["label"]), problem),
@@ -131,26 +127,6 @@ def _sides(worse: Mapping[str, str]) -> dict[str, str]:
     return dict(worse)
 
 
-def _seed_folders(folder: Path) -> list[tuple[int, Path]]:
-    numbered = [(path.name.removeprefix("seed-"), path) for path in folder.glob("seed-*") if path.is_dir()]
-    return sorted((int(number), path) for number, path in numbered if number.isdecimal())
-
-
-def _record(path: Path, seed: int) -> dict[str, Any] | str:
-    """The record in a seed's folder, or why there is none to use."""
-    try:
-        record = json.loads((path / "record.json").read_text())
-        if record["seed"] != seed:
-            return f"its record is that of seed {record['seed']}"
-        for row in record["evaluations"]:
-            int(row["step"]), len(row["returns"]), row["return_mean"]  # there they must be
-        return record
-    except FileNotFoundError:
-        return "begun, no record"
-    except MALFORMED as error:
-        return f"record.json cannot be read ({' '.join(str(error).split())})"
-
-
 def _interval(record: Mapping[str, Any], steps: int) -> int:
     """The steps from the evaluation before the one at this step; 0 where there is none at it."""
     evaluated = [int(row["step"]) for row in record["evaluations"]]
@@ -159,8 +135,6 @@ def _interval(record: Mapping[str, Any], steps: int) -> int:
 
 def _numbers(record: Mapping[str, Any], steps: int, episodes: int, interval: int | None) -> Numbers | str:
     """The return and every metric of the evaluation at a step, what the fits recorded beside; or why there is none."""
-    if record["state"] not in STATES:
-        return f"its state is {record['state']}"
     state = record["state"] if record["state"] == "failed" else state_at(record["state"], record["steps"], steps)
     if state != "done":
         return f"{state}, {reason(dict(record))}"
@@ -171,8 +145,6 @@ def _numbers(record: Mapping[str, Any], steps: int, episodes: int, interval: int
         return f"evaluated on {len(row['returns'])} episodes, not {episodes}"
     if interval is not None and _interval(record, steps) != interval:
         return f"its metrics are means of {_interval(record, steps):,} steps, not {interval:,}: see --evaluate-every"
-    if not math.isfinite(row["return_mean"]):
-        return f"its return is {row['return_mean']}"
     fits = record.get("stage_records") or {}
     return {
         **dict(_flat(_metrics(row))),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import Any
 
-from ..runs.interrupts import interrupts_held, note_interrupts
+from ..runs.interrupts import FAREWELL, interrupts_held, leave_if_asked, note_interrupts
 
 RENAMED = {"--batch": "--dataset"}  # options that are still accepted under a former name
 
@@ -22,8 +21,8 @@ def main() -> None:
     except KeyboardInterrupt:
         code = 130
     if code == 130:  # typer itself turns Ctrl-C into this
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all that is left is to say so
-        complain("stopped; the next run goes on from the last checkpoint")
+        leave_if_asked()
+        complain(FAREWELL)  # said no to a question
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has seen enough: no complaint at exit
@@ -58,6 +57,13 @@ def _answer(arguments: list[str], debug: bool) -> int:
         return 2
     except typer.Abort:
         return 130
+    except SystemExit as error:  # typer gives its own exits back, but for `| head`, which has seen enough
+        if isinstance(error.__context__, BrokenPipeError):
+            raise
+        complain(f"code from outside this package ended the program by sys.exit({error.code!r}); --debug shows where")
+        if debug:
+            traceback.print_exc()
+        return 2
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own: a wrong option or argument
             raise

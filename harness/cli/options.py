@@ -20,7 +20,8 @@ from ...common.settings import Choice
 from ...tasks.data.request import SOURCES, WINDOWS
 from ..runs.request import RunRequest, option_of
 
-console = Console(width=None if sys.stdout.isatty() else 160)  # a file or a pipe has no width of its own
+# a file or a pipe has no width of its own; names of folders, settings and errors are no markup
+console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Data = Annotated[str, typer.Option(help=f"{SOURCES}.")]
 Window = Annotated[str, typer.Option(help=f"{Choice(*WINDOWS)} rows of the dataset.")]

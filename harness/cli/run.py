@@ -15,6 +15,8 @@ Suite = Annotated[str | None, typer.Option(help="A grid that comes with the pack
 Grid = Annotated[Path | None, typer.Option(help="A grid file, as --print-grid writes it.")]
 PrintGrid = Annotated[bool, typer.Option("--print-grid", help="Print the grid as a file for --grid; run nothing.")]
 Jobs = Annotated[int | None, typer.Option(help="Worker processes of one thread each; all cores by default, one on a GPU.")]
+Backend = Annotated[str, typer.Option(help="Who does the work: loky (processes here), slurm, dask or ray.")]
+Scheduler = Annotated[str | None, typer.Option(help="Address of the cluster, for dask and ray; slurm: local tries it without.")]
 Group = Annotated[int, typer.Option(help="Seeds of a cell trained together; pays on a GPU only.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print cells, states and the time they take; run nothing.")]
 
@@ -31,6 +33,8 @@ def run(
     results: Results = DEFAULT_RESULTS,
     jobs: Jobs = None,
     group: Group = 1,
+    backend: Backend = "loky",
+    scheduler: Scheduler = None,
     print_grid: PrintGrid = False,
     dry_run: DryRun = False,
     rerun: Rerun = False,
@@ -49,30 +53,32 @@ def run(
         return
     with interrupts_held():  # torch is imported here, in the midst of which it would not stop cleanly
         from ..runs.aside import described, found_of, set_aside
+        from ..runs.engines import engine_of
         from ..runs.plan import make_plan
         from ..runs.runner import execute
 
     checked_count("--group", group)
     plan, known = make_plan(request, results), ()
-    jobs = checked_count("--jobs", plan.usual_jobs if jobs is None else jobs)
-    for line in warmups(plan):
+    here = plan.usual_jobs if jobs is None else checked_count("--jobs", jobs)
+    for line in (*warmups(plan), *shortfalls(plan)):
         console.print(line, markup=False)
     found = found_of(plan) if rerun else []
     said = described(plan, found)
     if found and dry_run:
         console.print(f"--rerun would set aside {said}; below is what is missing now.", markup=False)
     if dry_run:
-        print_plan(plan, jobs, group, suite or "")
+        print_plan(plan, here, group, suite or "")
         return
+    engine = engine_of(backend, jobs, plan.usual_jobs, scheduler, plan.results)
     if console.is_terminal and not yes:
         if found:
             typer.confirm(f"Set aside {said} and run anew?", abort=True)
         elif days_of_work(plan):
-            known = print_plan(plan, jobs, group, suite or "").jobs
+            known = print_plan(plan, here, group, suite or "").jobs
             typer.confirm("Run all of this? It can be stopped and resumed at any time.", abort=True)
     if found:
         console.print(f"Set aside in {set_aside(plan, found)}: {said}", markup=False)
-    report(execute(plan, jobs, group, console, known), plan)
+    report(execute(plan, group=group, console=console, known=known, engine=engine), plan)
 
 
 def days_of_work(plan: Any) -> bool:
@@ -92,9 +98,18 @@ def warmups(plan: Any) -> list[str]:
     return lines
 
 
+def shortfalls(plan: Any) -> list[str]:
+    """A line for each dataset that has fewer rows than were asked for."""
+    lines = []
+    for cell in plan.cells:
+        rows = cell.data.get("whole", cell.data)["rows"]
+        if cell.dataset.rows is not None and rows < cell.dataset.rows:
+            lines.append(f"{cell.task.name}: --rows {cell.dataset.rows:,} asks for more than there are: all {rows:,} are used")
+    return list(dict.fromkeys(lines))
+
+
 def print_plan(plan: Any, jobs: int, group: int, suite: str) -> Any:
     """Prints what is missing of a plan, and how long it takes here: the `Estimate` that it gives."""
-    from rich.markup import escape
     from rich.table import Table
 
     from ..runs.estimate import Calibration, duration, estimate, sentences
@@ -105,7 +120,7 @@ def print_plan(plan: Any, jobs: int, group: int, suite: str) -> Any:
     grid = Table("task", "data", "run or fit", "seeds", "steps", "state", "time left", box=None, header_style="bold")
     for row in found.rows:
         states = ", ".join(f"{count} {state}" for state, count in row.states.items())
-        left = escape(row.note) if row.seconds is None else duration(row.seconds) if row.seconds else ""
+        left = row.note if row.seconds is None else duration(row.seconds) if row.seconds else ""
         steps = f"{row.steps:,}" if row.steps else ""
         grid.add_row(row.task, row.data, row.work, str(sum(row.states.values())), steps, states, left)
     console.print(grid)

@@ -21,8 +21,7 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
 
     Example: mopo-bench status --results runs
     """
-    ledger = Ledger(existing_folder(results))
-    rows, faults = ledger.status(), ledger.faults()
+    rows, faults = Ledger(existing_folder(results)).survey()
     if as_json:
         print(json.dumps(rows, indent=1))
         for fault in faults:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class Cell:
         """The SHA-256 of the dataset's arrays."""
         return self.data["digest"]
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """The hash of everything that decides the numbers but the seed and the number of steps."""
         return identity_hash(
@@ -76,9 +77,14 @@ class Cell:
         settings = {k: v for k, v in self.algorithm.changed(self.config).items() if k.startswith(f"{stage}.")}
         return identity_hash({"stage": stage, "version": version_of(kind), "settings": plain(settings), "digest": self.digest})
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         return Store(self.results).cell_folder(self.task.name, self.algorithm.name, self.identity)
+
+    @property
+    def key(self) -> list[str]:
+        """Task, algorithm and identity: the last three parts of its folder."""
+        return [self.task.name, self.algorithm.name, self.identity]
 
     def seed_folder(self, seed: int) -> Path:
         return self.folder / f"seed-{seed}"
@@ -86,6 +92,10 @@ class Cell:
     def episodes_at(self, step: int) -> int:
         """Episodes of the evaluation at a step: fewer while training, all where a table reads them, in the last ten."""
         return self.episodes if step > self.steps - 10 * self.evaluate_every else min(self.episodes, TRAINING_EPISODES)
+
+    def next_evaluation(self, step: int) -> int:
+        """The step of the evaluation that follows one at this step."""
+        return min((step // self.evaluate_every + 1) * self.evaluate_every, self.steps)
 
     @property
     def warmup_steps(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,17 @@ import torch
 from ...algorithms.learning.held import fingerprint
 from ...common.errors import UserError
 from ...common.files import replace_file
-from .reading import Damaged, checked_record, is_count, put_aside, seed_of
+from .reading import Damaged, checked_record, is_count, printable, put_aside, seed_of
 
 
-def save_tensors(path: Path, value: dict[str, Any]) -> None:
-    """Writes tensors and numbers for `load_tensors`. Raises WriteError where the system refuses."""
+def save_tensors(path: Path, value: dict[str, Any], before: Path | None = None) -> None:
+    """Writes tensors and numbers for `load_tensors`; what was there goes to `before`. Raises WriteError."""
 
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:  # torch would not say why a file that it opens itself cannot be written
             torch.save(value, file)
 
-    replace_file(path, write)
+    replace_file(path, write, before)
 
 
 def load_tensors(path: Path, advice: str, device: str = "cpu") -> dict[str, Any]:
@@ -31,49 +32,93 @@ def load_tensors(path: Path, advice: str, device: str = "cpu") -> dict[str, Any]
         raise UserError(f"{path} cannot be read ({type(error).__name__}); {advice}") from None
 
 
+NEWEST, BEFORE, STOPPED = "checkpoint.pt", "checkpoint.before.pt", "stopped.pt"
+
+
 def save_checkpoint(folder: Path, checkpoint: dict[str, Any]) -> None:
-    """Keeps all that one seed needs: step, states of learner and experience, and its record; with a digest of them."""
-    save_tensors(folder / "checkpoint.pt", {**checkpoint, "digest": fingerprint(checkpoint).hex()})
+    """Keeps all that one seed needs: step, states of learner and experience, and its record; with a digest of them.
+
+    The one before it stays, should the newest be damaged; what was kept where the run was stopped is of no more use.
+    """
+    save_tensors(folder / NEWEST, _sealed(checkpoint), folder / BEFORE)
+    (folder / STOPPED).unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The checkpoint of one seed's folder; None where it has none. Raises UserError where it cannot be read."""
-    path = folder / "checkpoint.pt"
+def save_stopped(folder: Path, checkpoint: dict[str, Any]) -> None:
+    """Keeps where a run was told to stop between two evaluations: a checkpoint with the sums of its metrics."""
+    save_tensors(folder / STOPPED, _sealed(checkpoint))
+
+
+def _sealed(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    return {**checkpoint, "digest": fingerprint(checkpoint).hex()}
+
+
+def load_checkpoint(folder: Path, name: str = NEWEST) -> dict[str, Any] | None:
+    """A checkpoint of one seed's folder; None where it has none. Raises UserError where it is not to be believed."""
+    path = folder / name
     if not (path.exists() or path.is_symlink()):
         return None
-    checkpoint = load_tensors(path, "delete it to run this seed again")
-    if not isinstance(checkpoint, dict):
-        raise Damaged(f"{path} holds no checkpoint; delete it to run this seed again")
-    digest = checkpoint.pop("digest", None)  # older ones have none
-    if digest is not None and digest != fingerprint(checkpoint).hex():
-        raise Damaged(f"{path} is not as it was written: its digest differs; delete it to run this seed again")
+    advice = "delete it to run this seed again"
+    checkpoint = load_tensors(path, advice)
+    try:
+        if not isinstance(checkpoint, dict):
+            raise Damaged("it holds no checkpoint")
+        digest = checkpoint.pop("digest", None)  # older ones have none
+        if digest is not None and digest != fingerprint(checkpoint).hex():
+            raise Damaged("it is not as it was written: its digest differs")
+        _check(checkpoint, folder)
+    except Damaged as why:
+        raise Damaged(f"{path}: {why}; {advice}") from None
     return checkpoint
 
 
-def sound_checkpoint(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
-    """The checkpoint of one seed's folder, if it is that of this seed and agrees with itself; None where it has none.
+def sound_checkpoint(folder: Path, due: Callable[[int], int]) -> tuple[dict[str, Any] | None, str | None]:
+    """From where one seed goes on: where it was stopped, else its newest checkpoint, else the one before; None: from the start.
 
     One that is damaged is renamed and kept, and what is then to be said of it is given besides. The caller holds the lock.
+    due: the step of the evaluation that follows one at a step; a run that was stopped beyond that goes on from its checkpoint.
     """
+    kept: list[str] = []
+    found: dict[str, Any] | None = None
+    for name in (NEWEST, BEFORE):
+        if (found := _sound(folder, name, kept)) is not None:
+            break
+    stopped = _sound(folder, STOPPED, kept)
+    reached = found["step"] if found else 0
+    if stopped is not None and stopped["record"]["steps"] == reached and stopped["step"] <= due(reached):
+        return stopped, _said(kept, stopped["step"])
+    return found, _said(kept, reached)
+
+
+def _said(kept: list[str], step: int) -> str | None:
+    return f"{'; '.join(kept)}; the run {f'went on from step {step:,}' if step else 'began anew'}" if kept else None
+
+
+def _sound(folder: Path, name: str, kept: list[str]) -> dict[str, Any] | None:
+    """The checkpoint of that name; a damaged one is put aside, and `kept` told of it."""
     try:
-        checkpoint = load_checkpoint(folder)
-        if checkpoint is not None:
-            _check(checkpoint, seed_of(folder.name))
+        return load_checkpoint(folder, name)
     except UserError as error:
-        why = str(error).partition("; ")[0].replace(f"{folder / 'checkpoint.pt'} ", "it ")
-        kept = put_aside(folder / "checkpoint.pt").name
-        return None, f"its checkpoint was damaged ({why}) and is kept as {kept}; the run began anew"
-    return checkpoint, None
+        why = str(error).rpartition("; ")[0].replace(f"{folder / name}", "it").replace("it: it ", "it ")
+        kept.append(f"its checkpoint was damaged ({why}) and is kept as {put_aside(folder / name).name}")
+        return None
 
 
-def _check(checkpoint: dict[str, Any], seed: int | None) -> None:
-    """Raises Damaged where it is no checkpoint of this seed."""
+def _check(checkpoint: dict[str, Any], folder: Path) -> None:
+    """Raises Damaged where it is no checkpoint of this folder's run, or does not agree with itself."""
+    seed, key = seed_of(folder.name), list(folder.absolute().parts[-4:-1])
+    if checkpoint.get("run", key) != key:  # older ones do not say it
+        raise Damaged(f"it is that of another run, {printable('/'.join(map(str, checkpoint['run'])), 80)}")
     if seed is None or not is_count(checkpoint.get("step")):
         raise Damaged("it has no step")
     if not all(isinstance(checkpoint.get(name), dict) for name in ("learner", "experience", "record")):
         raise Damaged("it lacks the learner's state, the experience's or the record")
-    if checked_record(checkpoint["record"], seed)["steps"] != checkpoint["step"]:
-        raise Damaged(f"it is of step {checkpoint['step']:,}, and its record of step {checkpoint['record']['steps']:,}")
+    record, step = checked_record(checkpoint["record"], seed), checkpoint["step"]
+    if record["steps"] > step or ("sums" not in checkpoint and record["steps"] < step):
+        raise Damaged(f"it is of step {step:,}, and its record of step {record['steps']:,}")
+    last = record["evaluations"][-1]["step"] if record["evaluations"] else 0
+    if last != record["steps"] and record["state"] != "diverged":
+        raise Damaged(f"it is of step {step:,}, and the last evaluation in it of step {last:,}")
 
 
 def stage_path(results: Path, stage: str, identity: str, seed: int) -> Path:

@@ -20,6 +20,7 @@ import torch
 
 from ...algorithms.learning.fast.stepping import training_steps
 from ...algorithms.learning.steps import BLOCK
+from ...common.errors import FOREIGN
 from ...tasks.simulation import simulate
 from ...tasks.task import OfflineProblem
 from .cell import SHORT_ROWS, Cell, build, describe_dataset, load_problem, short_configs
@@ -98,7 +99,7 @@ def missing_jobs(
             break
         try:
             costs[id(cell)] = costs_of(cell)
-        except Exception as error:  # a bug of the learner's, say: it is no reason to tell nothing of the others
+        except FOREIGN as error:  # a bug of the learner's, say: it is no reason to tell nothing of the others
             notes[id(cell)] = " ".join(f"{type(error).__name__}: {error}".split())
     jobs = []
     for cell, stage, seed in missing_fits(results, todo):
@@ -115,10 +116,12 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
     jobs, notes = missing_jobs(plan.results, ledger.pending(plan), costs_of)
     durations = [job.seconds for job in jobs if job.seconds is not None]  # what has no known costs is left out
 
-    rows = []
+    rows, of_cell = [], dict[int, list[Job]]()
+    for job in (each for each in jobs if not each.stage):
+        of_cell.setdefault(id(job.cell), []).append(job)
     for cell in plan.cells:
         states: Mapping[str, int] = Counter(ledger.state(cell, seed) for seed in cell.seeds)
-        runs = [job for job in jobs if job.cell is cell and not job.stage]
+        runs = of_cell.get(id(cell), [])
         seconds = None if id(cell) in notes else sum(job.seconds or 0.0 for job in runs)
         about = (cell.task.name, cell.data["label"], cell.algorithm.name, cell.steps)
         rows.append(Row(*about, states, len(runs), seconds, notes.get(id(cell), "")))

@@ -17,7 +17,7 @@ from ...tasks.simulation import simulate
 from ...tasks.task import Task
 from .cell import Cell, build
 from .fits import fit_stage
-from .interrupts import ignore_interrupts, interrupts_held
+from .interrupts import ignore_interrupts, interrupts_held, stop_if_asked
 from .machine import prepare_process, usable_cores
 from .private_joblib import ProcessPoolExecutor, end
 
@@ -39,7 +39,7 @@ class Evaluated(NamedTuple):
     vitals: dict[str, np.ndarray]
 
 
-Waited = Callable[[], Evaluated]  # for an evaluation that was begun
+Waited = Callable[[float | None], Evaluated]  # for an evaluation that was begun, so many seconds at most, else TimeoutError
 IDLE_SECONDS = 60  # after which a process that evaluates ends; also one whose training was killed
 
 
@@ -74,6 +74,7 @@ class Evaluator:
         starts = observations.reshape(groups, episodes, -1).copy()
         box = task.problem.action_box
         for step in range(task.problem.max_episode_steps):
+            stop_if_asked()
             actions = act(observations.reshape(groups, episodes, -1)).reshape(len(flat), -1)
             sound: Any = np.isfinite(actions).all(axis=1)
             actions = box.from_unit(actions)
@@ -141,7 +142,7 @@ class EvaluationHere:
     def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Waited:
         """Evaluates the learner as it is now, which is in `states` by seed, from resets with these seeds (S, n)."""
         found = evaluated(self.evaluator, learner, starts)
-        return lambda: found
+        return lambda seconds: found
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -160,7 +161,7 @@ class EvaluationBeside:
                 self.executor.submit(evaluate, self.cell.with_seeds(seed), as_arrays(state), list(resets))
                 for seed, state, resets in zip(self.cell.seeds, states, starts, strict=True)
             ]
-        return lambda: _together([job.result() for job in jobs])
+        return lambda seconds: _together([job.result(seconds) for job in jobs])
 
     def close(self) -> None:
         end(self.executor)

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...algorithms.learning.experience import Experience
 from ...algorithms.learning.learner import Learner
 from ...algorithms.learning.resumption import check_resumed_copy
-from ...common.errors import UserError, WriteError
+from ...common.errors import FOREIGN, UserError, WriteError
 from ...tasks.data.d4rl import cache_folder
 from .cell import SHORT_ROWS, Cell, build, load_problem, short_configs
 from .machine import describe_machine, prepare_process
@@ -36,7 +36,7 @@ def check_first_use(cells: Iterable[Cell]) -> None:
                 try_copy(cell)
             except UserError as error:
                 raise UserError(f"{cell.algorithm.name}: {error}") from error
-            except (Exception, SystemExit):
+            except FOREIGN:
                 continue
             if path is not None:
                 with suppress(WriteError):  # without a cache it is tried again next time

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import filelock
+from torch import Tensor
 
 from ...algorithms.learning.stage import FitKeeper
+from ...common.trees import tree_leaves
 from .cell import Cell, load_problem
 from .checkpoints import load_tensors, save_tensors, stage_path
-from .interrupts import stop_if_asked
+from .interrupts import Stop, stop_if_asked
 from .machine import describe_machine, prepare_process
+from .records import sweep
 
 KEEP_SECONDS = 60  # between two states of a fit that is still at work
 
@@ -33,6 +35,7 @@ def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
     path = stage_path(cell.results, stage, cell.stage_identity(stage), seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(path.with_suffix(".lock")):
+        sweep(path.parent, f"{path.stem}.")
         if not path.exists():
             prepare_process(cell.device)
             config = cell.algorithm.build_configs(cell.config)[stage]
@@ -46,6 +49,8 @@ def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
                     report=lambda row: stop_if_unwanted(),
                     keeper=keeper,
                 )
+                if not all(bool(leaf.isfinite().all()) for leaf in tree_leaves(state) if isinstance(leaf, Tensor)):
+                    raise FloatingPointError(f"the {stage} that was fitted is not finite")
             except FloatingPointError as error:
                 state, record = {}, {"diverged": str(error)}
             save_tensors(path, {"state": state, "record": {**record, "machine": describe_machine()}})
@@ -75,8 +80,8 @@ class PartFile(FitKeeper):
 _head: int | None = None  # the process that this one works for; None where it is that process itself
 
 
-def work_for(head: int) -> None:
-    """Says which process handed the present work out: this one, or the parent that a worker must not outlive."""
+def work_for(head: int | None) -> None:
+    """Says which process handed the present work out: this one, or the parent that a worker must not outlive; None: another."""
     global _head
     _head = head if os.getpid() != head else None
 
@@ -88,12 +93,12 @@ def stop_if_unwanted() -> None:
 
 
 def leave_if_orphaned() -> None:
-    """Ends a worker whose parent is gone: what it holds locked is for the next run to take over.
+    """Stops a worker whose parent is gone: what it holds locked is for the next run to take over.
 
     The user's own process may lose its parent, a shell, and goes on.
     """
     if _head is not None and os.getppid() != _head:
-        sys.exit(1)
+        raise Stop
 
 
 def missing_fits(results: Path, todo: Sequence[tuple[Cell, int, int]]) -> list[tuple[Cell, str, int]]:

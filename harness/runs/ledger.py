@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import filelock
 
 from ...common.errors import UserError
 from .reading import Damaged, checked_plan, parsed, printable, put_aside
-from .records import DAMAGED, Fault, Run, Store, state_at, warnings, write_json
+from .records import DAMAGED, Fault, Run, Store, state_at, sweep, warnings, write_json
 
 if TYPE_CHECKING:  # it imports torch
     from .cell import Cell
@@ -24,45 +24,60 @@ class Planned(Protocol):
     def seeds(self) -> Iterator[tuple[Cell, int]]: ...
 
 
+class Known(NamedTuple):
+    """What the ledger keeps of a record: of ten thousand all evaluations would fill the memory."""
+
+    state: str
+    steps: int
+    reason: str
+    warnings: tuple[str, ...]
+
+
 class Ledger:
     """Records as they stood when each was first asked for, until `forget`."""
 
     def __init__(self, results: Path):
         self.results, self.store = results, Store(results)
-        self._records: dict[Path, dict[str, Any] | None] = {}
+        self._known: dict[Path, Known | None] = {}
         self.repaired: list[str] = []  # what was damaged and was put aside before the runs, a line each
 
-    def forget(self) -> None:
-        """Has every record read anew: what has come since."""
-        self._records.clear()
+    def forget(self, *folders: Path) -> None:
+        """Has the records of these seeds' folders read anew, or every one: what has come since."""
+        for folder in folders:
+            self._known.pop(folder, None)
+        if not folders:
+            self._known.clear()
 
-    def record(self, folder: Path) -> dict[str, Any] | None:
-        """The record of one seed's folder; None where it has none."""
-        if folder not in self._records:
+    def known(self, folder: Path) -> Known | None:
+        """What is known of the run in a seed's folder; None where it has no record."""
+        if folder not in self._known:
             try:
-                self._records[folder] = self.store.read_record(folder)
+                record = self.store.read_record(folder)
+                said = record and Known(record["state"], record["steps"], reason(record), tuple(warnings(record)))
+                self._known[folder] = said or None
             except Damaged as why:
-                self._records[folder] = {"state": DAMAGED, "steps": 0, "evaluations": [], "damage": str(why)}
-        return self._records[folder]
+                self._known[folder] = Known(DAMAGED, 0, str(why), ())
+        return self._known[folder]
 
     def state(self, cell: Cell, seed: int) -> str:
         """One of `records.STATES`, or "damaged", at the number of steps that the cell wants."""
-        record = self.record(cell.seed_folder(seed))
-        return "missing" if record is None else state_at(record["state"], record["steps"], cell.steps)
+        known = self.known(cell.seed_folder(seed))
+        return "missing" if known is None else state_at(known.state, known.steps, cell.steps)
 
     def steps(self, cell: Cell, seed: int) -> int:
         """How many gradient steps of a run are done."""
-        record = self.record(cell.seed_folder(seed))
-        return record["steps"] if record else 0
+        known = self.known(cell.seed_folder(seed))
+        return known.steps if known else 0
 
     def reason(self, cell: Cell, seed: int) -> str:
         """Why a run is not done, in a line."""
-        return reason(self.record(cell.seed_folder(seed)) or {})
+        known = self.known(cell.seed_folder(seed))
+        return known.reason if known else reason({})
 
-    def warnings(self, cell: Cell, seed: int) -> list[str]:
+    def warnings(self, cell: Cell, seed: int) -> tuple[str, ...]:
         """What a reader of a run's numbers should know, a sentence each."""
-        record = self.record(cell.seed_folder(seed))
-        return warnings(record) if record else []
+        known = self.known(cell.seed_folder(seed))
+        return known.warnings if known else ()
 
     def pending(self, plan: Planned) -> list[Todo]:
         """The (cell, seed, steps done) still to be run; a divergence is a result, a failure is tried again."""
@@ -76,6 +91,7 @@ class Ledger:
         """Adds the runs of the plan to `plan.json`, so that `status` can tell what is missing."""
         path = self.results / "plan.json"
         with filelock.FileLock(path.with_suffix(".lock")):  # several commands may fill one folder
+            sweep(self.results, path.name)
             try:
                 wanted = self.wanted()
             except Damaged as why:
@@ -91,31 +107,32 @@ class Ledger:
     def wanted(self) -> dict[str, Any]:
         """Every run that was ever planned here, by its folder: task, algorithm, seed and steps. Raises Damaged."""
         path = self.results / "plan.json"
-        return checked_plan(parsed(path)) if path.exists() or path.is_symlink() else {}
-
-    def faults(self) -> list[str]:
-        """What in the folder is not to be believed, a line each: damaged files, folders that say to be what they are not."""
-        try:
-            self.wanted()
-            plan = []
-        except Damaged as why:
-            plan = [f"{why}: which runs are missing is not known until the next run writes it again"]
-        return plan + [str(fault) for fault in self.store.faults()]
+        return checked_plan(parsed(path)[0]) if path.exists() or path.is_symlink() else {}
 
     def runs(self) -> list[Run]:
         """Every recorded run."""
         return list(self.store.runs())
 
     def status(self) -> list[dict[str, Any]]:
-        """One row per planned or recorded run: task, algorithm, seed, state, steps, of (steps asked for); of one that has begun
-        also data, seconds, warnings and message."""
+        """The rows of `survey`."""
+        return self.survey()[0]
+
+    def survey(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """One row per planned or recorded run, and what in the folder is not to be believed, a line each.
+
+        A row: task, algorithm, seed, state, steps, of (steps asked for); of one that has begun also data, seconds, warnings and
+        message. Not believed are damaged files, and folders that say to be what they are not.
+        """
+        faults: list[str] = []
         try:
             wanted = self.wanted()
-        except Damaged:
+        except Damaged as why:
             wanted = {}
+            faults.append(f"{why}: which runs are missing is not known until the next run writes it again")
         rows = {key: {**entry, "of": entry["steps"], "steps": 0, "state": "missing"} for key, entry in wanted.items()}
         for run in self.store.found():
             if isinstance(run, Fault):
+                faults.append(str(run))
                 _damage(rows, run)
                 continue
             key = f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed}"
@@ -126,7 +143,7 @@ class Ledger:
             row["warnings"] = warnings(run.record)
             if row["state"] not in ("done", "running"):
                 row["message"] = reason(run.record)
-        return list(rows.values())
+        return list(rows.values()), faults
 
 
 def _damage(rows: dict[str, dict[str, Any]], fault: Fault) -> None:
@@ -143,8 +160,6 @@ def _damage(rows: dict[str, dict[str, Any]], fault: Fault) -> None:
 
 def reason(record: dict[str, Any]) -> str:
     """Why a run is not done: the last line of its failure, the step at which it diverged, or the step that it reached."""
-    if record.get("damage"):
-        return printable(record["damage"])
     if lines := (record.get("traceback") or "").strip().splitlines():
         return printable(lines[-1])
     if record.get("state") == "diverged":

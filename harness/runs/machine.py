@@ -39,6 +39,13 @@ def keep_freed_memory(trim: int = 256 << 20, mapped: int = 64 << 20) -> None:
         mallopt(mmap_threshold, mapped)
 
 
+def memory() -> int:
+    """Bytes of memory of this machine; more than there is anywhere, where the system does not say."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return 1 << 60
+
+
 def usable_cores() -> int:
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 

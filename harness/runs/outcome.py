@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .plan import Plan
+from .records import held
 
 
 def outcome_lines(plan: Plan, ended: dict[str, list[str]]) -> list[str]:
@@ -12,6 +15,7 @@ def outcome_lines(plan: Plan, ended: dict[str, list[str]]) -> list[str]:
     ]
     for cell, seed in plan.undone():
         state, reason = plan.ledger.state(cell, seed), plan.ledger.reason(cell, seed)
+        reason = "another process is at work on it" if at_work(cell.seed_folder(seed)) else reason
         lines.append(f"{state}: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {reason}")
     lines = [*plan.ledger.repaired, *(lines or ["Everything was done already."])]
     for cell, seed in plan.seeds():
@@ -19,3 +23,11 @@ def outcome_lines(plan: Plan, ended: dict[str, list[str]]) -> list[str]:
             lines.append(f"warning: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {text}")
     where = f"Run records are in {plan.results}; `mopo-bench table scores --results {plan.results}` prints them."
     return [*lines, where]
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a process holds a run, here or on another machine that shares the folder."""
+    if not folder.is_dir():
+        return False
+    with held(folder) as free:
+        return not free

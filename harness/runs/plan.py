@@ -23,7 +23,7 @@ from ...tasks.true_step import true_step
 from ..collection.probes import probe_returns
 from .cell import Cell, describe_dataset
 from .ledger import Ledger
-from .machine import usable_cores
+from .machine import memory, usable_cores
 from .request import RunRequest, Setting, of_cell, option_of
 
 
@@ -99,7 +99,28 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
     for cell in cells:
         if cell.needs_simulator:
             true_step(cell.task, cell.specification)  # a UserError where there is none
+        refuse_what_memory_cannot_hold(cell)
     return Plan(tuple(cells), Path(results).absolute())
+
+
+EVALUATION_BYTES = 1000  # that a record grows by, at the least
+
+
+def refuse_what_memory_cannot_hold(cell: Cell) -> None:
+    """UserError for settings, or a number of evaluations, that need more memory than this machine has."""
+    where, there = f"{cell.task.name}, {cell.algorithm.name}", memory()
+
+    def refuse_above(what: str, needed: int) -> None:
+        if needed > there:
+            raise UserError(f"{where}: {what} takes at least {needed / 1e9:,.0f} GB, and there are {there / 1e9:,.0f} GB here")
+
+    for what, needed in cell.algorithm.least_bytes(cell.config).items():
+        refuse_above(what, needed)
+    evaluations = cell.steps // cell.evaluate_every
+    refuse_above(
+        f"the record of {evaluations:,} evaluations, of {cell.steps:,} steps every {cell.evaluate_every:,},",
+        EVALUATION_BYTES * evaluations,
+    )
 
 
 def chosen_tasks(request: RunRequest) -> list[Task]:
@@ -189,12 +210,11 @@ def configurations(algorithm: Algorithm, task: Task, request: RunRequest, algori
     """
     chosen = chosen_settings(algorithm, task, request, algorithms)
     of_task = task_settings(algorithm, task.name)
-    usual, made = algorithm.configure(of_task), list[Configured]()
+    usual, made = algorithm.configure(of_task), dict[str, Configured]()
     for values in itertools.product(*(algorithm.several(key, value) for key, value in chosen.items())):
         config = algorithm.configure(of_task, dict(zip(chosen, values, strict=True)))
-        configured = config, {key: value for key, value in config.items() if value != usual[key]}
-        made += [configured] * (configured not in made)
-    return made
+        made[repr(config)] = config, {key: value for key, value in config.items() if value != usual[key]}
+    return list(made.values())
 
 
 def chosen_settings(algorithm: Algorithm, task: Task, request: RunRequest, algorithms: list[Algorithm]) -> dict[str, Any]:

@@ -5,19 +5,31 @@ joblib carries loky within itself; should that change, the package of that name 
 
 from __future__ import annotations
 
+import os
 import queue
+import signal
+from contextlib import suppress
 
 try:
-    from joblib.externals.loky import ProcessPoolExecutor, get_reusable_executor
+    from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 except ImportError:  # pragma: no cover - a joblib without its own copy depends on loky
-    from loky import ProcessPoolExecutor, get_reusable_executor  # type: ignore[no-redef]
+    from loky import ProcessPoolExecutor  # type: ignore[no-redef]
+    from loky.process_executor import BrokenProcessPool, ShutdownExecutorError  # type: ignore[no-redef]
 
-__all__ = ["ProcessPoolExecutor", "end", "end_workers"]
+__all__ = ["BrokenProcessPool", "ProcessPoolExecutor", "ShutdownExecutorError", "ask", "end", "processes"]
 
 
-def end_workers() -> None:
-    """Ends joblib's worker processes at once, whatever they are doing; files are replaced whole, so nothing is half-written."""
-    end(get_reusable_executor())
+def processes(executor: ProcessPoolExecutor) -> dict[int, object]:
+    """The executor's processes, which have an `exitcode`, by their number."""
+    return dict(executor._processes)
+
+
+def ask(executor: ProcessPoolExecutor) -> None:
+    """Asks the executor's processes to stop, by SIGTERM."""
+    for process in processes(executor):
+        with suppress(OSError):
+            os.kill(process, signal.SIGTERM)
 
 
 def end(executor: ProcessPoolExecutor) -> None:

@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from ...common.errors import UserError
@@ -190,7 +189,7 @@ def _bar(watch: Watch, console: Console) -> Iterator[Callable[[], None]]:
         def show() -> None:
             watch.look()
             for text in watch.news():
-                bar.console.print(escape(text))
+                bar.console.print(text, markup=False)
             bar.update(line, completed=watch.done, description=watch.counts(), left=watch.left())
 
         try:

@@ -34,19 +34,21 @@ def cleaned(value: Any) -> Any:
     return printable(value, 100_000) if isinstance(value, str) and not value.isprintable() else value
 
 
-def parsed(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises Damaged."""
+def parsed(path: Path) -> tuple[dict[str, Any], bool]:
+    """The object in a JSON file, and whether every text in it is printable for sure. Raises Damaged."""
     try:
         if not path.is_file():
             raise OSError("it is no file")
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text)
     except (OSError, ValueError) as error:
         raise Damaged(f"{path.name} cannot be read ({printable(error)})") from None
     except RecursionError:
         raise Damaged(f"{path.name} cannot be read (nested too deeply)") from None
     if not isinstance(value, dict):
         raise Damaged(f"{path.name} holds no object")
-    return value
+    # JSON itself allows no control character but by an escape, nor does ASCII have others that are not printable
+    return value, "\\" not in text and text.isascii() and "\x7f" not in text
 
 
 def is_count(value: Any) -> bool:
@@ -77,24 +79,38 @@ def list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(holds, value))
 
 
+def are_numbers(value: Any) -> bool:
+    """Whether it is a list of at least one number, as `is_number` of each would say."""
+    if not isinstance(value, list) or not value or not set(map(type, value)) <= {int, float}:
+        return False
+    return max(map(abs, value)) < LARGEST**16 and not any(map(math.isnan, value))
+
+
+def is_object_of_numbers(value: Any) -> bool:
+    """Whether it is an object of numbers, or of nothing in their place."""
+    return isinstance(value, dict) and are_numbers([0, *(each for each in value.values() if each is not None)])
+
+
 Fields = Mapping[str, Callable[[Any], bool]]
 
-CELL: Fields = {"task": is_text, "algorithm": is_text, "config": is_object, "data": is_object}
-CELL_MAY: Fields = {
-    "identity": is_text,
+CELL: Fields = {
+    "task": is_text,
+    "algorithm": is_text,
+    "config": is_object,
+    "data": is_object,
     "versions": object_of(lambda value: is_text(value) or is_number(value)),
     "package": is_text,
+}
+CELL_MAY: Fields = {
+    "identity": is_text,
     "overrides": is_object,
     "settings": is_object,
     "rules": is_object,
     "about": is_object,
     "dataset": or_none(is_object),
 }
-DATA: Fields = {"label": is_text, "digest": is_text}
+DATA: Fields = {"label": is_text, "digest": is_text, "source": is_text, "window": is_text, "rows": is_count}
 DATA_MAY: Fields = {
-    "source": is_text,
-    "window": is_text,
-    "rows": is_count,
     "from": or_none(is_text),
     "whole": is_object,
     "provenance": is_object,
@@ -126,24 +142,25 @@ RECORD_MAY: Fields = {
 EVALUATION: Fields = {
     "step": is_count,
     "return_mean": is_number,
-    "returns": lambda value: bool(value) and list_of(is_number)(value),
+    "returns": are_numbers,
 }
 EVALUATION_MAY: Fields = {
     "return_std": or_none(is_number),
     "metrics": is_object,
     "vitals": is_object,
-    "value": or_none(object_of(or_none(is_number))),
+    "value": or_none(is_object_of_numbers),
 }
 PLANNED: Fields = {"task": is_text, "algorithm": is_text, "seed": is_count, "steps": is_count}
 
 
 def require(where: str, value: Mapping[str, Any], must: Fields, may: Fields) -> None:
     """Raises Damaged where a field that must be there is missing, or one has a value that it cannot have."""
-    if absent := [name for name in must if name not in value]:
-        raise Damaged(f"{where} has no {', '.join(absent)}")
-    for name, holds in {**must, **may}.items():
-        if name in value and not holds(value[name]):
-            raise Damaged(f"{where}: {name} cannot be {printable(repr(value[name]), 60)}")
+    if absent := must.keys() - value.keys():
+        raise Damaged(f"{where} has no {', '.join(sorted(absent))}")
+    for fields in (must, may):
+        for name, holds in fields.items():
+            if name in value and not holds(value[name]):
+                raise Damaged(f"{where}: {name} cannot be {printable(repr(value[name]), 60)}")
 
 
 def checked_cell(
@@ -160,7 +177,7 @@ def checked_cell(
             raise Damaged(f"cell.json: data: {name} cannot be {printable(repr(cell['data'][name]), 60)}")
     require("cell.json: about", cell.get("about", {}), {}, ABOUT_MAY)
     require("cell.json: rules", cell.get("rules", {}), {}, {"parameters": is_object})
-    require("cell.json: data: whole", cell["data"].get("whole", {}), {}, DATA_MAY)
+    require("cell.json: data: whole", cell["data"].get("whole", {}), {}, {**DATA, **DATA_MAY})
     for name, own in (("task", task), ("algorithm", algorithm), ("identity", identity)):
         if cell.get(name, own) != own:
             raise Damaged(f"cell.json is that of another {name}, {printable(cell[name], 60)}")

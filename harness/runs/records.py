@@ -3,6 +3,8 @@
     <results>/<task>/<algorithm>/<identity>/cell.json                 what is run: task, data, configuration
     <results>/<task>/<algorithm>/<identity>/seed-<n>/record.json      how far it is, its evaluations, where it ran
                                                      checkpoint.pt    all that is needed to go on
+                                                     checkpoint.before.pt  the one before it
+                                                     stopped.pt       where it was told to stop since, if it was
                                                      evaluations.csv  the evaluations once more, for reading
     <results>/stages/<stage>/<identity>/seed-<n>.pt                   a fitted stage, shared by the algorithms that name it
                                         seed-<n>.part.pt              one that is still being fitted
@@ -14,15 +16,19 @@ place, so that a killed process leaves the old one or the new one.
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from ...common.errors import UserError
 from ...common.files import replace_file
@@ -30,7 +36,7 @@ from ...common.trees import dotted
 from .reading import Damaged, checked_cell, checked_record, cleaned, parsed, printable, put_aside, seed_of
 
 STATES = ("missing", "running", "failed", "diverged", "done")
-NOT_TASKS = ("stages", "set-aside")  # folders beside those of tasks
+NOT_TASKS = ("stages", "set-aside", "slurm")  # folders beside those of tasks
 DAMAGED = "damaged"  # the state of a run of which a file is not to be believed
 
 
@@ -46,6 +52,13 @@ def state_at(state: str, steps: int, wanted: int) -> str:
 def identity_hash(identity: dict[str, Any]) -> str:
     """Twelve hex digits of a JSON-able identity; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Deletes what killed processes left half-written, of files whose names begin so. The caller holds their lock."""
+    for path in folder.glob(f".{glob.escape(name)}*.part"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -136,7 +149,9 @@ class Store:
         """What the `cell.json` of a folder says. Raises Damaged where it is not to be believed."""
         if not (folder / "cell.json").exists():
             raise Damaged("there is no cell.json")
-        return checked_cell(parsed(folder / "cell.json"), folder.parts[-3], folder.parts[-2], folder.name, identity_hash)
+        cell, plainly = parsed(folder / "cell.json")
+        checked_cell(cell, folder.parts[-3], folder.parts[-2], folder.name, identity_hash)
+        return cell if plainly else cleaned(cell)
 
     def write_cell(self, folder: Path, cell: dict[str, Any]) -> None:
         """Writes `cell.json` once; afterwards the configuration found there must agree with this one.
@@ -161,20 +176,27 @@ class Store:
         path, seed = folder / "record.json", seed_of(folder.name)
         if seed is None or not (path.exists() or path.is_symlink()):
             return None
-        return checked_record(parsed(path), seed)
+        record, plainly = parsed(path)
+        checked_record(record, seed)
+        return record if plainly else cleaned(record)
 
     def repair(self, folder: Path, seeds: Sequence[int]) -> list[str]:
-        """Puts aside what is damaged of a cell's files and of these seeds' records; gives a line for each."""
+        """Puts aside what is damaged of a cell's files and of these seeds' records; gives a line for each.
+
+        What another process holds is left to it. A damaged file is read again under the lock: it may have been made anew
+        meanwhile.
+        """
         said = []
-        for path, read in [(folder / "cell.json", lambda: self.read_cell(folder))] + [
+        sweep_leftovers(folder)
+        for path, read in [(folder / "cell.json", partial(self.read_cell, folder))] + [
             (each / "record.json", partial(self.read_record, each)) for each in (folder / f"seed-{seed}" for seed in seeds)
         ]:
-            try:
-                if path.exists() or path.is_symlink():
-                    read()
-            except Damaged as why:
-                where = path.parent.relative_to(self.root)
-                said.append(f"damaged: {where}: {why}; it is kept as {put_aside(path).name}, and made anew")
+            if _damage(path, read) is None:
+                continue
+            with held(path.parent) as mine:
+                if mine and (why := _damage(path, read)) is not None:
+                    where = path.parent.relative_to(self.root)
+                    said.append(f"damaged: {where}: {why}; it is kept as {put_aside(path).name}, and made anew")
         return said
 
     def write_record(self, folder: Path, record: dict[str, Any]) -> None:
@@ -198,7 +220,7 @@ class Store:
                 continue
             names = (relative.parts[0], relative.parts[1], folder.name)
             try:
-                cell = cleaned(self.read_cell(folder))
+                cell = self.read_cell(folder)
             except Damaged as why:
                 yield Fault(*names, None, str(why), of_cell=True)
                 continue
@@ -208,7 +230,7 @@ class Store:
                     yield Fault(*names, None, f"{path.name} is not how a seed's folder is called")
             for seed, path in numbered:
                 try:
-                    record = cleaned(self.read_record(path))
+                    record = self.read_record(path)
                 except Damaged as why:
                     yield Fault(*names, seed, str(why))
                     continue
@@ -224,6 +246,39 @@ class Store:
                         cell=cell,
                         record=record,
                     )
+
+
+def _damage(path: Path, read: Callable[[], object]) -> Damaged | None:
+    """Why a file is not to be believed; None where it is, or is not there."""
+    try:
+        if path.exists() or path.is_symlink():
+            read()
+    except Damaged as why:
+        return why
+    return None
+
+
+def sweep_leftovers(folder: Path) -> None:
+    """As `sweep`, where there is anything to sweep and no other process holds the folder."""
+    if folder.is_dir() and any(name.endswith(".part") for name in os.listdir(folder)):
+        with held(folder) as mine:
+            if mine:
+                sweep(folder)
+
+
+@contextmanager
+def held(folder: Path, seconds: float = 0) -> Iterator[bool]:
+    """Holds the lock of a folder while the block runs, if it is free within so many seconds: gives whether it is held."""
+    lock = filelock.FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=seconds)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def flat(row: Mapping[str, Any]) -> dict[str, Any]:

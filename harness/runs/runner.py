@@ -1,88 +1,132 @@
-"""Runs what is missing of a plan, in worker processes."""
+"""Runs what is missing of a plan, by an engine."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections import deque
+from collections.abc import Sequence
+from contextlib import closing
 
-import joblib
 from rich.console import Console
 
-from ...common.errors import WriteError
+from ...common.errors import FOREIGN, WriteError
 from .cell import Cell
+from .engines import Engine, Here, Lost, Piece, Workers
 from .estimate import Job
 from .first_use import check_first_use
-from .fits import fit_stage, missing_fits, work_for
-from .interrupts import ignore_interrupts, interrupts_held, stop_if_asked
+from .fits import fit_stage, missing_fits
+from .interrupts import answered, stop_if_asked
 from .ledger import Todo
 from .plan import Plan, run_order
-from .private_joblib import end_workers
 from .progress import Watch, measured_jobs, progress
-from .records import Store
-from .trial import run_cell
+from .records import DAMAGED, Store, held, state_at, sweep_leftovers
+from .trial import run_cell, say_failed
+
+TRIES = 2  # of a piece whose worker is lost
 
 
 def execute(
-    plan: Plan, jobs: int, group: int = 1, console: Console | None = None, known: Sequence[Job] = ()
+    plan: Plan,
+    jobs: int = 1,
+    group: int = 1,
+    console: Console | None = None,
+    known: Sequence[Job] = (),
+    engine: Engine | Here | None = None,
 ) -> dict[str, list[str]]:
     """Runs what is missing of the plan; gives the names of the runs that were missing by the state they ended in.
 
-    Fits that several cells share come first, then the runs that need none, so that a worker seldom waits for one.
+    Fits that several cells share come first, then the runs that need none, so that a worker seldom waits for one. A run whose
+    worker is lost goes on once, from where it stood; should that be lost, too, it has failed.
     jobs: worker processes, one thread each; with one job the work is done in this process. group: seeds trained together.
     console: where progress is shown. known: what an estimate has said of this plan's jobs, which is then not measured again.
+    engine: who does the work in place of worker processes here.
     Raises UserError before anything is run where an algorithm from outside breaks the contract, and WriteError in the end
     where a file could not be written.
     """
-    stop_if_asked()
-    check_first_use({id(cell): cell for cell, _, _ in plan.ledger.pending(plan)}.values())
-    todo = prepare(plan)
-    head, refusals = os.getpid(), list[WriteError]()
-    watch = Watch(plan.results, known or measured_jobs(plan.results, todo, group, console), jobs)
-
-    def work() -> Iterator[Any]:
-        """Each piece when a process is free for it; on a full disk nothing more is begun."""
-        for cell, stage, seed in missing_fits(plan.results, todo):
-            if not refusals:
-                watch.begin(cell, [seed], stage)
-                yield joblib.delayed(_refusal)(head, _fit, cell, stage, seed)
-        for cell in groups(todo, group):
-            if not refusals:
-                watch.begin(cell, cell.seeds)
-                yield joblib.delayed(_refusal)(head, run_cell, cell)
-
-    with progress(watch, console), workers(jobs):
-        pool = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=jobs)
-        for refusal in pool(work()):
-            if refusal:
-                refusals.append(refusal)
-    if refusals:
-        raise refusals[0]
-    plan.ledger.forget()
+    engine = engine or (Here() if jobs == 1 else Workers(jobs))
+    with answered():
+        stop_if_asked()
+        plan.ledger.forget()
+        check_first_use({id(cell): cell for cell, _, _ in plan.ledger.pending(plan)}.values())
+        todo = prepare(plan)
+        watch = Watch(plan.results, known or measured_jobs(plan.results, todo, group, console), engine.slots)
+        work = Work(plan, todo, group, watch)
+        with progress(watch, console), closing(engine.ended(work.following)) as pieces:
+            for piece, ended in pieces:
+                work.note(piece, ended)
+    if work.refusals:
+        raise work.refusals[0]
+    plan.ledger.forget(*(cell.seed_folder(seed) for cell, seed, _ in todo))
     outcome: dict[str, list[str]] = {}
     for cell, seed, _ in todo:
         outcome.setdefault(plan.ledger.state(cell, seed), []).append(f"{cell.task.name}/{cell.algorithm.name}/seed-{seed}")
     return outcome
 
 
+class Work:
+    """What is to be done for these runs, piece by piece."""
+
+    def __init__(self, plan: Plan, todo: Sequence[Todo], group: int, watch: Watch):
+        self.watch, self.refusals, self.lost = watch, list[WriteError](), dict[int, int]()
+        fits = [Piece(_fit, (cell, stage, seed)) for cell, stage, seed in missing_fits(plan.results, todo)]
+        self.waiting = deque([*fits, *(Piece(run_cell, (cell,)) for cell in groups(todo, group))])
+
+    def following(self) -> Piece | None:
+        """The next piece; on a full disk nothing more is begun."""
+        if self.refusals or not self.waiting:
+            return None
+        piece = self.waiting.popleft()
+        cell, *of_fit = piece.arguments
+        stage, seeds = (of_fit[0], of_fit[1:]) if of_fit else ("", cell.seeds)
+        self.watch.begin(cell, seeds, stage)
+        return piece
+
+    def note(self, piece: Piece, ended: WriteError | Lost | None) -> None:
+        """What became of a piece: one whose worker is lost is tried again, at once."""
+        if isinstance(ended, WriteError):
+            self.refusals.append(ended)
+        if not isinstance(ended, Lost):
+            return
+        self.lost[id(piece)] = self.lost.get(id(piece), 0) + 1
+        if self.lost[id(piece)] < TRIES:
+            self.waiting.appendleft(piece)
+        elif piece.work is run_cell:
+            say_failed(piece.arguments[0], f"WorkerLost: {ended.why}, {TRIES} times: {ADVICE}")
+
+
+ADVICE = "mostly memory has run out; ask for fewer --jobs, or a smaller batch, and run again"
+
+
 def prepare(plan: Plan) -> list[Todo]:
     """Writes what is to be run into the results folder, and gives what of it is missing."""
     store, ledger = Store(plan.results), plan.ledger
-    ledger.forget()
     store.prepare()
-    ledger.repaired = [line for cell in plan.cells for line in store.repair(cell.folder, cell.seeds)]
+    ledger.repaired = []
     for cell in plan.cells:
+        damaged = [seed for seed in cell.seeds if ledger.state(cell, seed) == DAMAGED]
+        ledger.repaired += store.repair(cell.folder, damaged)
+        ledger.forget(*map(cell.seed_folder, damaged))
         store.write_cell(cell.folder, cell.describe())
     ledger.remember(plan)
     for cell, seed in plan.seeds():
         # a failure that is tried again is none any more; what was stopped past the steps now wanted is done
-        record = ledger.record(cell.seed_folder(seed))
-        state = "running" if record is None else ledger.state(cell, seed)
-        state = "running" if state == "failed" else state
-        if record is not None and record["state"] != state:
-            store.write_record(cell.seed_folder(seed), record | {"state": state, "traceback": None})
+        folder, known = cell.seed_folder(seed), ledger.known(cell.seed_folder(seed))
+        if known is None:
+            continue
+        sweep_leftovers(folder)
+        if _changed(known.state, known.steps, cell.steps):
+            with held(folder) as mine:  # or another process has it at work
+                record = store.read_record(folder) if mine else None
+                if record and (state := _changed(record["state"], record["steps"], cell.steps)):
+                    store.write_record(folder, record | {"state": state, "traceback": None})
+            ledger.forget(folder)
     return ledger.pending(plan)
+
+
+def _changed(state: str, steps: int, wanted: int) -> str | None:
+    """The state that a record is to say now that so many steps are wanted; None where it says that already."""
+    new = state_at(state, steps, wanted)
+    new = "running" if new == "failed" else new
+    return None if new in (state, DAMAGED) else new
 
 
 def groups(todo: Sequence[Todo], group: int) -> list[Cell]:
@@ -99,39 +143,11 @@ def groups(todo: Sequence[Todo], group: int) -> list[Cell]:
     return [cell for cell, _ in sorted(made, key=lambda each: run_order(*each))]
 
 
-def _refusal(head: int, work: Callable[..., None], *arguments: Any) -> WriteError | None:
-    """Does the work, in a worker, and hands a WriteError back: joblib would kill the other workers in mid-file over it."""
-    work_for(head)
-    if os.getpid() != head:
-        ignore_interrupts()
-    try:
-        work(*arguments)
-    except WriteError as error:
-        return error
-    return None
-
-
 def _fit(cell: Cell, stage: str, seed: int) -> None:
     """A fit that fails is left to the runs that want it: they fail the same way, and say so in their records."""
     try:
         fit_stage(cell, stage, seed)
     except WriteError:
         raise  # or the same fit would be made once more, to be lost once more
-    except Exception:
+    except FOREIGN:
         return
-
-
-@contextmanager
-def workers(jobs: int) -> Iterator[None]:
-    """joblib's processes with one thread each, BLAS included; killed when the user interrupts."""
-    if jobs == 1:
-        yield
-        return
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1, max_nbytes=None):
-        try:
-            with interrupts_held():
-                joblib.Parallel(n_jobs=jobs)(joblib.delayed(ignore_interrupts)() for _ in range(jobs))
-            yield
-        except KeyboardInterrupt:
-            end_workers()
-            raise

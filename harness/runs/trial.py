@@ -10,7 +10,6 @@ from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import filelock
 import numpy as np
 from torch import Tensor
 
@@ -18,16 +17,19 @@ from ...algorithms.learning.fast.compiling import Compile
 from ...algorithms.learning.fast.stepping import CannotCompile, training_steps
 from ...algorithms.learning.learner import CRITIC_VALUE
 from ...algorithms.learning.steps import highest_value
-from ...common.errors import WriteError
+from ...common.errors import FOREIGN, WriteError
 from ...common.trees import tree_map
 from .cell import Cell, build
-from .checkpoints import load_checkpoint, save_checkpoint, sound_checkpoint
-from .evaluation import EvaluationBeside, EvaluationHere, Waited, evaluation_processes, reset_seeds
+from .checkpoints import save_checkpoint, save_stopped, sound_checkpoint
+from .evaluation import Evaluated, EvaluationBeside, EvaluationHere, Waited, evaluation_processes, reset_seeds
 from .fits import FitDiverged, fit_stage, stop_if_unwanted
+from .interrupts import Stop, stops_held
 from .machine import describe_machine, matmul_precision, prepare_process
-from .records import Store
+from .reading import Damaged
+from .records import Store, held, state_at, sweep
 
 LOCK_SECONDS = 10  # a worker whose parent was killed lets go within a step
+SETTLE_SECONDS = 4  # that a run which was told to stop waits for an evaluation beside it
 
 Checkpoint = dict[str, Any]
 
@@ -40,47 +42,83 @@ def run_cell(cell: Cell) -> None:
     again by the next run. WriteError is raised besides, since no other cell could keep what it learns.
     """
     with ExitStack() as locks:
-        held = []
+        ours = []
         for seed in cell.seeds:
             folder = cell.seed_folder(seed)
             folder.mkdir(parents=True, exist_ok=True)
-            with suppress(filelock.Timeout):
-                locks.enter_context(filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS))
-                held.append(seed)
-        notes: dict[int, str] = {}
-        for group in by_step(cell.with_seeds(*held), notes):
-            train(group, notes)
+            if locks.enter_context(held(folder, LOCK_SECONDS)):
+                ours.append(seed)
+        store = Store(cell.results)
+        for seed in ours:
+            sweep(cell.seed_folder(seed))
+        wanted = [seed for seed in ours if not has_ended(store, cell, seed)]
+        for group in by_step(cell.with_seeds(*wanted)):
+            train(group)
 
 
-def by_step(cell: Cell, notes: dict[int, str]) -> list[Cell]:
-    """The cell split into groups of seeds that stand at one step; a record may be a moment behind its checkpoint.
+def has_ended(store: Store, cell: Cell, seed: int) -> bool:
+    """Whether another process has brought this seed to its end since it was planned."""
+    record = known_record(store, cell, seed)
+    return state_at(record["state"], record["steps"], cell.steps) in ("done", "diverged")
 
-    A damaged checkpoint is put aside, and its seed begins anew; `notes` then says so of the seed.
+
+def known_record(store: Store, cell: Cell, seed: int) -> dict[str, Any]:
+    """The record of a seed; that of one that has not begun where there is none, or it is not to be believed."""
+    with suppress(Damaged):
+        if (record := store.read_record(cell.seed_folder(seed))) is not None:
+            return record
+    return empty_record(seed)
+
+
+class Start(NamedTuple):
+    """A seed, where it goes on, None from its beginning, and what is to be said of a damaged checkpoint."""
+
+    seed: int
+    checkpoint: Checkpoint | None
+    note: str | None
+
+
+def by_step(cell: Cell) -> list[tuple[Cell, list[Start]]]:
+    """The cell split into groups of seeds that go on from one step; a record may be a moment behind its checkpoint.
+
+    A damaged checkpoint is put aside, and its seed goes on from the one before, or begins anew.
     """
-    groups: dict[int, list[int]] = {}
+    groups: dict[tuple[int, int], list[Start]] = {}
     for seed in cell.seeds:
-        checkpoint, note = sound_checkpoint(cell.seed_folder(seed))
-        if note:
-            notes[seed] = note
-        groups.setdefault(checkpoint["step"] if checkpoint else 0, []).append(seed)
-    return [cell.with_seeds(*seeds) for seeds in groups.values()]
+        checkpoint, note = sound_checkpoint(cell.seed_folder(seed), cell.next_evaluation)
+        place = (checkpoint["step"], checkpoint["record"]["steps"]) if checkpoint else (0, 0)
+        groups.setdefault(place, []).append(Start(seed, checkpoint, note))
+    return [(cell.with_seeds(*(start.seed for start in starts)), starts) for starts in groups.values()]
 
 
-def train(cell: Cell, notes: Mapping[int, str]) -> None:
+def train(group: tuple[Cell, list[Start]]) -> None:
     """One group's training, whose failure is recorded with its traceback. Raises WriteError only."""
+    cell, starts = group
     try:
         cell = with_sound_fits(cell)
         if cell.seeds:
-            Trial(cell, notes).run()
-    except Exception as error:
-        store = Store(cell.results)
-        for seed in cell.seeds:
-            record = store.read_record(cell.seed_folder(seed)) or empty_record(seed)
-            if record["state"] == "running":  # others of its group may have ended before
-                record |= {"state": "failed", "traceback": traceback.format_exc()}
-                store.write_record(cell.seed_folder(seed), record)
+            Trial(cell, [start for start in starts if start.seed in cell.seeds]).run()
+    except FOREIGN as error:
+        note_failure(cell, traceback.format_exc())
         if isinstance(error, WriteError):
             raise
+
+
+def note_failure(cell: Cell, why: str) -> None:
+    """Writes into the records of the cell's seeds that they have failed, but for those that had ended before."""
+    store = Store(cell.results)
+    for seed in cell.seeds:
+        record = known_record(store, cell, seed)
+        if record["state"] == "running":
+            store.write_record(cell.seed_folder(seed), record | {"state": "failed", "traceback": why})
+
+
+def say_failed(cell: Cell, why: str) -> None:
+    """Notes the failure of seeds whose worker is gone; those that another process holds by now are left to it."""
+    for seed in cell.seeds:
+        with held(cell.seed_folder(seed)) as mine:
+            if mine:
+                note_failure(cell.with_seeds(seed), why)
 
 
 def with_sound_fits(cell: Cell) -> Cell:
@@ -92,7 +130,7 @@ def with_sound_fits(cell: Cell) -> Cell:
                 fit_stage(cell, stage, seed)
             sound.append(seed)
         except FitDiverged as error:
-            record = store.read_record(cell.seed_folder(seed)) or empty_record(seed)
+            record = known_record(store, cell, seed)
             record |= {"state": "diverged", "diverged_at": record["steps"], "diverged_by": str(error)}
             store.write_record(cell.seed_folder(seed), record)
     return cell.with_seeds(*sound)
@@ -120,6 +158,7 @@ class Pending(NamedTuple):
     discount: float
     states: list[tuple[dict[str, Any], dict[str, Any]]]  # learner's and experience's
     evaluated: Waited
+    finite: list[bool]  # whether the weights are
 
     def row(self, index: int, returns: np.ndarray, vitals: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """What the record of seed number `index` keeps of it; `returns` (n,) are its episodes', `vitals` (S,) of them."""
@@ -195,9 +234,9 @@ class Records:
                 record["segments"][-1] |= facts
                 self.write(index)
 
-    def settle(self, done: Pending) -> None:
+    def settle(self, done: Pending, evaluated: Evaluated) -> None:
         """Writes an evaluation that is whole: checkpoint, then record, of every seed that is still running."""
-        returns, vitals = done.evaluated()
+        returns, vitals = evaluated
         for index, record in enumerate(self.each):
             if record["state"] != "running":
                 continue
@@ -205,6 +244,8 @@ class Records:
             record["seconds"] = round(self.seconds_before[index] + done.seconds, 1)
             if done.first_bad[index] >= 0:
                 record |= {"state": "diverged", "diverged_at": done.first_bad[index], "diverged_by": "a metric was not finite"}
+            elif not done.finite[index]:
+                record |= {"state": "diverged", "diverged_at": done.step, "diverged_by": "a weight was not finite"}
             elif not np.isfinite(returns[index]).all():
                 why = "an action in its evaluation, or a return, was not finite"
                 record |= {"state": "diverged", "diverged_at": done.step, "diverged_by": why}
@@ -214,7 +255,8 @@ class Records:
                 if done.step >= self.cell.steps:
                     record["state"] = "done"
             learner, experience = done.states[index]
-            checkpoint = {"step": done.step, "learner": learner, "experience": experience, "record": record}
+            parts = {"learner": learner, "experience": experience, "record": record}
+            checkpoint = {"step": done.step, "run": self.cell.key, **parts}
             save_checkpoint(self.cell.seed_folder(self.cell.seeds[index]), checkpoint)
             self.write(index)
 
@@ -229,18 +271,21 @@ class Records:
 class Trial:
     """The training itself: steps, refreshes and evaluations of a group of seeds, all at the same step."""
 
-    def __init__(self, cell: Cell, notes: Mapping[int, str]):
-        """notes: by seed, what is to be said of its checkpoint."""
+    def __init__(self, cell: Cell, starts: Sequence[Start]):
+        """starts: where each seed goes on, all at one step."""
         prepare_process(cell.device)
         self.cell = cell
         Store(cell.results).write_cell(cell.folder, cell.describe())
-        checkpoints = [load_checkpoint(cell.seed_folder(seed)) for seed in cell.seeds]
+        checkpoints = [start.checkpoint for start in starts]
         self.records = Records(cell, checkpoints)
-        for seed, record in zip(cell.seeds, self.records.each, strict=True):
-            if seed in notes:
-                self.records.warn(record, "checkpoint", notes[seed])
+        for start, record in zip(starts, self.records.each, strict=True):
+            if start.note:
+                self.records.warn(record, "checkpoint", start.note)
         self.step = self._build(checkpoints)
         self.steps = training_steps(self.learner, self.experience, cell.compilation.compiled, cell.capture)
+        if sums := [checkpoint["sums"] for checkpoint in checkpoints if checkpoint and "sums" in checkpoint]:
+            self.steps.load_states(sums)
+        self.evaluated = self.records.each[0]["steps"]  # up to where
         processes = evaluation_processes(cell, len(cell.seeds))
         self.evaluation = EvaluationBeside(cell, processes) if processes else EvaluationHere(cell)
         self.pending: Pending | None = None
@@ -262,24 +307,54 @@ class Trial:
         return there[0]["step"] if there else 0
 
     def run(self) -> None:
-        """Trains to the cell's number of steps, or until every seed has diverged."""
-        cell = self.cell
+        """Trains to the cell's number of steps, or until every seed has diverged.
+
+        Told to stop, it keeps where it is. What was whole before a failure is written.
+        """
         self.records.begin_segment(self._segment())
         with closing(self.evaluation):
             try:
-                while self.step < cell.steps and self.records.running:
-                    stop_if_unwanted()
-                    self.experience.refresh(self.step, self.learner)
-                    self._take_step()
-                    self.step += 1
-                    if self.step % cell.evaluate_every == 0 or self.step == cell.steps:
-                        self._evaluate()
-            except Exception:
-                self._settle()  # what was whole before it failed
+                with stops_held():
+                    self._train()
+            except FOREIGN:
+                self._settle()
+                raise
+            except Stop:
+                with suppress(TimeoutError, WriteError):
+                    self._settle(SETTLE_SECONDS)
+                    self._keep()
                 raise
             self._settle()
         self.steps.forget_graphs()
         self.records.finish(self.step)
+
+    def _train(self) -> None:
+        cell = self.cell
+        if self.step > self.evaluated and self.step == cell.next_evaluation(self.evaluated):
+            self._evaluate()  # in the midst of which it was stopped
+        while self.step < cell.steps and self.records.running:
+            stop_if_unwanted()
+            self.experience.refresh(self.step, self.learner)
+            self._take_step()
+            self.step += 1
+            if self.step == cell.next_evaluation(self.step - 1):
+                self._evaluate()
+
+    def _keep(self) -> None:
+        """Keeps where each seed is between two evaluations, to go on from there."""
+        for index, record in enumerate(self.records.each):
+            if record["state"] == "running" and self.step > record["steps"]:
+                save_stopped(
+                    self.cell.seed_folder(self.cell.seeds[index]),
+                    {
+                        "step": self.step,
+                        "run": self.cell.key,
+                        "learner": self.learner.state(index),
+                        "experience": self.experience.state(index),
+                        "sums": self.steps.state(index),
+                        "record": record,
+                    },
+                )
 
     def _segment(self) -> dict[str, Any]:
         cell = self.cell
@@ -315,18 +390,19 @@ class Trial:
         self.records.note({"captured": self.steps.captured})
         cell = self.cell
         starts = [reset_seeds(seed, self.step, cell.episodes_at(self.step)) for seed in cell.seeds]
-        means, first_bad = self.steps.collect()
+        finite = self.learner.finite()
         states = [(self.learner.state(index), self.experience.state(index)) for index in range(len(cell.seeds))]
         evaluated = self.evaluation.begin(self.learner, [learner for learner, _ in states], starts)
+        means, first_bad = self.steps.collect()  # now, that a run stopped in its evaluation still has them
         seconds = time.monotonic() - self.started  # with the evaluation, where training waited for it
         highest, discount = self.steps.highest(), cell.task.problem.discount
         vitals = {**self.learner.vitals, **self.experience.vitals}
-        self.pending = Pending(self.step, seconds, means, first_bad, vitals, highest, discount, states, evaluated)
+        self.pending = Pending(self.step, seconds, means, first_bad, vitals, highest, discount, states, evaluated, finite)
         if not self.evaluation.processes:
             self._settle()
 
-    def _settle(self) -> None:
-        """Writes the evaluation that was begun, if one was."""
+    def _settle(self, seconds: float | None = None) -> None:
+        """Writes the evaluation that was begun, if one was; waits so long for it, or raises TimeoutError."""
         if self.pending is not None:
             done, self.pending = self.pending, None
-            self.records.settle(done)
+            self.records.settle(done, done.evaluated(seconds))

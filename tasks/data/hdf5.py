@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -67,6 +68,7 @@ def read_hdf5(
     with trouble_reported(path), open_hdf5(path) as file:
         nodes, episode_stops, notes = _nodes(path, file)
         _check_shapes(path, nodes, {"observations": observation_size, "actions": action_size})
+        _check_claim(path, nodes)
         rows, packing = len(nodes["observations"]), Packing(nodes["observations"].shape[1], nodes["actions"].shape[1])
         table = allocate("table", (rows, packing.width), np.dtype(np.float32))
         flags = {key: allocate(key, (rows,), np.dtype(np.bool_)) for key in ("terminals", "timeouts", "valid_next")}
@@ -283,6 +285,18 @@ def _check_shapes(path: Path, nodes: Mapping[str, h5py.Dataset], sizes: Mapping[
         size = columns[0] if key == "next_observations" else sizes.get(key)
         if size is not None and node.shape[1] != size:
             _fail(path, f"{key} has {node.shape[1]} columns, expected {size}; is this another task's file?")
+
+
+MOST_PACKED = 1100  # times that HDF5's filters make values smaller: deflate comes to 1032
+_UNPACKED = 64 << 20  # bytes that nobody needs to ask about
+
+
+def _check_claim(path: Path, nodes: Mapping[str, h5py.Dataset]) -> None:
+    """Refuses a file that says to hold more than its bytes can, before memory is reserved for it."""
+    claimed = sum(math.prod(node.shape) * node.dtype.itemsize for node in nodes.values())
+    if claimed > max(_UNPACKED, MOST_PACKED * path.stat().st_size):
+        claim = f"{nodes['observations'].shape[0]:,} rows, {claimed / 1e9:,.1f} GB"
+        _fail(path, f"it claims {claim}, many times what its bytes can hold; write it again, whole")
 
 
 def _fill(path: Path, key: str, node: h5py.Dataset, into: np.ndarray) -> None:

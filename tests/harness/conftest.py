@@ -71,10 +71,11 @@ def command(monkeypatch, capsys):
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["mopo-bench", *map(str, words)])
         capsys.readouterr()
-        before = signal.getsignal(signal.SIGINT)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.raises(SystemExit) as stopped:
             main()
-        signal.signal(signal.SIGINT, before)  # a command answers Ctrl-C in its own way
+        for number, handler in before.items():  # a command answers Ctrl-C in its own way
+            signal.signal(number, handler)
         return Finished(stopped.value.code, *capsys.readouterr())
 
     return call
@@ -85,9 +86,9 @@ def start():
     """Starts `mopo-bench` with these words in a process group of its own, which does not outlive the test."""
     started = []
 
-    def begin(*words):
+    def begin(*words, before="pass"):
         process = subprocess.Popen(
-            [sys.executable, "-c", "from mopo_bench.harness.cli.main import main; main()", *map(str, words)],
+            [sys.executable, "-c", f"{before}\nfrom mopo_bench.harness.cli.main import main; main()", *map(str, words)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -18,7 +18,7 @@ class Folder(Store):
     ):  # fmt: skip
         """A seed from `first` on for each of `returns`. vitals, fits: by name a number, or one for each seed."""
         folder = self.cell_folder(task, algorithm, identity)
-        data = {"label": f"{task}@regenerated", "source": "regenerated", "digest": digest}
+        data = {"label": f"{task}@regenerated", "source": "regenerated", "digest": digest, "window": "all", "rows": 1000}
         about = {"about": {"worse": worse}} if worse is not None else {}
         cell = {"task": task, "algorithm": algorithm, "config": {}, "overrides": overrides or {}, "data": data, **about}
         self.write_cell(folder, {**cell, "rules": rules or {"task": task}, "versions": {"learner": "1"}, "package": "0.1.0"})

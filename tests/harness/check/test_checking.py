@@ -85,31 +85,34 @@ def copy_cell(new):
 
 
 ROW = {"step": 8000, "returns": [100.0] * 20, "return_mean": 100.0}
+HALF = {"steps": 4000, "evaluations": [{**ROW, "step": 4000}]}
 
 
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (lambda new: new.change(102, state="failed", steps=4000, traceback="...\nKeyError: 'x'"), "seed 102: failed, KeyError"),
+        (lambda new: new.change(102, **HALF, state="failed", traceback="...\nKeyError: 'x'"), "seed 102: failed, KeyError"),
         (lambda new: new.change(102, state="diverged", diverged_at=5000), "seed 102: diverged, diverged at step 5,000"),
-        (lambda new: new.change(102, state="running", steps=4000), "seed 102: running, stopped at step 4,000"),
-        (lambda new: new.change(102, steps=4000), "seed 102: running, stopped at step 4,000"),
-        (lambda new: new.change(102, evaluations=[{**ROW, "return_mean": float("nan")}]), "seed 102: its return is nan"),
-        (lambda new: new.change(102, evaluations=[{**ROW, "return_mean": float("inf")}]), "seed 102: its return is inf"),
-        (lambda new: new.change(102, evaluations=[{**ROW, "return_mean": None}]), "seed 102: its record is malformed"),
-        (lambda new: new.change(102, evaluations=[{**ROW, "step": 7999}]), "seed 102: no evaluation at step 8,000"),
+        (lambda new: new.change(102, **HALF, state="running"), "seed 102: running, stopped at step 4,000"),
+        (lambda new: new.change(102, **HALF), "seed 102: running, stopped at step 4,000"),
+        (lambda new: new.change(102, steps=4000), "seed 102: record.json says done at step 4,000, but"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "return_mean": float("nan")}]), "return_mean cannot be nan"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "return_mean": float("inf")}]), "return_mean cannot be inf"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "return_mean": None}]), "return_mean cannot be None"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "step": 8001}], steps=8001), "no evaluation at step 8,000"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "step": 7999}]), "its last evaluation is at step 7,999"),
         (lambda new: new.change(102, evaluations=[{**ROW, "returns": [100.0]}]), "evaluated on 1 episodes, not 20"),
-        (lambda new: new.change(102, evaluations=[]), "seed 102: no evaluation at step 8,000"),
-        (lambda new: new.change(102, evaluations=None), "seed 102: record.json cannot be read"),
-        (lambda new: new.change(102, evaluations=[{**ROW, "step": "x"}]), "seed 102: record.json cannot be read"),
-        (lambda new: new.change(102, state=None), "seed 102: its state is None"),
+        (lambda new: new.change(102, evaluations=[]), "seed 102: record.json says done at step 8,000, but there"),
+        (lambda new: new.change(102, evaluations=None), "record.json: evaluations cannot be None"),
+        (lambda new: new.change(102, evaluations=[{**ROW, "step": "x"}]), "step cannot be 'x'"),
+        (lambda new: new.change(102, state=None), "seed 102: record.json: state cannot be None"),
         (lambda new: new.change(102, state="failed", traceback="...\nKeyError: 'x'"), "seed 102: failed, KeyError"),
-        (lambda new: new.change(102, state="finished"), "seed 102: its state is finished"),
+        (lambda new: new.change(102, state="finished"), "record.json: state cannot be 'finished'"),
         (break_record, "seed 102: record.json cannot be read"),
         (lose_record, "seed 102: begun, no record"),
-        (break_cell, "abc/cell.json cannot be read"),
-        (copy_cell, "says that it is point-angle/sac"),
-        (move, "seed 7: its record is that of seed 102"),
+        (break_cell, "abc/cell.json holds no object"),
+        (copy_cell, "abc/cell.json is that of another algorithm, sac"),
+        (move, "seed 7: record.json is that of seed 102"),
     ],
 )
 def test_what_gives_no_number_is_undecided(new, normal, baseline, harm, said):
@@ -199,7 +202,7 @@ def test_metrics_under_keys_of_their_own_keep_their_names(new, normal, folder):
     for place, first, count in ((folder("older"), 0, 20), (new, 100, 5)):
         place.add(normal(100, 5, count), first=first)
         for seed in range(first, first + count):
-            row = {"step": 8000, "returns": [100.0] * 20, "return_mean": 100.0 + seed % 3}
+            row = {"step": 8000, "returns": [100.0 + seed % 3] * 20, "return_mean": 100.0 + seed % 3}
             row |= {
                 "metrics": {"loss": 1.0, "return": -5.0, "note": "x"},
                 "vitals": {"by_step": [1.0, None, 3.0], "none": [None]},
@@ -295,7 +298,7 @@ def test_a_baseline_of_two_seeds_or_with_a_failed_one_decides_nothing(folder, ne
     two, failed = folder("two"), folder("failed")
     two.add([100.0, 101.0])
     failed.add(normal(100, 5, 20))
-    failed.change(3, state="failed", steps=10, traceback="ValueError: x")
+    failed.change(3, **HALF, state="failed", traceback="ValueError: x")
     assert "the baseline has 2 seeds" in only(check(new.root, two.root)).reasons[0]
     assert "of the baseline, seed 3: failed, ValueError: x" in only(check(new.root, failed.root)).reasons[0]
 

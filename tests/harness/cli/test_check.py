@@ -15,8 +15,9 @@ def fill(root, means, count, first=0):
     """Seeds of each algorithm around its mean, with one vital."""
     for algorithm, mean in means.items():
         folder = Store(root).cell_folder("point-angle", algorithm, "abc")
-        data, package = {"label": "point-angle@regenerated", "digest": "d" * 64}, {"package": "0.1.0"}
-        Store(root).write_cell(folder, {"task": "point-angle", "algorithm": algorithm, "config": {}, "data": data, **package})
+        data = {"label": "point-angle@regenerated", "digest": "d" * 64, "source": "regenerated", "window": "all", "rows": 1000}
+        about = {"task": "point-angle", "algorithm": algorithm, "versions": {"learner": 1}, "package": "0.1.0"}
+        Store(root).write_cell(folder, {**about, "config": {}, "data": data})
         for index, value in enumerate(np.random.default_rng(first).normal(mean, 2, count).tolist()):
             row = {"step": 8000, "returns": [value], "return_mean": value, "entropy": -3 + 0.01 * index % 0.05}
             record = {"seed": first + index, "state": "done", "steps": 8000, "evaluations": [row]}

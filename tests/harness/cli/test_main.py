@@ -381,9 +381,9 @@ def test_run_as_installed(arguments, tmp_path):
 
 @pytest.mark.parametrize(("jobs", "beside"), [(1, 0), (1, 2), pytest.param(2, 0, marks=pytest.mark.slow)])
 def test_interrupted_by_the_user(jobs, beside, plan, arguments, start, wait_for, tmp_path):
-    words = arguments("sac", results=tmp_path, seeds="2", steps=50_000)
-    process = start(*words, "--jobs", jobs, "--evaluation-processes", beside)
-    wait_for(lambda: any(run.steps for run in load_runs(tmp_path)), process)
+    words = arguments("sac", results=tmp_path, seeds="2", steps=9_000)  # of more, the time is measured first
+    process = start(*words, "--compile", "off", "--jobs", jobs, "--evaluation-processes", beside)
+    wait_for(lambda: any(run.steps for run in load_runs(tmp_path)), process, seconds=300)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it, too
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -396,7 +396,7 @@ def test_interrupted_by_the_user(jobs, beside, plan, arguments, start, wait_for,
     further = max(reached.values()) + 50
     assert execute(plan("sac", results=tmp_path, seeds=(0, 1), steps=further), jobs=1).keys() == {"done"}
     for run in load_runs(tmp_path):
-        assert run.record["segments"][-1]["from_step"] == reached.get(run.seed, 0)
+        assert 0 <= run.record["segments"][-1]["from_step"] - reached.get(run.seed, 0) < 25  # where it was told to stop
 
 
 def alive(group):

@@ -15,6 +15,7 @@ from mopo_bench.common.errors import UserError, WriteError
 from mopo_bench.harness.runs import machine
 from mopo_bench.harness.runs.checkpoints import load_checkpoint, save_checkpoint
 from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.policies import load_policy
 from mopo_bench.harness.runs.records import Store, identity_hash
 from mopo_bench.harness.runs.runner import execute
 from mopo_bench.tasks.registry import get_task
@@ -148,11 +149,17 @@ def test_changed_default_under_the_same_version_is_refused(plan, contents, tmp_p
     assert {run.state for run in load_runs(tmp_path)} == {"done"} and len(load_runs(tmp_path)) == 2
 
 
+def some_checkpoint(step, **parts):
+    row = {"step": step, "return_mean": 1.0, "returns": [1.0]}
+    record = {"seed": 0, "state": "running", "steps": step, "evaluations": [row]}
+    return {"step": step, "learner": {}, "experience": {}, "record": record, **parts}
+
+
 def test_checkpoint_survives_a_failed_replacement(tmp_path):
-    save_checkpoint(tmp_path / "seed-0", {"step": 1, "weights": torch.ones(1000)})
+    save_checkpoint(tmp_path / "seed-0", some_checkpoint(1, weights=torch.ones(1000)))
     before = (tmp_path / "seed-0/checkpoint.pt").read_bytes()
     with pytest.raises(Exception, match="lambda"):
-        save_checkpoint(tmp_path / "seed-0", {"step": 2, "weights": torch.ones(1000), "bad": lambda: None})
+        save_checkpoint(tmp_path / "seed-0", some_checkpoint(2, weights=torch.ones(1000), bad=lambda: None))
     assert (tmp_path / "seed-0/checkpoint.pt").read_bytes() == before
     assert [path.name for path in (tmp_path / "seed-0").iterdir()] == ["checkpoint.pt"]
     assert load_checkpoint(tmp_path / "seed-0")["step"] == 1
@@ -193,18 +200,27 @@ def emptied(path):
 
 
 @pytest.mark.parametrize("damage", [cut_in_half, emptied])
-def test_a_damaged_checkpoint_is_put_aside_and_its_run_begins_anew(damage, half_done, arguments, command, tmp_path):
+@pytest.mark.parametrize(
+    "names, ending",
+    [
+        (["checkpoint.pt"], "the run went on from step 25"),
+        (["checkpoint.pt", "checkpoint.before.pt"], "the run began anew"),
+    ],
+)
+def test_after_a_damaged_checkpoint_the_one_before_counts(damage, names, ending, half_done, arguments, command, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(half_done, results)
-    (path,) = results.rglob("checkpoint.pt")
-    damage(path)
-    finished = command(*arguments("sac", results=results, seeds="2", steps=100))
-    assert finished.code == 0 and "done: 2" in finished.out
-    assert path.with_name("checkpoint.pt.damaged").exists()
+    (folder,) = (path.parent for path in results.rglob("checkpoint.pt"))
+    for name in names:
+        damage(folder / name)
+    finished = command(*arguments("sac", results=results, steps=100))
+    assert finished.code == 0 and "done: 1" in finished.out
+    assert [(folder / f"{name}.damaged").exists() for name in names] == [True] * len(names)
     said = " ".join(finished.out.split())
-    assert "its checkpoint was damaged" in said and "kept as checkpoint.pt.damaged; the run began anew" in said
-    first = next(run for run in load_runs(results) if run.seed == 0)
-    assert [row["step"] for row in first.evaluations] == [25, 50, 75, 100]
+    assert "its checkpoint was damaged" in said and "kept as checkpoint.pt.damaged" in said and ending in said
+    (run,) = load_runs(results)
+    undisturbed = load_runs(half_done)[0].evaluations
+    assert [row["step"] for row in run.evaluations] == [25, 50, 75, 100] and run.evaluations[:2] == undisturbed
 
 
 def test_a_checkpoint_of_another_seed_or_with_other_weights_is_damaged(half_done, arguments, command, contents, tmp_path):
@@ -247,3 +263,47 @@ def test_csv_repeats_the_record(half_done):
             for name in place.split("."):
                 value = value[name]
             assert text == (" ".join(f"{each:.6g}" for each in value) if isinstance(value, list) else str(value))
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda weights: weights[:, :1], r"SAC.actor.weights\[0\]: expected a tensor of shape \(2, 16\)"),
+        (lambda weights: weights[0, 0], r"expected a tensor of shape \(2, 16\) .* got a tensor of shape \(\)"),
+        (lambda weights: weights.long(), "torch.float32, got a tensor of shape .* and torch.int64"),
+        (lambda weights: weights.double(), "torch.float32, got a tensor of shape .* and torch.float64"),
+        (lambda weights: 0.5, "got a float"),
+    ],
+    ids=["one column", "scalar", "integers", "doubles", "number"],
+)
+def test_weights_of_another_shape_or_type_are_refused(change, said, half_done, tmp_path):
+    """They had been broadcast, and rounded."""
+    results = tmp_path / "results"
+    shutil.copytree(half_done, results)
+    (path,) = results.rglob("checkpoint.pt")
+    checkpoint = load_checkpoint(path.parent)
+    weights = checkpoint["learner"]["actor"]["weights"]
+    weights[0] = change(weights[0])
+    save_checkpoint(path.parent, checkpoint)
+    with pytest.raises(UserError, match=said):
+        load_policy(results, "point-angle", "sac")
+
+
+def test_a_checkpoint_of_another_run_is_damaged(half_done, plan, tmp_path):
+    """Of the same seed and step, and with weights of the same shapes."""
+    execute(plan("sac", results=tmp_path, steps=50, settings={"all.tau": 0.5}), jobs=1)
+    (mine,), (other,) = tmp_path.rglob("checkpoint.pt"), half_done.rglob("checkpoint.pt")
+    shutil.copy(other, mine)
+    with pytest.raises(UserError, match="is that of another run, point-angle/sac/"):
+        load_policy(tmp_path, "point-angle", "sac")
+
+
+def test_half_written_files_are_swept_away(half_done, plan, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(half_done, results)
+    (path,) = results.rglob("checkpoint.pt")
+    left = [path.with_name(".checkpoint.pt.0a.part"), path.parents[1] / ".cell.json.0a.part", results / ".plan.json.0a.part"]
+    for each in left:
+        each.touch()
+    execute(plan("sac", results=results, steps=50), jobs=1)
+    assert not any(each.exists() for each in left)

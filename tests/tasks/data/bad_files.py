@@ -102,6 +102,12 @@ def python_objects(file):
     file.create_dataset("rewards", (ROWS,), dtype=h5py.vlen_dtype(np.float32))
 
 
+def never_written(file):
+    for name, shape in (("observations", (OBSERVATION_SIZE,)), ("actions", (ACTION_SIZE,)), ("rewards", ()), ("terminals", ())):
+        del file[name]
+        file.create_dataset(name, (1_000_000_000, *shape), np.float32, chunks=(1000, *shape))
+
+
 # what is done to the opened file
 BAD = {
     "required key missing": (drop("rewards"), "'rewards' is missing; add it (found: actions, observations, terminals)"),
@@ -118,6 +124,7 @@ BAD = {
     "fewer rewards": (put("rewards", np.zeros(ROWS - 1)), "rewards has 39 rows"),
     "more timeouts": (put("timeouts", np.zeros(ROWS + 1, bool)), "timeouts has 41 rows"),
     "info of another length": (put("infos/qpos", np.zeros(3)), "infos/qpos has 3 rows"),
+    "rows never written": (never_written, "it claims 1,000,000,000 rows, 28.0 GB, many times what its bytes can hold"),
     "zero rows": (put("observations", np.zeros((0, 3))), "observations is empty"),
     "zero columns": (put("actions", np.zeros((ROWS, 0))), "actions is empty"),
     "strings": (put("observations", np.full((ROWS, 3), b"a")), "dtype |S1"),

@@ -1,0 +1,117 @@
+"""Slurm, Dask, Ray and several commands on one folder: the numbers of worker processes here."""
+
+import subprocess
+import sys
+
+import pytest
+from mopo_bench.common.errors import UserError
+from mopo_bench.harness.runs.engines import BACKENDS, Here, Workers, engine_of
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.runner import execute
+
+TINY = {"batch_size": 8, "hidden": "8,8"}
+
+
+@pytest.fixture(scope="module")
+def tiny(plan):
+    def make(results, algorithms=("sac", "bc"), seeds=(0, 1)):
+        settings = {f"all.{key}": value for key, value in TINY.items()}
+        return plan(*algorithms, results=results, seeds=seeds, settings=settings, steps=20, evaluate_every=10, episodes=1)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, tmp_path_factory):
+    """In one process, one after another."""
+    results = tmp_path_factory.mktemp("here")
+    execute(tiny(results))
+    return numbers(results)
+
+
+def numbers(results):
+    return {(run.algorithm, run.seed, run.state): run.evaluations for run in load_runs(results)}
+
+
+def test_what_was_asked_for(tmp_path):
+    assert isinstance(engine_of("loky", 1, 2, None, tmp_path), Here)
+    assert isinstance(engine_of("loky", None, 2, None, tmp_path), Workers)
+    for backend, scheduler, said in (
+        ("pbs", None, "--backend pbs: there are loky, slurm, dask, ray"),
+        ("loky", "tcp://a:1", "goes with --backend dask, ray or slurm"),
+        ("dask", None, "needs the address of its cluster"),
+        ("ray", None, "needs the address of its cluster"),
+        ("slurm", "tcp://a:1", "slurm, or local"),
+    ):
+        with pytest.raises(UserError, match=said):
+            engine_of(backend, None, 2, scheduler, tmp_path)
+
+
+@pytest.mark.parametrize("backend, module", [("slurm", "submitit"), ("dask", "distributed"), ("ray", "ray")])
+def test_what_is_not_installed_is_said(backend, module, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, module, None)  # as an import that fails
+    with pytest.raises(UserError, match=rf"--backend {backend} needs {module}: `pip install 'mopo-bench\[{backend}\]'`"):
+        engine_of(backend, None, 2, "local" if backend == "slurm" else "somewhere", tmp_path)
+
+
+def test_optional_libraries_are_not_imported_before_they_are_asked_for():
+    program = (
+        "import sys, mopo_bench.harness.runs.runner; "
+        "print(*sorted({'submitit', 'distributed', 'dask', 'ray'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip() == ""
+    assert BACKENDS == ("loky", "slurm", "dask", "ray")
+
+
+@pytest.mark.slow
+def test_slurm_by_its_local_stand_in(tiny, undisturbed, tmp_path):
+    """submitit runs each piece as Slurm would, in a process of its own with its own log."""
+    pytest.importorskip("submitit")
+    execute(tiny(tmp_path), engine=engine_of("slurm", 2, 2, "local", tmp_path))
+    assert numbers(tmp_path) == undisturbed
+    assert list((tmp_path / "slurm").glob("*_log.out"))
+
+
+@pytest.mark.slow
+def test_dask(tiny, undisturbed, tmp_path):
+    """A scheduler and two workers, each a process."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        execute(tiny(tmp_path), engine=engine_of("dask", None, 2, cluster.scheduler_address, tmp_path))
+    assert numbers(tmp_path) == undisturbed
+
+
+def test_dask_workers_of_several_threads_are_refused(tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(UserError, match="workers of several threads: start them by"),
+    ):
+        engine_of("dask", None, 2, cluster.scheduler_address, tmp_path)
+
+
+@pytest.mark.slow
+def test_ray(tiny, undisturbed, tmp_path):
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False)
+    try:
+        execute(tiny(tmp_path), engine=engine_of("ray", None, 2, ray.get_runtime_context().gcs_address, tmp_path))
+    finally:
+        ray.shutdown()
+    assert numbers(tmp_path) == undisturbed
+
+
+@pytest.mark.slow
+def test_two_commands_share_a_folder(arguments, start, evaluations, tmp_path):
+    """As the tasks of an array job do: each run is done once, by one of them, with the numbers of one command."""
+    words = arguments("sac", "bc", results=tmp_path / "shared", seeds="3", steps=50)
+    both = [start(*words), start(*words)]
+    ended = [(process.communicate(timeout=300), process.returncode) for process in both]
+    assert {code for _, code in ended} <= {0, 3}, ended
+    for (out, _), code in ended:
+        assert code == 0 or "another process is at work on it" in out
+    assert {run.state for run in load_runs(tmp_path / "shared")} == {"done"} and len(load_runs(tmp_path / "shared")) == 6
+    assert {len(run.record["segments"]) for run in load_runs(tmp_path / "shared")} == {1}
+    alone = start(*arguments("sac", "bc", results=tmp_path / "alone", seeds="3", steps=50))
+    alone.communicate(timeout=300)
+    assert evaluations(tmp_path / "shared") == evaluations(tmp_path / "alone")

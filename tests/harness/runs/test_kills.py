@@ -1,0 +1,89 @@
+"""Runs killed again and again, at any moment and in the midst of writes, end with the numbers of undisturbed ones."""
+
+import os
+import random
+import signal
+import sys
+import time
+
+import pytest
+from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.runner import execute
+
+TINY = {"batch_size": 8, "hidden": "8,8"}
+
+
+@pytest.fixture(scope="module")
+def tiny(plan):
+    """Ten evaluations, each with a checkpoint and a record, in twenty steps of each of two seeds."""
+
+    def make(results):
+        settings = {f"all.{key}": value for key, value in TINY.items()}
+        return plan("sac", results=results, seeds=(0, 1), settings=settings, steps=20, evaluate_every=2, episodes=1)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, tmp_path_factory):
+    results = tmp_path_factory.mktemp("undisturbed")
+    begun = time.monotonic()
+    execute(tiny(results))
+    return {run.seed: run.evaluations for run in load_runs(results)}, time.monotonic() - begun
+
+
+def run_and_kill(plan, at=None, after=None):
+    """Runs the plan in a child; gives whether that was killed: at its `at`-th opening or renaming of a file of the results, or
+    `after` so many seconds."""
+    child = os.fork()
+    if child == 0:
+        touched = 0
+
+        def watch(event, arguments):
+            nonlocal touched
+            if event in ("open", "os.rename") and str(plan.results) in str(arguments[0]):
+                touched += 1
+                if touched == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        try:
+            sys.addaudithook(watch)
+            execute(plan)
+        finally:
+            os._exit(0)
+    if after is not None:
+        time.sleep(after)
+        os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def kills(wanted, tiny, undisturbed, folder):
+    """Kills runs until there were so many kills and every run is done; gives how many there were, by their kind."""
+    numbers, seconds = undisturbed
+    chance, killed, grids = random.Random(0), {"in a write": 0, "at any moment": 0}, 0
+    while sum(killed.values()) < wanted:
+        here, tries = tiny(folder / str(grids)), 0
+        while tries < 12 and sum(killed.values()) < wanted:
+            tries += 1
+            if chance.random() < 0.5:
+                killed["in a write"] += run_and_kill(here, at=chance.randint(1, 60))
+            else:
+                killed["at any moment"] += run_and_kill(here, after=chance.uniform(0, seconds))
+        execute(here)
+        runs = {run.seed: run for run in load_runs(here.results)}
+        assert {run.state for run in runs.values()} == {"done"} and len(runs) == 2
+        assert {seed: run.evaluations for seed, run in runs.items()} == numbers
+        assert not list(here.results.rglob("*.part")) and not list(here.results.rglob("*.damaged*"))
+        grids += 1
+    return killed, grids
+
+
+def test_kills_change_no_number(tiny, undisturbed, tmp_path):
+    killed, _ = kills(8, tiny, undisturbed, tmp_path)
+    assert sum(killed.values()) >= 8
+
+
+@pytest.mark.slow
+def test_many_kills_change_no_number(tiny, undisturbed, tmp_path):
+    killed, grids = kills(int(os.environ.get("MOPO_BENCH_KILLS", "500")), tiny, undisturbed, tmp_path)
+    print(f"\n{killed}, in {grids} grids of two runs")
