@@ -1,20 +1,24 @@
-"""Fills the tables of README.md and of pages in docs/ from committed files: `python docs/fill.py`, from anywhere.
+"""Fills README.md and pages in docs/ from committed files and from the code: `python docs/fill.py`, from anywhere.
 
-A table stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER,
-others are the rows of `FILES`, below `results/`. Nothing between two such lines is written by hand.
+A block stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER,
+`commands` and `reference` from the code (`reference.py`), others are the rows of `FILES`, below `results/`. Nothing between two
+such lines is written by hand.
 """
 
 import csv
 import re
+import runpy
 from pathlib import Path
 
 from mopo_bench import table
 from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("README.md", "docs/data.md", "docs/fidelity.md", "docs/small-tasks.md")
+NAMES = ("README.md", *(f"docs/{name}.md" for name in ("commands", "data", "fidelity", "reference", "results", "small-tasks")))
 PAGES = [ROOT / name for name in NAMES]
-BLOCK = re.compile(r"(<!-- (table|batches|actors|first weights) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL)
+BLOCK = re.compile(
+    r"(<!-- (table|batches|actors|first weights|commands|reference) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL
+)
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
     "actors": ("collection/actors.csv",),
@@ -26,6 +30,8 @@ def made(kind: str, folder: str) -> str:
     """The Markdown of one block, without a last line break."""
     if kind == "table":
         return table("scores", ROOT / folder, "markdown").strip()
+    if kind in ("commands", "reference"):
+        return runpy.run_path(str(ROOT / "docs" / "reference.py"))[kind]()
     rows: list[dict[str, str]] = []
     for name in FILES[kind]:
         with (ROOT / "results" / name).open() as lines:

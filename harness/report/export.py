@@ -148,7 +148,7 @@ def _tensorboard(runs: Sequence[Run], folder: str, out: Path) -> list[Path]:
 def _wandb(runs: Sequence[Run], folder: str, out: Path) -> list[Path]:
     import wandb
 
-    settings = {"silent": True, "console": "off", "disable_git": True, "save_code": False}
+    settings: dict[str, Any] = {"silent": True, "console": "off", "disable_git": True, "save_code": False}
     settings |= {
         "x_disable_stats": True,
         "x_disable_meta": True,

@@ -170,7 +170,7 @@ class Table:
         )
 
     def to_latex(self) -> str:
-        """A `table` for booktabs; each line of an entry is a line of the tabular."""
+        """A `table` for booktabs and graphicx, no wider than the page; each line of an entry is a line of the tabular."""
 
         def safe(text: str) -> str:
             return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.translate(LATEX))
@@ -184,10 +184,13 @@ class Table:
         layout = "".join("c" if entry.algorithm else "l" for entry in self.rows[0])
         body = "\n\\addlinespace\n".join(map(shown, self.rows))
         notes = "\n\n".join(map(safe, self.notes))
+        title = re.sub(r"^Table (\d+): ", r"Table \1 of the paper: ", self.title)  # LaTeX numbers it anew
         return (
-            f"\\begin{{table}}\n\\centering\n\\caption{{{safe(self.title)}}}\n\\begin{{tabular}}{{{layout}}}\n\\toprule\n"
-            f"{' & '.join(map(safe, self.columns))} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\n"
-            f"\\footnotesize\n{notes}\n\\end{{table}}"
+            f"\\begin{{table}}\n\\centering\n\\caption{{{safe(title)}}}\n"
+            "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{"
+            f"\\begin{{tabular}}{{{layout}}}\n\\toprule\n"
+            f"{' & '.join(map(safe, self.columns))} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}}}\n\n"
+            f"\\medskip\\raggedright\\footnotesize\n{notes}\n\\end{{table}}"
         )
 
     def to_rich(self) -> Any:

@@ -84,7 +84,7 @@ def draw(name: str, runs: Iterable[Run], folder: str, out: Path, metric: str | N
     figure, said = DRAWN[name](groups, metric or "last")
     if faults:
         said = [*said, f"Not believed, and not shown: {'; '.join(faults)}."]
-    _caption(figure, [*said, *provenance(groups)])
+    _caption(figure, [*said, " ".join(provenance(groups))])
     save(figure, out)
 
 
@@ -126,9 +126,9 @@ def _curve(axis: Axes, group: Group, unit: str, look: Style) -> None:
     )
     if len(values) == 2:
         axis.plot(steps, values.T, color=look.color, linestyle=look.dash, linewidth=0.6, alpha=0.7)
-    intervals = [mean_interval(column) or (mean(column),) * 2 for column in values.T.tolist()]
     if len(values) >= FEWEST:
-        axis.fill_between(steps, *np.transpose(intervals), color=look.color, alpha=0.18, linewidth=0)
+        low, high = np.transpose([mean_interval(column) or (mean(column),) * 2 for column in values.T.tolist()])
+        axis.fill_between(steps, low, high, color=look.color, alpha=0.18, linewidth=0)
 
 
 def _reference_lines(axis: Axes, row: Panel, looks: Mapping[str, Style]) -> None:
@@ -238,7 +238,8 @@ def _profile(axis: Axes, family: Family, looks: Mapping[str, Style]) -> None:
         )
         intervals = [bootstrap_interval(lambda drawn, limit=limit: share_above(drawn, limit), scores) for limit in limits]
         if known := [each for each in intervals if each is not None]:
-            axis.fill_between(limits, *np.transpose(known), color=look.color, alpha=0.1, linewidth=0, step="post")
+            low, high = np.transpose(known)
+            axis.fill_between(limits, low, high, color=look.color, alpha=0.1, linewidth=0, step="post")
     axis.set(title=family.name, xlabel=_meaning(family.unit), ylabel="share of runs above", ylim=(-0.03, 1.03))
 
 
@@ -361,7 +362,13 @@ def _legend(
     if references:
         shown.append(Line2D([], [], color="0.35", linewidth=1, label="the dataset's best episode"))
         if any(map(paper_numbers, rows_of(list(groups)))):
-            look = {"color": "black", "marker": "o", "markerfacecolor": "none", "linestyle": (0, (1, 3)), "linewidth": 1}
+            look: dict[str, Any] = {
+                "color": "black",
+                "marker": "o",
+                "markerfacecolor": "none",
+                "linestyle": (0, (1, 3)),
+                "linewidth": 1,
+            }
             shown.append(Line2D([], [], label=f"{PAPER} (by colour and marker)", **look))
     width = figure.get_size_inches()[0]
     columns = min(len(shown), max(2, int(width / 1.9)))
@@ -373,10 +380,10 @@ def _paper_note(rows: Sequence[Panel]) -> list[str]:
     return [said] if any(map(paper_numbers, rows)) else []
 
 
-def _caption(figure: Figure, sentences: Sequence[str]) -> None:
-    """Sentences below the figure, in lines as wide as it is."""
+def _caption(figure: Figure, paragraphs: Sequence[str]) -> None:
+    """Paragraphs below the figure, in lines as wide as it is."""
     width = int(figure.get_size_inches()[0] * 17)  # characters of 8 points
-    text = "\n".join(line for each in sentences for line in textwrap.wrap(each, width))
+    text = "\n".join(line for each in paragraphs for line in textwrap.wrap(each, width, break_on_hyphens=False))
     figure.set_size_inches(figure.get_size_inches() + np.array([0.0, 0.14 * (text.count("\n") + 2)]))
     figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color="0.25", linespacing=1.3)
 
