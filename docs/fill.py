@@ -12,7 +12,7 @@ from mopo_bench import table
 from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("README.md", "docs/data.md", "docs/fidelity.md", "docs/small-tasks.md")
+NAMES = ("README.md", "docs/beyond.md", "docs/data.md", "docs/fidelity.md", "docs/small-tasks.md")
 PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(r"(<!-- (table|batches|actors|first weights) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL)
 FILES = {
