@@ -7,10 +7,12 @@ r_HALT        = min(0, smallest reward of the dataset) - halt penalty
 
 HALT is absorbing, so its value is known: a step into it enters the ring as the last one, with the reward
 r~(s, a)      = r(s, a) + gamma r_HALT / (1 - gamma)
+or, not absorbing, as in the authors' code,
+r~(s, a)      = r(s, a) - halt penalty
 
 Only what happens to uncertain steps differs from MOPO: model, rollouts and SAC at target entropy -3 are MBPO's. The authors
 plan by natural policy gradient from initial states over hundreds of steps, with a policy that began as BC, in four
-deterministic networks, and their code gives the last step before HALT a settable reward, 0 by default.
+deterministic networks.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class HaltingRollouts(ModelRollouts):
     @dataclass(frozen=True)
     class Config(ModelRollouts.Config):
         pessimism: Positive = 3.0  # by how much the threshold lies below the largest discrepancy of the dataset
+        absorbing: bool = True  # whether HALT goes on for ever, or is the end
         halt_penalty: NonNegative = 0.0
 
     version = 1
@@ -41,15 +44,16 @@ class HaltingRollouts(ModelRollouts):
 
     def build(self) -> None:
         super().build()
-        if (discount := self.problem.discount) >= 1:
-            raise UserError(f"HALT has no value at discount {discount:g}: it is absorbing; choose a discount below 1")
-        worst = min(0.0, float(self.problem.dataset.rewards.min()))
-        self.halt_value = (worst - self.config.halt_penalty) / (1 - discount)
+        self.halted = -self.config.halt_penalty  # what all that follows an unknown pair is worth, beside its reward
+        if self.config.absorbing:
+            if (discount := self.problem.discount) >= 1:
+                raise UserError(f"HALT has no value at discount {discount:g}, since it never ends; set absorbing=false")
+            worst = min(0.0, float(self.problem.dataset.rewards.min()))
+            self.halted = discount * (worst + self.halted) / (1 - discount)
 
     def label(self, prediction: Prediction) -> tuple[Tensor, Tensor]:
         unknown = ~(self.uncertainty(prediction) <= self.threshold[:, None])  # what is not a number is not known either
-        halted = prediction.rewards + self.problem.discount * self.halt_value
-        return torch.where(unknown, halted, prediction.rewards), prediction.terminals | unknown
+        return torch.where(unknown, prediction.rewards + self.halted, prediction.rewards), prediction.terminals | unknown
 
     def uncertainty(self, prediction: Prediction) -> Tensor:
         assert prediction.means is not None

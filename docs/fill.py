@@ -14,7 +14,8 @@ from mopo_bench import table
 from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("README.md", *(f"docs/{name}.md" for name in ("commands", "data", "fidelity", "reference", "results", "small-tasks")))
+FILLED = ("beyond", "commands", "data", "fidelity", "reference", "results", "small-tasks")
+NAMES = ("README.md", *(f"docs/{name}.md" for name in FILLED))
 PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(
     r"(<!-- (table|batches|actors|first weights|commands|reference) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL

@@ -73,12 +73,15 @@ def test_threshold_is_a_share_of_the_largest_discrepancy_of_the_dataset(pessimis
 
 
 @pytest.mark.parametrize("halt_penalty", [0.0, 2.5])
-def test_an_unknown_step_is_the_last_and_is_worth_halt_for_ever(halt_penalty, watched, problem):
-    group, seen = watched(halt_penalty=halt_penalty, rollout_length=1, rollout_states=60, pessimism=3.0)
+@pytest.mark.parametrize("absorbing", [True, False])
+def test_an_unknown_step_is_the_last_and_is_worth_halt_for_ever(absorbing, halt_penalty, watched, problem):
+    """Or, not absorbing, its own reward less the penalty."""
+    changes = {"absorbing": absorbing, "halt_penalty": halt_penalty}
+    group, seen = watched(rollout_length=1, rollout_states=60, pessimism=3.0, **changes)
     ((observations, prediction),) = seen
     each_step = float(problem.dataset.rewards.min()) - halt_penalty
     assert problem.dataset.rewards.min() < 0
-    halt = sum(0.99**step * each_step for step in range(1, 5000))  # what is left of the sum is below 1e-19
+    halt = sum(0.99**step * each_step for step in range(1, 5000)) if absorbing else -halt_penalty  # the rest is below 1e-19
     for seed in range(2):
         rows, unknown = stored(group, seed), []
         for row in range(60):
@@ -133,9 +136,11 @@ def test_rewards_that_are_never_negative_end_at_nothing(watched, problem):
     """HALT is never better than an end: the smallest of such rewards is not earned in it."""
     dataset = replace(problem.dataset, rewards=np.abs(problem.dataset.rewards) + 1)
     group, _ = watched(replace(problem, dataset=dataset))
-    assert group.experience.halt_value == 0
+    assert group.experience.halted == 0
 
 
-def test_no_discount_is_refused(problem):
-    with pytest.raises(UserError, match="discount"):
-        Group(get_algorithm("morel"), replace(problem, discount=1.0), SEEDS)
+def test_without_a_discount_halt_has_to_end(problem):
+    undiscounted = replace(problem, discount=1.0)
+    with pytest.raises(UserError, match="absorbing=false"):
+        Group(get_algorithm("morel"), undiscounted, SEEDS)
+    Group(get_algorithm("morel"), undiscounted, SEEDS, absorbing=False)
