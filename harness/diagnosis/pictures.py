@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..report.plots import _panels, _save
+from ..report.plots import panels, save
 
 if TYPE_CHECKING:
     from .diagnosing import Diagnosis
@@ -19,13 +19,13 @@ MOST_POINTS = 2_000  # that are drawn of one origin
 
 def draw(diagnosis: Diagnosis, out: Path) -> None:
     """Uncertainty against error, z-scores by dimension, growth along a rollout, the model's reward against the true one."""
-    figure, ((against, spread), (along, rewards)) = _panels(2, 2, (12, 9))
+    figure, ((against, spread), (along, rewards)) = panels(2, 2, (12, 9))
     _against(against, diagnosis)
     _spread(spread, diagnosis)
     _along(along, diagnosis)
     _rewards(rewards, diagnosis)
     figure.suptitle(diagnosis.table().title)
-    _save(figure, out)
+    save(figure, out)
 
 
 def _against(axis: Any, diagnosis: Diagnosis) -> None:
