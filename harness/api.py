@@ -137,7 +137,7 @@ def make_table(
     from .report import tables
 
     folder = existing_folder(_path(results, "--results"))
-    found = list(Store(folder).found())
+    found = Store(folder).everything()
     runs, faults = [each for each in found if isinstance(each, Run)], [str(each) for each in found if isinstance(each, Fault)]
     if format in ("csv", "json") or not runs:
         print(*(f"not believed: {fault}" for fault in faults), sep="\n", end="\n" * bool(faults), file=sys.stderr)

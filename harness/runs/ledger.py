@@ -111,7 +111,7 @@ class Ledger:
 
     def runs(self) -> list[Run]:
         """Every recorded run."""
-        return list(self.store.runs())
+        return [each for each in self.store.everything() if isinstance(each, Run)]
 
     def status(self) -> list[dict[str, Any]]:
         """The rows of `survey`."""
