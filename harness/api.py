@@ -226,7 +226,7 @@ def export(to: str, out: Path | str, results: Path | str = "runs") -> list[Path]
 def _believed(results: Path | str) -> tuple[Path, list[Run], list[str]]:
     """The folder, its runs, and what in it is not to be believed, in words."""
     folder = existing_folder(_path(results, "--results"))
-    found = list(Store(folder).found())
+    found = Store(folder).everything()
     return folder, [each for each in found if isinstance(each, Run)], [str(each) for each in found if isinstance(each, Fault)]
 
 

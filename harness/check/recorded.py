@@ -90,7 +90,7 @@ def read_cells(root: Path) -> tuple[list[Recorded], dict[tuple[str, str], list[s
     """Every cell in a folder of run records; and by task and algorithm the faults of cells that cannot be read at all."""
     store, cells, faults = Store(root), list[Recorded](), dict[tuple[str, str], list[str]]()
     records: dict[tuple[str, str, str], dict[int, dict[str, Any] | str]] = {}
-    for each in store.found():
+    for each in store.everything():
         if isinstance(each, Fault) and each.of_cell:
             faults.setdefault((each.task, each.algorithm), []).append(f"{each.identity}/{each.reason}")
         elif each.seed is not None:

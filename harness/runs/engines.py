@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from ...common.errors import UserError, WriteError
 from .fits import work_for
 from .interrupts import SECONDS_TO_STOP, block_interrupts, ends_with_this, worker_answers
-from .private_joblib import BrokenProcessPool, ProcessPoolExecutor, ShutdownExecutorError, ask, end, processes
+from .private_joblib import BrokenProcessPool, ProcessPoolExecutor, ShutdownExecutorError, ask, end, processes, ready_to_start
 
 BACKENDS = ("loky", "slurm", "dask", "ray")
 IDLE_SECONDS = 60  # after which a worker process that nobody gives work to ends
@@ -126,6 +126,7 @@ class Workers(Engine):
 
     def __init__(self, slots: int):
         super().__init__(slots)
+        ready_to_start()
         self.busy: list[ProcessPoolExecutor] = []
         ends_with_this(lambda: (process for executor in [*self.busy, *self.idle] for process in processes(executor)))
 

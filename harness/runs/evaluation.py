@@ -19,7 +19,7 @@ from .cell import Cell, build
 from .fits import fit_stage
 from .interrupts import ignore_interrupts, interrupts_held, stop_if_asked
 from .machine import prepare_process, usable_cores
-from .private_joblib import ProcessPoolExecutor, end
+from .private_joblib import ProcessPoolExecutor, end, ready_to_start
 
 Act = Callable[[np.ndarray], np.ndarray]
 
@@ -153,6 +153,7 @@ class EvaluationBeside:
 
     def __init__(self, cell: Cell, processes: int):
         self.cell, self.processes = replace(cell, device="cpu"), processes
+        ready_to_start()
         self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS)
 
     def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Waited:

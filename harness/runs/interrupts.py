@@ -6,6 +6,7 @@ which all is whole. It is never lost, and never reaches the processes that are s
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -122,6 +123,8 @@ def leave_if_asked() -> None:
     if _asked is not None:
         with suppress(OSError, ValueError):
             sys.stdout.flush()
+        with suppress(Exception):
+            atexit._run_exitfuncs()  # semaphores are given back; there is no public name for it
         _leave()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -41,12 +41,12 @@ class Ledger:
         self._known: dict[Path, Known | None] = {}
         self.repaired: list[str] = []  # what was damaged and was put aside before the runs, a line each
 
-    def forget(self, *folders: Path) -> None:
-        """Has the records of these seeds' folders read anew, or every one: what has come since."""
-        for folder in folders:
-            self._known.pop(folder, None)
-        if not folders:
+    def forget(self, folders: Iterable[Path] | None = None) -> None:
+        """Has the records of these seeds' folders, or every one, read anew: what has come since."""
+        if folders is None:
             self._known.clear()
+        for folder in folders or ():
+            self._known.pop(folder, None)
 
     def known(self, folder: Path) -> Known | None:
         """What is known of the run in a seed's folder; None where it has no record."""
@@ -111,7 +111,7 @@ class Ledger:
 
     def runs(self) -> list[Run]:
         """Every recorded run."""
-        return list(self.store.runs())
+        return [each for each in self.store.everything() if isinstance(each, Run)]
 
     def status(self) -> list[dict[str, Any]]:
         """The rows of `survey`."""

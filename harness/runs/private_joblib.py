@@ -17,7 +17,19 @@ except ImportError:  # pragma: no cover - a joblib without its own copy depends 
     from loky import ProcessPoolExecutor  # type: ignore[no-redef]
     from loky.process_executor import BrokenProcessPool, ShutdownExecutorError  # type: ignore[no-redef]
 
-__all__ = ["BrokenProcessPool", "ProcessPoolExecutor", "ShutdownExecutorError", "ask", "end", "processes"]
+__all__ = ["BrokenProcessPool", "ProcessPoolExecutor", "ShutdownExecutorError", "ask", "end", "processes", "ready_to_start"]
+
+
+def ready_to_start() -> None:
+    """Said by the main thread before processes are started with Ctrl-C blocked.
+
+    Python's own tracker of resources, which loky starts with its first process, unblocks it in the thread that starts it
+    (CPython 3.11); once it runs it is not started again.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        from multiprocessing.resource_tracker import ensure_running
+
+        ensure_running()
 
 
 def processes(executor: ProcessPoolExecutor) -> dict[int, object]:

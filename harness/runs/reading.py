@@ -111,6 +111,13 @@ CELL_MAY: Fields = {
 }
 DATA: Fields = {"label": is_text, "digest": is_text, "source": is_text, "window": is_text, "rows": is_count}
 DATA_MAY: Fields = {
+    "return_mean": or_none(is_number),
+    "return_max": or_none(is_number),
+    "return_zero": is_number,
+    "return_random": is_number,
+    "episodes": is_count,
+    "critic_rows": is_count,
+    "dynamics_rows": is_count,
     "from": or_none(is_text),
     "whole": is_object,
     "provenance": is_object,
@@ -172,9 +179,6 @@ def checked_cell(
     """
     require("cell.json", cell, CELL, CELL_MAY)
     require("cell.json: data", cell["data"], DATA, DATA_MAY)
-    for name in ("return_mean", "return_max"):
-        if not or_none(is_number)(cell["data"].get(name)):
-            raise Damaged(f"cell.json: data: {name} cannot be {printable(repr(cell['data'][name]), 60)}")
     require("cell.json: about", cell.get("about", {}), {}, ABOUT_MAY)
     require("cell.json: rules", cell.get("rules", {}), {}, {"parameters": is_object})
     require("cell.json: data: whole", cell["data"].get("whole", {}), {}, {**DATA, **DATA_MAY})

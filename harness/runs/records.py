@@ -16,6 +16,7 @@ place, so that a killed process leaves the old one or the new one.
 from __future__ import annotations
 
 import csv
+import gc
 import glob
 import hashlib
 import io
@@ -210,6 +211,19 @@ class Store:
     def faults(self) -> list[Fault]:
         """What is in the folder and is not to be believed, and why."""
         return [each for each in self.found() if isinstance(each, Fault)]
+
+    def everything(self) -> list[Run | Fault]:
+        """All that `found` gives, at once.
+
+        Python's collector, which would look through what is read again and again, waits until it is.
+        """
+        waits = gc.isenabled()
+        gc.disable()
+        try:
+            return list(self.found())
+        finally:
+            if waits:
+                gc.enable()
 
     def found(self, task: str = "*", algorithm: str = "*") -> Iterator[Run | Fault]:
         """Every recorded run, or what is wrong with it: files are believed where they agree with the path that they lie in."""

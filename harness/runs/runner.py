@@ -55,7 +55,7 @@ def execute(
                 work.note(piece, ended)
     if work.refusals:
         raise work.refusals[0]
-    plan.ledger.forget(*(cell.seed_folder(seed) for cell, seed, _ in todo))
+    plan.ledger.forget(cell.seed_folder(seed) for cell, seed, _ in todo)
     outcome: dict[str, list[str]] = {}
     for cell, seed, _ in todo:
         outcome.setdefault(plan.ledger.state(cell, seed), []).append(f"{cell.task.name}/{cell.algorithm.name}/seed-{seed}")
@@ -104,7 +104,7 @@ def prepare(plan: Plan) -> list[Todo]:
     for cell in plan.cells:
         damaged = [seed for seed in cell.seeds if ledger.state(cell, seed) == DAMAGED]
         ledger.repaired += store.repair(cell.folder, damaged)
-        ledger.forget(*map(cell.seed_folder, damaged))
+        ledger.forget(map(cell.seed_folder, damaged))
         store.write_cell(cell.folder, cell.describe())
     ledger.remember(plan)
     for cell, seed in plan.seeds():
@@ -118,7 +118,7 @@ def prepare(plan: Plan) -> list[Todo]:
                 record = store.read_record(folder) if mine else None
                 if record and (state := _changed(record["state"], record["steps"], cell.steps)):
                     store.write_record(folder, record | {"state": state, "traceback": None})
-            ledger.forget(folder)
+            ledger.forget([folder])
     return ledger.pending(plan)
 
 

@@ -320,7 +320,7 @@ class Trial:
                 self._settle()
                 raise
             except Stop:
-                with suppress(TimeoutError, WriteError):
+                with suppress(*FOREIGN):  # an evaluation that is late, or whose process was told to stop as well
                     self._settle(SETTLE_SECONDS)
                     self._keep()
                 raise

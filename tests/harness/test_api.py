@@ -28,7 +28,7 @@ SETTINGS = {"hidden": (8,), "rollout_states": 50, "dynamics.max_epochs": 1, "dyn
 
 
 def test_python_takes_what_the_command_takes():
-    own = {"suite", "grid", "results", "jobs", "group", "rerun"}
+    own = {"suite", "grid", "results", "jobs", "group", "backend", "scheduler", "rerun"}
     asked = {each.name for each in fields(RunRequest) if "help" in each.metadata}
     taken = inspect.signature(run).parameters
     assert set(taken) == asked | own | {"quiet"} and all(each.annotation is not each.empty for each in taken.values())

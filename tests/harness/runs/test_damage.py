@@ -59,6 +59,8 @@ CASES = [
     ),
     *(("record.json", name, lambda value, new=new: value.update(new)) for name, new in RECORD.items()),
     *(("cell.json", name, lambda value, new=new: value.update(new)) for name, new in CELL.items()),
+    ("cell.json", "return_zero null", lambda value: value["data"].update(return_zero=None)),
+    ("cell.json", "no rows", lambda value: value["data"].pop("rows")),
     ("record.json", "reversed", lambda value: value["evaluations"].reverse()),
 ]
 

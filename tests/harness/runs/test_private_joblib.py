@@ -1,5 +1,7 @@
 """Ending worker processes at once, in the midst of what they are given."""
 
+import subprocess
+import sys
 import threading
 
 from mopo_bench.harness.runs.private_joblib import ProcessPoolExecutor, end
@@ -22,3 +24,20 @@ def test_end_while_a_job_is_handed_over(monkeypatch):
     ending.join(30)
     assert not ending.is_alive() and not died
     assert waiting.exception(timeout=0) is not None
+
+
+def test_its_processes_are_started_with_interrupts_blocked():
+    """Also the first one, with which Python's tracker of resources would be started, which unblocks them."""
+    program = (
+        "import signal\n"
+        "from mopo_bench.harness.runs.interrupts import interrupts_held\n"
+        "from mopo_bench.harness.runs.private_joblib import ProcessPoolExecutor, end, ready_to_start\n"
+        "ready_to_start()\n"
+        "executor = ProcessPoolExecutor(1)\n"
+        "with interrupts_held():\n"
+        "    job = executor.submit(signal.pthread_sigmask, signal.SIG_BLOCK, [])\n"
+        "print(signal.SIGINT in job.result())\n"
+        "end(executor)\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert finished.stdout == "True\n", finished.stderr
