@@ -1,6 +1,6 @@
-"""COMBO: CQL whose values are pushed down at model rollouts and up on the dataset (Yu et al. 2021, arXiv 2102.08363).
+"""COMBO: CQL whose values are pushed down at model rollouts, too, and up on the dataset (Yu et al. 2021, arXiv 2102.08363).
 
-gap_e  = mean log sum exp Q_e(s, .), s from the rollouts,  - mean Q_e(s, a), (s, a) from the dataset
+gap_e  = mean log sum exp Q_e(s, .), s from both or from the rollouts alone,  - mean Q_e(s, a), (s, a) from the dataset
 critic = mean (Q_e(s, a) - y)^2 + weight * gap_e,          (s, a) from both
 
 The rest is CQL's, without its warm-up; the rollouts are MBPO's, and half of a batch is real. No use is made of the model's
@@ -23,7 +23,7 @@ from .learning.rollouts import ModelRollouts
 class COMBO(CQL):
     @dataclass(frozen=True)
     class Config(CQL.Config):
-        lowered_states: Annotated[str, Choice("model", "all")] = "model"
+        lowered_states: Annotated[str, Choice("all", "model")] = "all"
 
     version = 1
 
@@ -51,5 +51,5 @@ register_algorithm(
     real_fraction=0.5,
     warmup_steps=0,
     title="COMBO",
-    about="CQL on model rollouts, at whose states it pushes values down, and up on the dataset",
+    about="CQL on model rollouts, at whose states it pushes values down, too, and up on the dataset",
 )
