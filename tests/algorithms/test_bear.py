@@ -300,7 +300,7 @@ def bound_and_evidence(learner, batch):
     midpoints = Normal(0.0, 1.0).icdf((torch.arange(NODES, dtype=torch.float64) + 0.5) / NODES)
     noise = {name: torch.zeros(1, *shape, dtype=torch.float64) for name, shape in learner.noise().items()}
     noise["encoded"] = torch.cartesian_prod(midpoints, midpoints)[None]
-    many = type(batch)(*(column.expand(-1, NODES**2, *column.shape[2:]) for column in row))
+    many = type(batch)(*(column.expand(-1, NODES**2, *column.shape[2:]) for column in row[:5]))
     weights = [weight[0].clone() for weight in learner.behaviour.weights]
     loss = learner.update(many, noise, "warm-up")["behaviour_loss"].item()
     bound = -4 * loss - 0.5 * math.log(2 * math.pi / 8)

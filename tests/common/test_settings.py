@@ -88,7 +88,7 @@ def test_an_unknown_algorithm_names_the_nearest():
         ("actor_learning_rate", 0),
         ("penalty_coefficient", -1),
         ("penalty_coefficient", "inf"),
-        ("penalty", "max_variance"),
+        ("penalty", "least_std"),
         ("penalised_reward", "median"),
         ("hidden", 64),
         ("hidden", "64,x"),

@@ -42,6 +42,7 @@ class KillsOnce(SAC):
 def test_a_worker_that_is_killed_loses_its_own_run_alone(plan, monkeypatch, tmp_path):
     """It goes on once, from its checkpoint; killed again, it has failed."""
     monkeypatch.setenv("KILLED_BEFORE", str(tmp_path / "marker"))
+    monkeypatch.setattr("mopo_bench.harness.runs.engines.Workers.idle", [])  # older ones do not know it
     usual = {"settings": {f"all.{key}": value for key, value in TINY.items()}, "steps": 20, "evaluate_every": 10, "episodes": 1}
     here = plan(Algorithm("kills", Kills), Algorithm("once", KillsOnce), "sac", results=tmp_path / "runs", **usual)
     monkeypatch.setattr("mopo_bench.harness.runs.runner.check_first_use", lambda cells: None)  # it would be killed there
