@@ -133,7 +133,7 @@ def check(
         raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
     recorded, unreadable = read_cells(Path(results))
     cells, compared = compare(asked, recorded, unreadable, chosen)
-    return Report(tuple(cells), chosen, str(where), str(results), tuple(_notes(known, asked, recorded, compared)))
+    return Report(tuple(cells), chosen, str(where), str(results), tuple(_notes(known, asked, recorded, compared, cells)))
 
 
 def _asked(cells: Sequence[BaselineCell], tasks: Sequence[str], algorithms: Sequence[str]) -> list[BaselineCell]:
@@ -310,7 +310,11 @@ def _verdict(findings: Sequence[Finding], compared: _Compared, level: float, opt
 
 
 def _notes(
-    known: Sequence[BaselineCell], asked: Sequence[BaselineCell], recorded: Sequence[Recorded], compared: Sequence[_Compared]
+    known: Sequence[BaselineCell],
+    asked: Sequence[BaselineCell],
+    recorded: Sequence[Recorded],
+    compared: Sequence[_Compared],
+    cells: Sequence[CellReport],
 ) -> list[str]:
     """What was not looked at, what was made by other code, and seeds that are no new ones."""
     notes = []
@@ -321,7 +325,8 @@ def _notes(
         notes.append(f"Not in the baseline, not checked: {', '.join(new)}.")
     if other := [str(each.cell.name) for each in compared if each.identity not in ("", each.cell.identity)]:
         notes.append(f"Other versions of the code, or other defaults, than the baseline's: {', '.join(other)}.")
-    if low := [each for found in compared for each in _collapsed(found)]:
+    passing = [found for found, cell in zip(compared, cells, strict=True) if cell.verdict == PASS]
+    if low := [each for found in passing for each in _collapsed(found)]:
         notes.append(f"Far below every seed of the baseline, which alone is no regression: {', '.join(low)}.")
     if again := [str(each.cell.name) for each in compared if set(each.seeds) & set(each.cell.seeds)]:
         notes.append(f"Seeds that the baseline has, too, show less than new ones: {', '.join(again)}.")
