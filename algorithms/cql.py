@@ -47,7 +47,7 @@ class CQL(SAC):
         adam: AdamForm = "torch"
 
     version = 1
-    warmup_fraction = 0.04
+    warmup_fraction = 0.08
 
     def build(self) -> None:
         super().build()

@@ -16,7 +16,7 @@ from .errors import FOREIGN, UserError
 
 _loaded = False
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")  # a folder of results bears it, and the command line reads it
-TAKEN = ("all", "stages", "slurm")  # `--set all.KEY`, and the folder of fits
+TAKEN = ("all", "stages", "slurm", "set-aside")  # `--set all.KEY`, and folders of results that are no task's
 
 
 def load_plugins() -> None:

@@ -225,7 +225,7 @@ class Task:
         if isinstance(value, str) and not isinstance(self.parameters.get(name), tuple):
             value = value.split(",")
         swept = isinstance(value, list | tuple) and not isinstance(self.parameters.get(name), tuple)
-        return [self.variant(name, each) for each in (value if swept else [value])]
+        return [self.variant(name, each) for each in (dict.fromkeys(value) if swept else [value])]
 
     def as_collected(self) -> Task:
         """The task in whose environment the dataset is logged, which may pay another reward than this one's."""

@@ -148,13 +148,13 @@ class Algorithm:
     def least_bytes(self, values: Settings) -> dict[str, int]:
         """What a full configuration needs of memory at the least, in bytes, by the settings that want it.
 
-        Lists of whole numbers are the sizes of layers: each has weights, gradients and two moments of four bytes, and a batch
-        passes through the learner's widest.
+        Settings whose names end in "hidden" are the sizes of layers: each has weights, gradients and two moments of four bytes,
+        and a batch passes through the learner's widest.
         """
         layers = {
             name: value
             for name, value in values.items()
-            if isinstance(value, tuple) and all(isinstance(each, int) for each in value)
+            if name.endswith("hidden") and isinstance(value, tuple) and all(isinstance(each, int) for each in value)
         }
         needed = {
             f"{name}={','.join(map(str, sizes))}": 16 * sum(before * after for before, after in pairwise((1, *sizes, 1)))

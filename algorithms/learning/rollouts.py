@@ -97,7 +97,7 @@ class ModelRollouts(Experience):
             "model_reward": labels,  # as kept
             "raw_model_reward": rewards,  # as predicted
             "penalty": rewards - labels,  # a model step's, taken from its reward
-            "ended": 1 - alive / self.config.rollout_states,  # the share of rollouts that the task's termination ended
+            "ended": 1 - alive / self.config.rollout_states,  # the share of rollouts that a terminal step ended
             "uncertainty": uncertainty,  # (S, steps of a rollout)
             **self.dataset_vitals,
         }

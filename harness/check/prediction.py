@@ -115,7 +115,9 @@ class Prediction:
             return float(effect > self.margin and self.least_p_value(count) <= level)
         drawn = np.random.default_rng(0).normal(self.mean - effect, self.spread, (1_000, count))
         by_size = stats.t.cdf((drawn.mean(1) - (self.mean - self.margin)) / self.error(count), self.freedom)
-        by_rank = stats.mannwhitneyu(drawn + self.margin, np.array(self.values)[None], alternative="less", axis=1).pvalue
+        by_rank = stats.mannwhitneyu(
+            drawn + self.margin, np.array(self.values)[None], alternative="less", axis=1, method="exact"
+        ).pvalue
         return float(np.mean(np.maximum(by_size, by_rank) <= level))
 
     def _tail(self, distance: Distance, new: Sequence[float], looks: Sequence[int]) -> float:
@@ -144,7 +146,7 @@ def _lower_ranks(new: Sequence[float], values: Sequence[float]) -> float:
     order = np.lexsort(([0] * len(values) + [1] * len(new), [*values, *new]))
     ranks = np.empty(len(order))
     ranks[order] = np.arange(len(order))
-    return float(stats.mannwhitneyu(ranks[len(values) :], ranks[: len(values)], alternative="less").pvalue)
+    return float(stats.mannwhitneyu(ranks[len(values) :], ranks[: len(values)], alternative="less", method="exact").pvalue)
 
 
 def _joint(looks: Sequence[int], behind: int) -> Any:

@@ -46,8 +46,8 @@ NOTES = (
     "Spearman's; 1 where u orders states as their errors do, 0 where it knows nothing of them.",
     "z-score: of the real step by the predicted mean and standard deviation, over elites and dimensions; 1 where the spread is "
     "right, more where it is too small. Of the dataset by its stored rows, else by the simulator's step.",
-    "epsilon_u: the mean of u over the discounted occupancy in the model (eq. 8 of the paper, times 1 - discount); of the "
-    "learned policy under model rollouts, of the behaviour policy, by its rows, under the dataset.",
+    "epsilon_u: the mean of u over the discounted occupancy in the model, 0 after an end (eq. 8 of the paper, times "
+    "1 - discount); of the learned policy under model rollouts, of the behaviour policy, by its rows, under the dataset.",
     "Simulator's error: the distance of its step from the one that was stored or played. Where it is not near 0 there is "
     "noise, another simulator, or a state that the observation does not show whole, and the model's error is not known better.",
 )
@@ -169,7 +169,8 @@ def diagnose(
     points = {"dataset": logged, "rollouts": imagined, "policy": _policy_points(model, episodes)}
     facts = {name: each.facts() for name, each in points.items()}
     discount = model.task.problem.discount
-    facts["dataset"]["epsilon_u"] = measures.discounted_mean(logged.answers.uncertainty, age, discount)
+    length = float(model.dataset.episode_lengths().mean())
+    facts["dataset"]["epsilon_u"] = measures.occupancy_mean(logged.answers.uncertainty, age, discount, length)
     facts["rollouts"]["epsilon_u"] = _learned_epsilon(model, generator)
     found = Diagnosis({**model.policy.about, "length": length or model.length}, facts, horizon, points)
     if out is not None:
@@ -243,7 +244,8 @@ def _learned_epsilon(model: TrainedModel, generator: np.random.Generator, rollou
     for age, step in enumerate(model.roll_out(starts, min(longest, model.task.problem.max_episode_steps), "occupancy")):
         values.append(step.answers.uncertainty[step.alive])
         steps.append(np.full(step.alive.sum(), age))
-    return measures.discounted_mean(np.concatenate(values), np.concatenate(steps), discount)
+    found = np.concatenate(values)
+    return measures.occupancy_mean(found, np.concatenate(steps), discount, len(found) / rollouts)
 
 
 def _shown(value: Any) -> str:

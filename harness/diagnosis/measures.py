@@ -40,13 +40,15 @@ def calibration(answers: Answers, truth: np.ndarray) -> dict[str, Any]:
     }
 
 
-def discounted_mean(values: np.ndarray, steps: np.ndarray, discount: float) -> float | None:
-    """The mean of values (n,) that stand at these steps (n,) of an episode, weighted by discount^step: E over the occupancy.
+def occupancy_mean(values: np.ndarray, steps: np.ndarray, discount: float, length: float) -> float | None:
+    """(1 - discount) times the sum of discount^step times a value along an episode, of values (n,) at these steps (n,) of some.
 
-    Times 1 / (1 - discount) it is the paper's expectation over an occupancy that is not normalised (arXiv 2005.13239, eq. 8).
+    length: how many steps an episode has on average. What lies after an end counts as 0. It is the paper's expectation over an
+    occupancy (arXiv 2005.13239, eq. 8), times 1 - discount; None at a discount of 1.
     """
-    weights = discount ** steps.astype(np.float64)
-    return number(np.average(values, weights=weights)) if len(values) else None
+    if discount >= 1 or not len(values):
+        return None
+    return number((1 - discount) * length * np.mean(values * discount ** steps.astype(np.float64)))
 
 
 def number(value: Any) -> float | None:

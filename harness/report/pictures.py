@@ -376,7 +376,10 @@ def _legend(
 
 
 def _paper_note(rows: Sequence[Panel]) -> list[str]:
-    said = "The paper's numbers: D4RL v0, at its own number of steps; a reference, not a pass mark."
+    said = (
+        "The paper's numbers: on its own data (D4RL v0; that of Table 2 was never published), at its own number of steps; a "
+        "reference, not a pass mark."
+    )
     return [said] if any(map(paper_numbers, rows)) else []
 
 

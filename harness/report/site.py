@@ -42,8 +42,10 @@ def write_site(runs: Iterable[Run], folder: str, out: Path, films: Path | None =
     """
     runs = list(runs)
     groups = groups_in(runs, folder)
-    _make_room(out)
+    if films is not None and out.resolve() in (films.resolve(), *films.resolve().parents):
+        raise UserError(f"--films {films}: it lies in --out {out}, where the report keeps its own; name another folder")
     shown = _films(films, {group.task for group in groups}) if films is not None else {}
+    _make_room(out)
     pages, names = _page_names(groups), dataset_names(groups)
     write = _writer(out)
     rows = [
@@ -69,7 +71,9 @@ def _make_room(out: Path) -> None:
     if out.is_dir() and not any(out.iterdir()):
         return
     index = out / "index.html"
-    if out.exists() and not (index.is_file() and GENERATOR in index.read_text(encoding="utf-8", errors="replace")):
+    if out.exists() and not (
+        index.is_file() and f'content="{GENERATOR}' in index.read_text(encoding="utf-8", errors="replace")
+    ):
         raise UserError(f"--out {out}: it is there already and is no report; name a new folder, or an empty one")
     for name in ("tasks", "films"):
         shutil.rmtree(out / name, ignore_errors=True)

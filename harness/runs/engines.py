@@ -259,7 +259,9 @@ class Ray(Engine):
     def do(self, piece: Piece) -> Ended:
         try:
             return self.ray.get(self.remote.remote(None, piece.work, *piece.arguments))
-        except (self.ray.exceptions.WorkerCrashedError, self.ray.exceptions.OutOfMemoryError) as error:
+        except self.ray.exceptions.RayTaskError:
+            raise  # of the work itself
+        except self.ray.exceptions.RayError as error:
             return Lost(f"its Ray worker was lost ({' '.join(str(error).split())[:200]})")
 
     def stop(self) -> None:

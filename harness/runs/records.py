@@ -170,7 +170,10 @@ class Store:
                     "version: raise the algorithm's version, or set the old value with --set"
                 )
             return
-        write_json(path, cell)
+        folder.mkdir(parents=True, exist_ok=True)
+        with held(folder, SECONDS_TO_WRITE) as mine:  # or a command beside this one sweeps up what is half-written
+            if mine and not path.exists():
+                write_json(path, cell)
 
     def read_record(self, folder: Path) -> dict[str, Any] | None:
         """The record of one seed's folder; None where it has none. Raises Damaged where it is not to be believed."""
@@ -278,6 +281,9 @@ def sweep_leftovers(folder: Path) -> None:
         with held(folder) as mine:
             if mine:
                 sweep(folder)
+
+
+SECONDS_TO_WRITE = 10  # that another command may take over a small file
 
 
 @contextmanager

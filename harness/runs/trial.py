@@ -342,6 +342,7 @@ class Trial:
 
     def _keep(self) -> None:
         """Keeps where each seed is between two evaluations, to go on from there."""
+        seconds = time.monotonic() - self.started
         for index, record in enumerate(self.records.each):
             if record["state"] == "running" and self.step > record["steps"]:
                 save_stopped(
@@ -352,7 +353,7 @@ class Trial:
                         "learner": self.learner.state(index),
                         "experience": self.experience.state(index),
                         "sums": self.steps.state(index),
-                        "record": record,
+                        "record": record | {"seconds": round(self.records.seconds_before[index] + seconds, 1)},
                     },
                 )
 

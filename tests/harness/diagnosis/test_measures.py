@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from mopo_bench.harness.diagnosis.measures import calibration, discounted_mean, errors, rank_correlation
+from mopo_bench.harness.diagnosis.measures import calibration, errors, occupancy_mean, rank_correlation
 from mopo_bench.harness.diagnosis.model import Answers
 from scipy import stats
 
@@ -53,5 +53,10 @@ def test_rank_correlation_is_of_ranks_alone():
 
 
 def test_an_occupancy_weighs_by_the_discount():
-    values, steps = np.array([1.0, 2.0, 4.0]), np.array([0, 1, 3])
-    assert discounted_mean(values, steps, 0.5) == pytest.approx((1 + 2 / 2 + 4 / 8) / (1 + 1 / 2 + 1 / 8), rel=1e-5)
+    """Two episodes of 3 and 1 steps, by hand; one of a million steps at 1 each is worth 1, and an end counts as 0."""
+    values, steps = np.array([1.0, 2.0, 4.0, 8.0]), np.array([0, 1, 2, 0])
+    by_hand = 0.5 * ((1 + 2 / 2 + 4 / 4) + 8) / 2
+    assert occupancy_mean(values, steps, 0.5, 2.0) == pytest.approx(by_hand, rel=1e-5)
+    assert occupancy_mean(np.ones(10**6), np.arange(10**6), 0.99, 10**6) == pytest.approx(1, rel=1e-5)
+    assert occupancy_mean(np.ones(10), np.arange(10), 0.99, 10) == pytest.approx(1 - 0.99**10, rel=1e-5)
+    assert occupancy_mean(values, steps, 1.0, 2.0) is None

@@ -61,7 +61,7 @@ def test_the_paper_s_number_is_a_line_and_is_called_so(records, drawn):
     assert levels(axis) == [printed]
     legend = [text.get_text() for text in axis.figure.legends[0].get_texts()]
     assert legend == ["MOPO", "the dataset's best episode", "the paper's number (by colour and marker)"]
-    assert said[1].startswith("The paper's numbers: D4RL v0")
+    assert said[1].startswith("The paper's numbers: on its own data")
 
 
 def test_no_paper_s_number_under_the_wrong_environment_or_for_other_tasks(records, drawn):

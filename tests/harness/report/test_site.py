@@ -6,9 +6,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from mopo_bench.common.errors import UserError
 from mopo_bench.harness.report.groups import grouped, labelled
 from mopo_bench.harness.report.repeat import repeat_command
 from mopo_bench.harness.report.site import write_site
+from mopo_bench.harness.runs.ledger import load_runs
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert(2)</script>'&amp;{{ 7 * 7 }}"
@@ -188,3 +190,14 @@ def test_the_command_of_a_published_record_asks_for_its_data(folder):
         (cell,) = plan_run(results="none", **asked).cells
         assert cell.digest == group.data["digest"] and cell.steps == 8000
         assert cell.identity == group.identity or cell.algorithm.versions != group.cell["versions"]
+
+
+def test_films_that_lie_in_the_site_are_refused_and_stay(tmp_path):
+    """It would take them away before it copies them."""
+    site = write_site(load_runs(ROOT / "results" / "published" / "point-edge"), "point-edge", tmp_path / "site").parent
+    film = site / "films" / "point-edge.png"
+    film.parent.mkdir(exist_ok=True)
+    film.write_bytes(b"film")
+    with pytest.raises(UserError, match="where the report keeps its own"):
+        write_site(load_runs(ROOT / "results" / "published" / "point-edge"), "point-edge", site, films=film.parent)
+    assert film.read_bytes() == b"film"

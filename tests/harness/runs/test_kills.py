@@ -5,6 +5,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 
 import pytest
 from mopo_bench.harness.runs.ledger import load_runs
@@ -49,12 +50,21 @@ def run_and_kill(plan, at=None, after=None):
         try:
             sys.addaudithook(watch)
             execute(plan)
-        finally:
-            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
     if after is not None:
         time.sleep(after)
         os.kill(child, signal.SIGKILL)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    until = time.monotonic() + 300
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
+            pytest.fail("a run hangs")
+        time.sleep(0.02)
+    assert os.WIFSIGNALED(ended[1]) or os.WEXITSTATUS(ended[1]) == 0
+    return os.WIFSIGNALED(ended[1])
 
 
 def kills(wanted, tiny, undisturbed, folder):

@@ -111,9 +111,9 @@ def test_a_run_told_to_stop_goes_on_from_there(algorithm, call, answering, plan,
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_ends_a_grid_in_ten_seconds_with_143(jobs, plan, arguments, start, wait_for, tmp_path):
     words = arguments("sac", results=tmp_path, seeds="2", steps=9_000)  # of more, the time is measured first
-    process = start(*words, "--compile", "off", "--evaluate-every", 4_000, "--jobs", jobs)
-    wait_for(lambda: len(list(tmp_path.rglob("record.json"))) == jobs, process, seconds=300)
-    time.sleep(3)  # some steps, long before the first evaluation
+    process = start(*words, "--compile", "off", "--evaluate-every", 2_000, "--jobs", jobs)
+    wait_for(lambda: len(list(tmp_path.rglob("checkpoint.pt"))) == jobs, process, seconds=300)
+    time.sleep(1)  # some steps, long before the next evaluation
     begun = time.monotonic()
     os.killpg(process.pid, signal.SIGTERM)  # as Slurm does: the workers get it, too
     assert process.wait(timeout=30) == 143 and time.monotonic() - begun < 10
