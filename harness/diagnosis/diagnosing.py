@@ -169,8 +169,8 @@ def diagnose(
     points = {"dataset": logged, "rollouts": imagined, "policy": _policy_points(model, episodes)}
     facts = {name: each.facts() for name, each in points.items()}
     discount = model.task.problem.discount
-    length = float(model.dataset.episode_lengths().mean())
-    facts["dataset"]["epsilon_u"] = measures.occupancy_mean(logged.answers.uncertainty, age, discount, length)
+    mean_length = float(model.dataset.episode_lengths().mean())
+    facts["dataset"]["epsilon_u"] = measures.occupancy_mean(logged.answers.uncertainty, age, discount, mean_length)
     facts["rollouts"]["epsilon_u"] = _learned_epsilon(model, generator)
     found = Diagnosis({**model.policy.about, "length": length or model.length}, facts, horizon, points)
     if out is not None:
