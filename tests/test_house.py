@@ -119,6 +119,7 @@ MAY_KNOW = ("algorithms/learning/testing.py", "harness/report/paper.py")
 COMMON = {"steps", "warmup_steps", "initialisation", "adam"}  # words of the contract, too
 OTHERWISE = {
     "algorithms/learning/dynamics.py": {"dynamics", "elites", "holdout_rows"},  # its random streams, state and record
+    "algorithms/learning/registry.py": {"hidden"},  # how settings end that are sizes of layers
     "algorithms/learning/rollouts.py": {"dynamics", "rollout_length", "penalty"},  # the stage that it names, what it measures
     "harness/collection/collect.py": {"sac"},  # a part of an identity
 }
