@@ -86,11 +86,10 @@ class Prediction:
 
         looks: as of `size_p_value`, by Bonferroni's bound.
         """
-        counts = [count for count in looks if count <= len(new)] or [len(new)]
         sides = [1.0] * (self.direction != HIGH) + [-1.0] * (self.direction != LOW)  # -1: with all signs changed
         found = [
             _lower_ranks([side * each + self.margin for each in new[:count]], [side * each for each in self.values])
-            for count in counts
+            for count in _looked_at(new, looks)
             for side in sides
         ]
         return min(1.0, max(1, len(looks)) * len(sides) * min(found))
@@ -124,7 +123,7 @@ class Prediction:
         """P of the smallest distance (in standard errors) that the looks so far found, or of a smaller one."""
         from scipy import stats
 
-        counts = [count for count in looks if count <= len(new)] or [len(new)]
+        counts = _looked_at(new, looks)
         distances = [distance(float(np.mean(new[:count]))) for count in counts]
         if not self.spread:
             return 0.0 if min(distances) < -_rounding(self.values) else 1.0
@@ -137,6 +136,11 @@ class Prediction:
             return any_look
         joint = 1 - float(_joint(looks, len(self.values)).cdf(np.full(len(looks), -lowest)))
         return min(max(alone, joint), any_look)
+
+
+def _looked_at(new: Sequence[float], looks: Sequence[int]) -> list[int]:
+    """The numbers of new seeds at which one has looked so far: all of them, where one looks once."""
+    return [count for count in looks if count <= len(new)] or [len(new)]
 
 
 def _lower_ranks(new: Sequence[float], values: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .groups import Group, changed_parameters, last_step
 
-ASKED = {"v0": "d4rl", "v2": "d4rl-v2", "regenerated": "regenerated", "lite": "regenerated"}  # by the source of a dataset
+ASKED = {"v0": "d4rl", "v2": "d4rl-v2", "regenerated": "regenerated"}  # by the source of a dataset
 
 
 def repeat_command(group: Group) -> str:
@@ -30,7 +30,7 @@ def _dataset(group: Group) -> list[str]:
     """The options of its dataset, from the request in the record, or in older ones from what they say of the data."""
     data, asked = group.data, group.cell.get("dataset")
     if not asked:
-        made = data.get("source") in ("regenerated", "lite")
+        made = data.get("source") == "regenerated"
         asked = {"rows": group.whole.get("rows") if made else None, "seed": data.get("provenance", {}).get("seed") or 0}
     words = ["--dataset", str(asked["file"])] if asked.get("file") else ["--data", ASKED.get(data.get("source", ""), "auto")]
     for option, value, usual in (

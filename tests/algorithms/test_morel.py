@@ -99,7 +99,6 @@ def test_nothing_goes_on_from_halt(watched):
     """A rollout of three steps: what was unknown or terminal has no second step."""
     group, seen = watched(pessimism=3.0, rollout_length=3, rollout_states=40)
     for seed in range(2):
-        alive, kept = torch.ones(40, dtype=torch.bool), 0
         first = seen[0][1]
         unknown = discrepancy(first.means)[seed] > group.experience.threshold[seed]
         alive = ~(unknown | first.terminals[seed])

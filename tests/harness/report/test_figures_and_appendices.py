@@ -80,7 +80,7 @@ def test_a_penalty_that_stands_alone_is_not_taken_for_the_usual_one(records):
 def test_appendix_e_has_a_row_for_each_goal(records):
     angles = {"survive_bonus": 1.0, "healthy_z_range": [0.2, 1.0]}
     for angle in (30.0, 45.0, 50.0):
-        records.add([angle], "ant-angle", identity=str(angle), source="lite", parameters={**angles, "angle": angle})
+        records.add([angle], "ant-angle", identity=str(angle), source="regenerated", parameters={**angles, "angle": angle})
     table = beside_paper("appendix-e", records.runs())
     shown = {row[0].text: row[3].lines() for row in table.rows}
     assert shown["ant-angle"] == ["30.0", "(2530.9 ± 137.0)"]
