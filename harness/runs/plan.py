@@ -250,13 +250,13 @@ def meant_for(setting: Setting, request: RunRequest, algorithms: list[Algorithm]
     known = {each_key for each in algorithms for each_key in each.defaults()}
     if key in known:
         return key, setting.task, None
+    if setting.of_grid and any(key in each.defaults() for each in all_algorithms().values()):
+        return None
     if dot and prefix != "all" and not any(each_key.startswith(f"{prefix}.") for each_key in known):
         get_algorithm(prefix)
         if setting.of_grid:
             return None
         raise UserError(f"--set {setting.name}: {prefix} is not among the algorithms of this run ({', '.join(names)})")
-    if setting.of_grid and any(key in each.defaults() for each in all_algorithms().values()):
-        return None
     raise unknown("setting", key, known, "mopo-bench list algorithms --json")
 
 

@@ -103,6 +103,8 @@ def test_what_is_said_beside_a_grid_wins(tmp_path):
 def test_a_grid_narrowed_leaves_out_settings_of_the_others(tmp_path):
     (cell,) = plan_run(suite="demo", tasks="point-angle", algorithms="bc", results=tmp_path).cells
     assert "dynamics.max_epochs" not in cell.config
+    (cell,) = plan_run(suite="table1-short", tasks="hopper-medium", algorithms="bc", rows=600, results=tmp_path).cells
+    assert not any(key.startswith("behaviour.") for key in cell.config)
 
 
 @pytest.mark.parametrize(
