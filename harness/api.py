@@ -185,9 +185,9 @@ def plot(
 ) -> None:
     """Draws a picture of run records, as `mopo-bench plot` does.
 
-    name: "curves", "bars", "profile" or "heatmap". out: the file, a .png, .svg or .pdf. tasks, algorithms: only these; all by
-    default. metric: what stands for a run, as in `table`; learning curves show every evaluation and take none. Raises UserError
-    for what is none of these, and where there are no runs.
+    name: "curves", "bars", "profile", "heatmap" or "sweep". out: the file, a .png, .svg or .pdf. tasks, algorithms: only these;
+    all by default. metric: what stands for a run, as in `table`; learning curves show every evaluation and take none. Raises
+    UserError for what is none of these, and where there are no runs.
     """
     from .report.pictures import draw
 

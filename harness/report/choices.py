@@ -18,6 +18,7 @@ PICTURES = {  # likewise
     "bars": "a bar for each algorithm, a panel for each task and dataset, with every seed and the paper's numbers",
     "profile": "performance profiles: the share of runs above each score",
     "heatmap": "every task and algorithm at once, as numbers and shades",
+    "sweep": "an algorithm at several values of one setting or two, such as the penalty and the horizon, as numbers and shades",
 }
 
 

@@ -245,9 +245,6 @@ def _profile(axis: Axes, family: Family, looks: Mapping[str, Style]) -> None:
 
 def heatmap(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
     """Tasks and datasets down, algorithms across: means as numbers, their places between worst and best of a row as shades."""
-    import seaborn as sns
-    from matplotlib.ticker import NullLocator
-
     rows = rows_of(groups)
     heads = {group.label: group.heading for group in in_columns(groups) if group.counted}
     means = np.full((len(rows), len(heads)), np.nan)
@@ -261,6 +258,81 @@ def heatmap(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list
     low, high = np.nanmin(means, 1, keepdims=True), np.nanmax(means, 1, keepdims=True)
     shades = (means - low) / np.where(high > low, high - low, 1.0)
     figure, ((axis,),) = panels(1, 1, (max(6.5, 2.9 + 1.05 * len(heads)), 1.6 + 0.62 * len(rows)))
+    _shaded(axis, shades, words, ("worst\nof its row", "best\nof its row"))
+    axis.set_xticklabels([_wrapped(head) for head in heads.values()], rotation=0 if len(heads) < 12 else 45)
+    axis.set_yticklabels([f"{row.title} ({row.unit})" for row in rows], rotation=0)
+    return figure, [
+        f"Mean over seeds of {get_metric(metric).meaning}, in the unit beside the task; –: no run to show. The shade goes from "
+        "the row's worst mean to its best, and says nothing of how far apart these are, or of chance.",
+    ]
+
+
+def sweep(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
+    """A panel for each task, dataset and algorithm that was run at several values of one or two settings: means over their grid.
+
+    Raises UserError where none was. An algorithm of which more than two settings differ has no panel, and the caption says so.
+    """
+    found: list[tuple[Panel, str, list[str], list[Group]]] = []
+    notes: list[str] = []
+    for row in rows_of(groups):
+        for name in dict.fromkeys(group.algorithm for group in row.groups):
+            members = [group for group in row.groups if group.algorithm == name]
+            keys = varied_settings(members)
+            if len({repr([group.cell["config"].get(key) for key in keys]) for group in members}) < len(members):
+                notes.append(f"Not shown: {row.title}, {members[0].title}, of which versions of the code differ.")
+            elif 1 <= len(keys) <= 2:
+                found.append((row, members[0].title, keys, members))
+            elif keys:
+                notes.append(f"Not shown: {row.title}, {members[0].title}: {len(keys)} settings differ ({', '.join(keys)}).")
+    if not found:
+        raise UserError(" ".join(["no algorithm was run at several values of one or two settings on one dataset.", *notes]))
+    figure, axes = _grid(len(found), (5.6, 4.2))
+    for axis, (row, title, keys, members) in zip(axes, found, strict=True):
+        _sweep(axis, row.unit, keys, members, metric)
+        axis.set_title(f"{title}, {row.title}", fontsize="medium")
+    return figure, [
+        f"Mean over seeds of {get_metric(metric).meaning}, with their sample standard deviation; –: no run to show. The shade goes "
+        "from the panel's worst mean to its best, and says nothing of chance.",
+        *notes,
+    ]
+
+
+def varied_settings(groups: Sequence[Group]) -> list[str]:
+    """The settings in which groups of one algorithm differ, in the order of its configuration."""
+    names = dict.fromkeys(name for group in groups for name in group.cell["config"])
+    return [name for name in names if len(_values_of(name, groups)) > 1]
+
+
+def _values_of(key: str, groups: Sequence[Group]) -> list[Any]:
+    """The values of a setting, numbers in their order; None where a record is older than the setting."""
+    there = list({repr(value): value for group in groups for value in [group.cell["config"].get(key)]}.values())
+    return sorted(there) if all(isinstance(value, (int, float)) for value in there) else there
+
+
+def _sweep(axis: Axes, unit: str, keys: Sequence[str], groups: Sequence[Group], metric: str) -> None:
+    """One panel: the values of the first setting down, those of the second across; of one setting alone, across."""
+    rows, columns = [_values_of(key, groups) for key in keys] if len(keys) == 2 else [[""], _values_of(keys[0], groups)]
+    means = np.full((len(rows), len(columns)), np.nan)
+    words = np.full(means.shape, "–", dtype=object)
+    for group in groups:
+        said = [group.cell["config"].get(key) for key in keys]
+        place = rows.index(said[0]) if len(keys) == 2 else 0, columns.index(said[-1])
+        seeds = list(group.values(metric, unit).values())
+        means[place] = mean(seeds)
+        spread = f"\n± {np.std(seeds, ddof=1):,.1f}" if len(seeds) > 1 else ""
+        words[place] = f"{means[place]:z,.1f}{spread}" + f"\n{group.diverged_in_words}" * bool(group.diverged)
+    low, high = np.nanmin(means), np.nanmax(means)
+    _shaded(axis, (means - low) / (high - low or 1.0), words, (f"{low:z,.1f}", f"{high:z,.1f}"))
+    axis.set_xticklabels(map(str, columns), rotation=0)
+    axis.set_yticklabels(map(str, rows), rotation=0)
+    axis.set(xlabel=keys[-1], ylabel=keys[0] if len(keys) == 2 else "")
+
+
+def _shaded(axis: Axes, shades: Any, words: Any, ends: tuple[str, str]) -> None:
+    """A grid of words on shades from 0 to 1, which `ends` name on the colour bar; a dash where the shade is not a number."""
+    import seaborn as sns
+    from matplotlib.ticker import NullLocator
+
     axis.set_facecolor("white")
     sns.heatmap(
         shades,
@@ -275,16 +347,10 @@ def heatmap(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list
         cbar_kws={"ticks": [0, 1], "shrink": 0.9},
     )
     bar = axis.collections[0].colorbar
-    bar.ax.set_yticklabels(["worst\nof its row", "best\nof its row"], fontsize=8)
+    bar.ax.set_yticklabels(ends, fontsize=8)
     bar.ax.yaxis.set_minor_locator(NullLocator())
-    for down, across in np.argwhere(np.isnan(means)):
+    for down, across in np.argwhere(np.isnan(shades)):
         axis.text(across + 0.5, down + 0.5, "–", ha="center", va="center")
-    axis.set_xticklabels([_wrapped(head) for head in heads.values()], rotation=0 if len(heads) < 12 else 45)
-    axis.set_yticklabels([f"{row.title} ({row.unit})" for row in rows], rotation=0)
-    return figure, [
-        f"Mean over seeds of {get_metric(metric).meaning}, in the unit beside the task; –: no run to show. The shade goes from "
-        "the row's worst mean to its best, and says nothing of how far apart these are, or of chance.",
-    ]
 
 
 DRAWN: dict[str, Callable[[Sequence[Group], str], tuple[Any, list[str]]]] = {
@@ -292,6 +358,7 @@ DRAWN: dict[str, Callable[[Sequence[Group], str], tuple[Any, list[str]]]] = {
     "bars": bars,
     "profile": profile,
     "heatmap": heatmap,
+    "sweep": sweep,
 }
 
 

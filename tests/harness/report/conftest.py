@@ -26,7 +26,7 @@ class Records(Store):
         }  # fmt: skip
         data |= probes or {}
         folder = self.cell_folder(task, algorithm, identity)
-        cell = {"task": task, "algorithm": algorithm, "config": {}, "overrides": overrides or {}, "data": data}
+        cell = {"task": task, "algorithm": algorithm, "config": overrides or {}, "overrides": overrides or {}, "data": data}
         cell |= {"about": about} if about else {}
         cell |= {"rules": {"task": task, "parameters": parameters}} if parameters is not None else {}
         self.write_cell(folder, {**cell, "versions": {"learner": 1}, "package": package})

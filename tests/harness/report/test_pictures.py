@@ -5,6 +5,7 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from mopo_bench.common.errors import UserError
 from mopo_bench.harness.report import pictures
 from mopo_bench.harness.report.choices import PICTURES
 from mopo_bench.harness.report.groups import grouped, labelled
@@ -120,6 +121,37 @@ def test_a_heat_map_has_every_mean_as_a_number(records, drawn):
     assert [label.get_text() for label in axes[0].get_yticklabels()] == ["point-angle, v0 (return)", "point-edge, v0 (return)"]
 
 
+def test_a_sweep_is_a_grid_of_means(records, drawn):
+    """Horizons down and coefficients across, numbers in their order; what was not run is a dash."""
+    for number, (horizon, coefficient, returns) in enumerate([(10, 0.5, [100.0, 300.0]), (5, 2.0, [7.0]), (5, 0.5, [9.0])]):
+        records.add(
+            returns,
+            task="point-angle",
+            identity=f"a{number}",
+            overrides={"rollout_length": horizon, "penalty_coefficient": coefficient},
+        )
+    records.add([1.0], task="point-angle", algorithm="sac")
+    (axis, _), _ = drawn("sweep")
+    assert [text.get_text() for text in axis.texts] == ["9.0", "7.0", "200.0\n± 141.4", "–"]
+    assert (axis.get_ylabel(), axis.get_xlabel()) == ("rollout_length", "penalty_coefficient")
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["0.5", "2.0"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["5", "10"]
+
+
+def test_a_sweep_of_nothing_or_of_too_much_is_said(records, drawn):
+    records.add([1.0])
+    with pytest.raises(UserError, match="several values of one or two settings"):
+        drawn("sweep")
+    for number in range(2):
+        records.add([1.0], identity=f"b{number}", overrides={"a": number, "b": number, "c": number})
+    with pytest.raises(UserError, match=r"Not shown: .*3 settings differ \(a, b, c\)"):
+        drawn("sweep")
+    records.add([4.0], algorithm="sac", identity="c", overrides={"tau": 0.1})
+    records.add([5.0], algorithm="sac", identity="d", overrides={"tau": 0.2})
+    axes, said = drawn("sweep")
+    assert axes[0].get_title().startswith("SAC, hopper-medium") and "3 settings differ" in said[-1]
+
+
 def test_an_algorithm_looks_alike_in_every_picture(records):
     records.add([1.0], algorithm="bc")
     records.add([1.0], algorithm="stranger")
@@ -140,6 +172,7 @@ def words_of(picture):
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_is_written_with_its_caption(records, command, tmp_path, name):
     records.add(HISTORIES, overrides={"depth": 3})
+    records.add(HISTORIES, identity="b", overrides={"depth": 4})
     records.add([5.0], algorithm="sac", states=["failed"])
     out = tmp_path / "made" / "picture.svg"
     with plt.rc_context({"svg.fonttype": "none"}):  # text stays text
