@@ -268,7 +268,7 @@ def heatmap(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list
 
 
 def sweep(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
-    """A panel for each task, dataset and algorithm that was run at several values of one or two settings: means over their grid.
+    """A panel for each task, dataset and algorithm that was run at several values of one or two settings: a grid of means.
 
     Raises UserError where none was. An algorithm of which more than two settings differ has no panel, and the caption says so.
     """
@@ -291,8 +291,8 @@ def sweep(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[s
         _sweep(axis, row.unit, keys, members, metric)
         axis.set_title(f"{title}, {row.title}", fontsize="medium")
     return figure, [
-        f"Mean over seeds of {get_metric(metric).meaning}, with their sample standard deviation; –: no run to show. The shade goes "
-        "from the panel's worst mean to its best, and says nothing of chance.",
+        f"Mean over seeds of {get_metric(metric).meaning}, with their sample standard deviation; –: no run to show. The shade "
+        "goes from the panel's worst mean to its best, and says nothing of chance.",
         *notes,
     ]
 
