@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,18 @@ def save_stopped(folder: Path, checkpoint: dict[str, Any]) -> None:
     save_tensors(folder / STOPPED, _sealed(checkpoint))
 
 
-def _sealed(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    return {**checkpoint, "digest": fingerprint(checkpoint).hex()}
+def _sealed(value: dict[str, Any]) -> dict[str, Any]:
+    return {**value, "digest": fingerprint(value).hex()}
+
+
+def _opened(value: Any, what: str) -> dict[str, Any]:
+    """What was sealed, without its digest. Raises Damaged where it is not as it was."""
+    if not isinstance(value, dict):
+        raise Damaged(f"it holds no {what}")
+    digest = value.pop("digest", None)  # older ones have none
+    if digest is not None and digest != fingerprint(value).hex():
+        raise Damaged("it is not as it was written: its digest differs")
+    return value
 
 
 def load_checkpoint(folder: Path, name: str = NEWEST) -> dict[str, Any] | None:
@@ -61,11 +71,7 @@ def load_checkpoint(folder: Path, name: str = NEWEST) -> dict[str, Any] | None:
     advice = "delete it to run this seed again"
     checkpoint = load_tensors(path, advice)
     try:
-        if not isinstance(checkpoint, dict):
-            raise Damaged("it holds no checkpoint")
-        digest = checkpoint.pop("digest", None)  # older ones have none
-        if digest is not None and digest != fingerprint(checkpoint).hex():
-            raise Damaged("it is not as it was written: its digest differs")
+        checkpoint = _opened(checkpoint, "checkpoint")
         _check(checkpoint, folder)
     except Damaged as why:
         raise Damaged(f"{path}: {why}; {advice}") from None
@@ -99,9 +105,13 @@ def _sound(folder: Path, name: str, kept: list[str]) -> dict[str, Any] | None:
     try:
         return load_checkpoint(folder, name)
     except UserError as error:
-        why = str(error).rpartition("; ")[0].replace(f"{folder / name}", "it").replace("it: it ", "it ")
-        kept.append(f"its checkpoint was damaged ({why}) and is kept as {put_aside(folder / name).name}")
+        kept.append(f"its checkpoint was damaged ({_why(error, folder / name)}) and is kept as {put_aside(folder / name).name}")
         return None
+
+
+def _why(error: UserError, path: Path) -> str:
+    """What is wrong with a file, without its path and what to do."""
+    return str(error).rpartition("; ")[0].replace(f"{path}", "it").replace("it: it ", "it ")
 
 
 def _check(checkpoint: dict[str, Any], folder: Path) -> None:
@@ -124,3 +134,50 @@ def _check(checkpoint: dict[str, Any], folder: Path) -> None:
 def stage_path(results: Path, stage: str, identity: str, seed: int) -> Path:
     """Where one seed's fit of a stage stands, shared by every algorithm that asks for the same fit."""
     return results / "stages" / stage / identity / f"seed-{seed}.pt"
+
+
+def part_path(path: Path) -> Path:
+    """Where a fit that will stand at `path` is kept while it is at work."""
+    return path.with_suffix(".part.pt")
+
+
+ANEW = "the next `mopo-bench run` of it puts it aside and fits it anew"
+
+
+def save_fit(path: Path, state: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Keeps a fitted stage, or what there is of one, with whose it is and a digest. Raises WriteError."""
+    save_tensors(path, _sealed({"state": state, "record": record, "of": _whose(path)}))
+
+
+def load_fit(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """What `save_fit` kept, `state` and `record`. Raises UserError where it cannot be read, or is not to be believed."""
+    if not (path.exists() or path.is_symlink()):
+        raise UserError(f"there is no {path}: it was not copied, or deleted; `mopo-bench run --rerun` makes it anew")
+    fit = load_tensors(path, ANEW, device)
+    try:
+        fit = _opened(fit, "fit")
+        if path.name.endswith(".part.pt") and "of" not in fit:
+            fit = {"state": fit, "record": {}}  # an older one
+        if fit.pop("of", _whose(path)) != _whose(path):
+            raise Damaged("it is that of another fit")
+        if not all(isinstance(fit.get(name), dict) for name in ("state", "record")):
+            raise Damaged("it lacks the fit's state, or its record")
+    except Damaged as why:
+        raise Damaged(f"{path}: {why}; {ANEW}") from None
+    return fit
+
+
+def _whose(path: Path) -> list[str]:
+    """Stage, identity and seed of a fit."""
+    return [*path.parts[-3:-1], path.name.partition(".")[0]]
+
+
+def fit_damage(path: Path) -> str | None:
+    """Why a fit, or what there is of one, is not to be believed; None where it is, or is not there."""
+    if not (path.exists() or path.is_symlink()):
+        return None
+    try:
+        load_fit(path)
+    except UserError as error:
+        return _why(error, path)
+    return None

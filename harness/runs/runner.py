@@ -13,7 +13,7 @@ from .cell import Cell
 from .engines import Engine, Here, Lost, Piece, Workers
 from .estimate import Job
 from .first_use import check_first_use
-from .fits import fit_stage, missing_fits
+from .fits import fit_stage, missing_fits, repair_fits
 from .interrupts import answered, stop_if_asked
 from .ledger import Todo
 from .plan import Plan, run_order
@@ -48,7 +48,7 @@ def execute(
         plan.ledger.forget()
         check_first_use({id(cell): cell for cell, _, _ in plan.ledger.pending(plan)}.values())
         todo = prepare(plan)
-        watch = Watch(plan.results, known or measured_jobs(plan.results, todo, group, console), engine.slots)
+        watch = Watch(plan.results, known or measured_jobs(plan, todo, group, console), engine.slots)
         work = Work(plan, todo, group, watch)
         with progress(watch, console), closing(engine.ended(work.following)) as pieces:
             for piece, ended in pieces:
@@ -67,7 +67,7 @@ class Work:
 
     def __init__(self, plan: Plan, todo: Sequence[Todo], group: int, watch: Watch):
         self.watch, self.refusals, self.lost = watch, list[WriteError](), dict[int, int]()
-        fits = [Piece(_fit, (cell, stage, seed)) for cell, stage, seed in missing_fits(plan.results, todo)]
+        fits = [Piece(_fit, (cell, stage, seed)) for cell, stage, seed in missing_fits(plan, todo)]
         self.waiting = deque([*fits, *(Piece(run_cell, (cell,)) for cell in groups(todo, group))])
 
     def following(self) -> Piece | None:
@@ -106,6 +106,7 @@ def prepare(plan: Plan) -> list[Todo]:
         ledger.repaired += store.repair(cell.folder, damaged)
         ledger.forget(map(cell.seed_folder, damaged))
         store.write_cell(cell.folder, cell.describe())
+    ledger.repaired += repair_fits(plan)
     ledger.remember(plan)
     for cell, seed in plan.seeds():
         # a failure that is tried again is none any more; what was stopped past the steps now wanted is done
