@@ -33,15 +33,15 @@ class FitDiverged(Exception):
     """A fit whose numbers did not stay finite: a result, which is kept as any other fit is."""
 
 
-def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
+def fit_stage(cell: Cell, stage: str, seed: int, seconds: float = -1) -> dict[str, Any]:
     """The fitted stage of one seed, with its record, from disk or fitted now.
 
     Two processes that want the same fit at once fit it once. A fit that was stopped resumes from the last state it kept. Raises
-    FitDiverged.
+    FitDiverged, and filelock.Timeout where another process has been at work on it for so many seconds (below 0: waits).
     """
     path = stage_path(cell.results, stage, cell.stage_identity(stage), seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_suffix(".lock")):
+    with filelock.FileLock(path.with_suffix(".lock"), timeout=seconds):
         sweep(path.parent, f"{path.stem}.")
         if not path.exists():
             prepare_process(cell.device)

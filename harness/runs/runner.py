@@ -13,7 +13,7 @@ from .cell import Cell
 from .engines import Engine, Here, Lost, Piece, Workers
 from .estimate import Job
 from .first_use import check_first_use
-from .fits import fit_stage, missing_fits, repair_fits
+from .fits import fit_stage, fits_of, missing_fits, repair_fits
 from .interrupts import answered, stop_if_asked
 from .ledger import Todo
 from .plan import Plan, run_order
@@ -71,10 +71,12 @@ class Work:
         self.waiting = deque([*fits, *(Piece(run_cell, (cell,)) for cell in groups(todo, group))])
 
     def following(self) -> Piece | None:
-        """The next piece; on a full disk nothing more is begun."""
+        """The next piece, one that need wait for no fit before others; on a full disk nothing more is begun."""
         if self.refusals or not self.waiting:
             return None
-        piece = self.waiting.popleft()
+        place = next((index for index, each in enumerate(self.waiting) if _has_fits(each)), 0)
+        piece = self.waiting[place]
+        del self.waiting[place]
         cell, *of_fit = piece.arguments
         stage, seeds = (of_fit[0], of_fit[1:]) if of_fit else ("", cell.seeds)
         self.watch.begin(cell, seeds, stage)
@@ -130,6 +132,12 @@ def _changed(state: str, steps: int, wanted: int) -> str | None:
     return None if new in (state, DAMAGED) else new
 
 
+def _has_fits(piece: Piece) -> bool:
+    """Whether it is a fit, or a run whose fits are there."""
+    cell = piece.arguments[0]
+    return piece.work is _fit or all(path.exists() for path in fits_of(cell.results, ((cell, seed) for seed in cell.seeds)))
+
+
 def groups(todo: Sequence[Todo], group: int) -> list[Cell]:
     """Cells of at most `group` seeds that stand at the same step, in the order in which they are run."""
     waiting: dict[tuple[int, int], list[int]] = {}
@@ -145,9 +153,12 @@ def groups(todo: Sequence[Todo], group: int) -> list[Cell]:
 
 
 def _fit(cell: Cell, stage: str, seed: int) -> None:
-    """A fit that fails is left to the runs that want it: they fail the same way, and say so in their records."""
+    """One that another command is at work on is left to it, so that commands on one folder share the fits out.
+
+    A fit that fails is left to the runs that want it: they fail the same way, and say so in their records.
+    """
     try:
-        fit_stage(cell, stage, seed)
+        fit_stage(cell, stage, seed, seconds=0)
     except WriteError:
         raise  # or the same fit would be made once more, to be lost once more
     except FOREIGN:

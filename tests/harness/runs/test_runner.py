@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
@@ -14,6 +17,7 @@ from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import WriteError
 from mopo_bench.harness.api import run as run_grid
 from mopo_bench.harness.runs import fits
+from mopo_bench.harness.runs.checkpoints import stage_path
 from mopo_bench.harness.runs.ledger import Ledger, load_runs
 from mopo_bench.harness.runs.records import Store
 from mopo_bench.harness.runs.runner import execute, groups
@@ -365,6 +369,30 @@ def test_groups_form_at_equal_steps(plan, tmp_path):
     assert len(outcome["done"]) == 5
     starts = {run.seed: [segment["from_step"] for segment in run.record["segments"]] for run in load_runs(tmp_path)}
     assert starts == {0: [0, 50], 1: [0], 2: [0], 3: [0, 50], 4: [0]}
+
+
+def test_fits_that_others_are_at_work_on_come_last(fitted_seeds, plan, wait_for, tmp_path):
+    """Another command holds the fit of seed 0: the other seeds are fitted and trained meanwhile."""
+    here = plan("mopo", results=tmp_path, seeds=(0, 1, 2), steps=25)
+    path = stage_path(tmp_path, "dynamics", here.cells[0].stage_identity("dynamics"), 0)
+    path.parent.mkdir(parents=True)
+    done_before = []
+
+    def hold(held):
+        with filelock.FileLock(path.with_suffix(".lock")):
+            held.set()
+            with suppress(AssertionError):
+                wait_for(lambda: [run.state for run in load_runs(tmp_path)] == ["done", "done"], seconds=20)
+            done_before.extend((run.seed, run.state) for run in load_runs(tmp_path))
+
+    held = threading.Event()
+    other = threading.Thread(target=hold, args=(held,))
+    other.start()
+    held.wait()
+    outcome = execute(here)
+    other.join()
+    assert done_before == [(1, "done"), (2, "done")] and len(outcome["done"]) == 3
+    assert fitted_seeds == [1, 2, 0]
 
 
 def test_runs_that_wait_for_no_fit_come_first(plan, tmp_path):
