@@ -108,6 +108,37 @@ def test_a_run_told_to_stop_goes_on_from_there(algorithm, call, answering, plan,
     assert not stopped.exists()
 
 
+@pytest.mark.parametrize(
+    "call, late, kept",
+    [(13, False, 13), (13, True, 10), (20, True, 10)],
+    ids=["the evaluation is whole", "the evaluation is late", "where the next one is due"],
+)
+def test_a_stop_beside_an_evaluation_loses_no_more_than_the_interval_at_work(
+    call, late, kept, answering, plan, monkeypatch, tmp_path
+):
+    """The evaluation at step 10 is at work in a process beside; where it is late it is made again from what stood there."""
+    told, here = told_to_stop("sac", call), os.getpid()
+
+    class Late(told.learner):
+        def act(self, observations, noise=None):
+            if late and os.getpid() != here:
+                time.sleep(60)
+            return super().act(observations, noise)
+
+    Late.__module__ = told.learner.__module__
+    monkeypatch.setattr("mopo_bench.harness.runs.trial.SETTLE_SECONDS", 0.5 if late else 60)
+    usual = {"settings": {f"all.{key}": value for key, value in TINY.items()}, "steps": 30, "evaluate_every": 10, "episodes": 1}
+    execute(plan("sac", results=tmp_path / "undisturbed", **usual))
+    stopped = plan(Algorithm("sac", Late), results=tmp_path / "stopped", evaluation_processes=1, **usual)
+    with pytest.raises(KeyboardInterrupt):
+        execute(stopped)
+    note_interrupts()
+    execute(plan("sac", results=tmp_path / "stopped", **usual))
+    (plain,), (resumed,) = load_runs(tmp_path / "undisturbed"), load_runs(tmp_path / "stopped")
+    assert [each["from_step"] for each in resumed.record["segments"]] == [0, kept]
+    assert resumed.state == "done" and resumed.evaluations == plain.evaluations
+
+
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_sigterm_ends_a_grid_in_ten_seconds_with_143(jobs, plan, arguments, start, wait_for, tmp_path):
     words = arguments("sac", results=tmp_path, seeds="2", steps=9_000)  # of more, the time is measured first
