@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 
 from rich.console import Console
 
@@ -66,7 +67,7 @@ class Work:
     """What is to be done for these runs, piece by piece."""
 
     def __init__(self, plan: Plan, todo: Sequence[Todo], group: int, watch: Watch):
-        self.watch, self.refusals, self.lost = watch, list[WriteError](), dict[int, int]()
+        self.watch, self.refusals, self.lost = watch, list[WriteError](), Counter[Key]()
         fits = [Piece(_fit, (cell, stage, seed)) for cell, stage, seed in missing_fits(plan, todo)]
         self.waiting = deque([*fits, *(Piece(run_cell, (cell,)) for cell in groups(todo, group))])
 
@@ -77,22 +78,43 @@ class Work:
         place = next((index for index, each in enumerate(self.waiting) if _has_fits(each)), 0)
         piece = self.waiting[place]
         del self.waiting[place]
-        cell, *of_fit = piece.arguments
-        stage, seeds = (of_fit[0], of_fit[1:]) if of_fit else ("", cell.seeds)
-        self.watch.begin(cell, seeds, stage)
+        _, stage, seeds = _key(piece)
+        self.watch.begin(piece.arguments[0], seeds, stage)
         return piece
 
     def note(self, piece: Piece, ended: WriteError | Lost | None) -> None:
-        """What became of a piece: one whose worker is lost is tried again, at once."""
+        """What became of a piece: one whose worker is lost is tried again, at once.
+
+        Of a group each seed is, by itself: no other may have failed than one that was alone with its worker.
+        """
         if isinstance(ended, WriteError):
             self.refusals.append(ended)
         if not isinstance(ended, Lost):
             return
-        self.lost[id(piece)] = self.lost.get(id(piece), 0) + 1
-        if self.lost[id(piece)] < TRIES:
-            self.waiting.appendleft(piece)
-        elif piece.work is run_cell:
-            say_failed(piece.arguments[0], f"WorkerLost: {ended.why}, {TRIES} times: {ADVICE}")
+        tries = self.lost[_key(piece)] + 1
+        for each in reversed(alone(piece)):
+            self.lost[_key(each)] = tries
+            if tries < TRIES:
+                self.waiting.appendleft(each)
+            elif each.work is run_cell:
+                say_failed(each.arguments[0], f"WorkerLost: {ended.why}, {TRIES} times: {ADVICE}")
+
+
+Key = tuple[Path, str, tuple[int, ...]]
+
+
+def _key(piece: Piece) -> Key:
+    """Cell, stage and seeds; without a stage it is a run."""
+    cell, *of_fit = piece.arguments
+    return (cell.folder, of_fit[0], (of_fit[1],)) if of_fit else (cell.folder, "", cell.seeds)
+
+
+def alone(piece: Piece) -> list[Piece]:
+    """The piece, or of a group one for each of its seeds."""
+    if piece.work is not run_cell:
+        return [piece]
+    (cell,) = piece.arguments
+    return [Piece(run_cell, (cell.with_seeds(seed),)) for seed in cell.seeds]
 
 
 ADVICE = "mostly memory has run out; ask for fewer --jobs, or a smaller batch, and run again"

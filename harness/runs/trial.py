@@ -123,7 +123,7 @@ def say_failed(cell: Cell, why: str) -> None:
 
 
 def with_sound_fits(cell: Cell) -> Cell:
-    """The cell without the seeds of which a fit diverged, which have diverged, too; their records say so."""
+    """The cell without the seeds of which a fit diverged or failed, which have done the same; their records say so."""
     store, sound = Store(cell.results), []
     for seed in cell.seeds:
         try:
@@ -134,6 +134,10 @@ def with_sound_fits(cell: Cell) -> Cell:
             record = known_record(store, cell, seed)
             record |= {"state": "diverged", "diverged_at": record["steps"], "diverged_by": str(error)}
             store.write_record(cell.seed_folder(seed), record)
+        except WriteError:
+            raise
+        except FOREIGN:
+            note_failure(cell.with_seeds(seed), traceback.format_exc())
     return cell.with_seeds(*sound)
 
 

@@ -1,6 +1,7 @@
 """Many cells: what fails or diverges, what is shared, what is planned, what is missing."""
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,9 +17,10 @@ from mopo_bench.algorithms.learning.registry import Algorithm, all_algorithms
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import WriteError
 from mopo_bench.harness.api import run as run_grid
-from mopo_bench.harness.runs import fits
+from mopo_bench.harness.runs import fits, trial
 from mopo_bench.harness.runs.checkpoints import stage_path
 from mopo_bench.harness.runs.ledger import Ledger, load_runs
+from mopo_bench.harness.runs.outcome import outcome_lines
 from mopo_bench.harness.runs.records import Store
 from mopo_bench.harness.runs.runner import execute, groups
 
@@ -265,6 +267,46 @@ def test_failure_leaves_a_diverged_seed_of_its_group(plan, tmp_path):
     runs = by_name(tmp_path)
     assert runs["both", 0].state == "failed"
     assert runs["both", 1].state == "diverged" and not runs["both", 1].record["traceback"]
+
+
+def test_a_failed_fit_leaves_the_other_seed_of_its_group(plan, monkeypatch, tmp_path):
+    fit = Dynamics.fit
+
+    def breaks(problem, config, seed, **options):
+        if seed == 0:
+            raise ZeroDivisionError("a bug in the fit")
+        return fit(problem, config, seed, **options)
+
+    monkeypatch.setattr(Dynamics, "fit", breaks)
+    outcome = execute(plan("mopo", results=tmp_path, seeds=(0, 1), steps=25), group=2)
+    assert outcome == {"failed": ["point-angle/mopo/seed-0"], "done": ["point-angle/mopo/seed-1"]}
+    assert "a bug in the fit" in by_name(tmp_path)["mopo", 0].record["traceback"]
+
+
+def test_a_group_beside_another_runner(plan, evaluations, monkeypatch, tmp_path):
+    """What another holds is left as it is; what another has brought on since it was planned goes on from there."""
+    monkeypatch.setattr(trial, "LOCK_SECONDS", 0.1)
+    here = plan("sac", results=tmp_path, seeds=(0, 1, 2))
+    (cell,) = here.cells
+    cell.seed_folder(1).mkdir(parents=True)
+    with filelock.FileLock(cell.seed_folder(1) / "lock"):
+        outcome = execute(here, group=3)
+        assert outcome == {"done": ["point-angle/sac/seed-0", "point-angle/sac/seed-2"], "missing": ["point-angle/sac/seed-1"]}
+        assert "seed-1: another process is at work on it" in " ".join(outcome_lines(here, outcome))
+    assert [path.name for path in cell.seed_folder(1).iterdir()] == ["lock"]
+
+    shutil.rmtree(cell.seed_folder(0))
+    execute(plan("sac", results=tmp_path, seeds=(1,), steps=50))
+    trial.run_cell(cell)  # planned when none of them had begun
+    runs = by_name(tmp_path)
+    assert {run.state for run in runs.values()} == {"done"}
+    assert [[(part["from_step"], part["group"]) for part in runs["sac", seed].record["segments"]] for seed in (0, 1, 2)] == [
+        [(0, [0])], [(0, [1]), (50, [1])], [(0, [0, 2])]
+    ]  # fmt: skip
+    execute(plan("sac", results=tmp_path / "undisturbed", seeds=(0, 1, 2)))
+    found = evaluations(tmp_path)
+    for key, rows in evaluations(tmp_path / "undisturbed").items():
+        assert {step: pytest.approx(returns, rel=1e-4) for step, returns in rows.items()} == found[key]
 
 
 @pytest.fixture

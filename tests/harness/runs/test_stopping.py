@@ -55,6 +55,25 @@ def test_a_worker_that_is_killed_loses_its_own_run_alone(plan, monkeypatch, tmp_
     assert kept["kills"].evaluations == kept["sac"].evaluations[:1]
 
 
+class KillsWithSeedZero(SAC):
+    """Whenever seed 0 is in its group."""
+
+    def update(self, batch, noise, phase):
+        if 0 in self.seeds:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().update(batch, noise, phase)
+
+
+def test_a_group_whose_worker_is_killed_goes_on_seed_by_seed(plan, monkeypatch, tmp_path):
+    """No other seed has failed than one that was alone with its worker."""
+    monkeypatch.setattr("mopo_bench.harness.runs.engines.Workers.idle", [])  # older ones do not know it
+    monkeypatch.setattr("mopo_bench.harness.runs.runner.check_first_use", lambda cells: None)  # it would be killed there
+    usual = {"settings": {f"all.{key}": value for key, value in TINY.items()}, "steps": 20, "evaluate_every": 10, "episodes": 1}
+    here = plan(Algorithm("kills", KillsWithSeedZero), results=tmp_path, seeds=(0, 1, 2), **usual)
+    outcome = execute(here, jobs=2, group=3)
+    assert outcome == {"failed": ["point-angle/kills/seed-0"], "done": ["point-angle/kills/seed-1", "point-angle/kills/seed-2"]}
+
+
 def told_to_stop(name, call):
     """An algorithm that a cluster tells to stop in its update number `call`."""
     kind = get_algorithm(name)
