@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ...common.errors import FOREIGN, WriteError
 from .cell import Cell
-from .engines import Engine, Here, Lost, Piece, Workers
+from .engines import Engine, Here, Lost, Piece, Stopped, Workers
 from .estimate import Job
 from .first_use import check_first_use
 from .fits import fit_stage, fits_of, missing_fits, repair_fits
@@ -22,7 +22,7 @@ from .progress import Watch, measured_jobs, progress
 from .records import DAMAGED, Store, held, state_at, sweep_leftovers
 from .trial import run_cell, say_failed
 
-TRIES = 2  # of a piece whose worker is lost
+TRIES = 2  # of a piece whose worker is lost or told to stop
 
 
 def execute(
@@ -83,20 +83,22 @@ class Work:
         return piece
 
     def note(self, piece: Piece, ended: WriteError | Lost | None) -> None:
-        """What became of a piece: one whose worker is lost is tried again, at once.
+        """What became of a piece: one whose worker is lost, or was told to stop, is tried again, at once.
 
-        Of a group each seed is, by itself: no other may have failed than one that was alone with its worker.
+        Of a group that is lost each seed is, by itself: no other may have failed than one that was alone with its worker. What
+        was told to stop has not failed; the next run goes on with it.
         """
         if isinstance(ended, WriteError):
             self.refusals.append(ended)
         if not isinstance(ended, Lost):
             return
         tries = self.lost[_key(piece)] + 1
-        for each in reversed(alone(piece)):
+        told = isinstance(ended, Stopped)
+        for each in [piece] if told else reversed(alone(piece)):
             self.lost[_key(each)] = tries
             if tries < TRIES:
                 self.waiting.appendleft(each)
-            elif each.work is run_cell:
+            elif each.work is run_cell and not told:
                 say_failed(each.arguments[0], f"WorkerLost: {ended.why}, {TRIES} times: {ADVICE}")
 
 
