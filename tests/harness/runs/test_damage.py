@@ -10,6 +10,7 @@ import torch
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.runs.checkpoints import load_fit, save_tensors
 from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.records import Store
 from mopo_bench.harness.runs.runner import execute
 
 
@@ -104,6 +105,18 @@ def test_the_next_run_puts_it_aside_and_has_the_same_numbers(name, whole, plan, 
     assert len(list(results.rglob(f"{name}.damaged"))) == 1
     assert [run.evaluations for run in load_runs(results)] == [run.evaluations for run in load_runs(whole)]
     assert {run.state for run in load_runs(results)} == {"done"}
+
+
+@pytest.mark.parametrize("name", ["record.json", "cell.json"])
+def test_what_is_damaged_and_held_by_another_process_is_left(name, whole, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(whole, results)
+    damage(results, name, b"[]")
+    path = min(results.rglob(name))
+    cell = path.parent if name == "cell.json" else path.parents[1]
+    with filelock.FileLock(path.parent / "lock"):
+        assert Store(results).repair(cell, [0, 1]) == [] and path.read_bytes() == b"[]"
+    assert len(Store(results).repair(cell, [0, 1])) == 1 and not path.exists()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from mopo_bench.harness.api import run as run_grid
 from mopo_bench.harness.runs import fits, trial
 from mopo_bench.harness.runs.checkpoints import stage_path
 from mopo_bench.harness.runs.ledger import Ledger, load_runs
-from mopo_bench.harness.runs.outcome import outcome_lines
+from mopo_bench.harness.runs.outcome import at_work, outcome_lines
 from mopo_bench.harness.runs.records import Store
 from mopo_bench.harness.runs.runner import execute, groups
 
@@ -307,6 +307,24 @@ def test_a_group_beside_another_runner(plan, evaluations, monkeypatch, tmp_path)
     found = evaluations(tmp_path)
     for key, rows in evaluations(tmp_path / "undisturbed").items():
         assert {step: pytest.approx(returns, rel=1e-4) for step, returns in rows.items()} == found[key]
+
+
+def test_what_another_command_has_brought_to_its_end_is_done(plan, tmp_path):
+    """Between the look at its record and the last word of this command."""
+    execute(plan("sac", results=tmp_path, steps=50))
+    here = plan("sac", results=tmp_path)
+    assert len(here.undone()) == 1
+    execute(plan("sac", results=tmp_path))
+    assert "done: point-angle/sac/seed-0: by another process" in outcome_lines(here, {})
+    assert here.undone() == []
+
+
+def test_whoever_only_looks_is_not_taken_for_a_runner(monkeypatch, tmp_path):
+    monkeypatch.setattr("mopo_bench.harness.runs.records.SECONDS_TO_LOOK", 20)
+    lock = filelock.FileLock(tmp_path / "lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.1, lock.release).start()
+    assert not at_work(tmp_path)
 
 
 @pytest.fixture
