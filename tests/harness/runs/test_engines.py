@@ -104,20 +104,22 @@ def test_a_worker_whose_time_is_over_stops_where_all_is_whole(number):
     assert reached == ["what is at work"]
 
 
-class MeetsItsLimit(SAC):
-    """After 13 steps of each job."""
+def limited():
+    """SAC that meets its time limit after 13 steps of each job."""
 
-    calls = 0
-    derived = SAC.derived | {"calls"}
+    class Limited(SAC):
+        calls = 0
+        derived = SAC.derived | {"calls"}
 
-    def update(self, batch, noise, phase):
-        self.calls += 1
-        if self.calls == 13:
-            os.kill(os.getpid(), signal.SIGUSR2)
-        return super().update(batch, noise, phase)
+        def update(self, batch, noise, phase):
+            self.calls += 1
+            if self.calls == 13:
+                os.kill(os.getpid(), signal.SIGUSR2)
+            return super().update(batch, noise, phase)
 
-
-MeetsItsLimit.__module__ = SAC.__module__  # to have its identity
+    Limited.__module__ = SAC.__module__  # to have its identity
+    kind = get_algorithm("sac")
+    return Algorithm("sac", Limited, kind.experience, kind.settings)
 
 
 @pytest.mark.slow
@@ -125,10 +127,10 @@ def test_a_job_that_meets_its_time_limit_goes_on_in_another(plan, monkeypatch, t
     """Once; then it is left to the next run, and has not failed."""
     pytest.importorskip("submitit")
     monkeypatch.setattr("mopo_bench.harness.runs.runner.check_first_use", lambda cells: None)  # it has no job there
-    kind = get_algorithm("sac")
     usual = {"settings": {f"all.{key}": value for key, value in TINY.items()}, "steps": 40, "evaluate_every": 10, "episodes": 1}
-    limited = plan(Algorithm("sac", MeetsItsLimit, kind.experience, kind.settings), results=tmp_path / "runs", **usual)
-    outcome = execute(limited, engine=engine_of("slurm", 1, 2, "local", tmp_path / "runs"))
+    outcome = execute(
+        plan(limited(), results=tmp_path / "runs", **usual), engine=engine_of("slurm", 1, 2, "local", tmp_path / "runs")
+    )
     assert outcome == {"running": ["point-angle/sac/seed-0"]}
     (left,) = load_runs(tmp_path / "runs")
     assert left.state == "running" and left.record["traceback"] is None and list((tmp_path / "runs").rglob("stopped.pt"))
