@@ -131,8 +131,8 @@ class Ledger:
             faults.append(f"{why}: which runs are missing is not known until the next run writes it again")
         rows = {key: {**entry, "of": entry["steps"], "steps": 0, "state": "missing"} for key, entry in wanted.items()}
         for path in sorted(self.results.glob("stages/*/*/seed-*.pt")):
-            if (why := archive_damage(path)) is not None:
-                faults.append(printable(f"{path.relative_to(self.results)}: {why}"))
+            if (damage := archive_damage(path)) is not None:
+                faults.append(printable(f"{path.relative_to(self.results)}: {damage}"))
         for run in self.store.found():
             if isinstance(run, Fault):
                 faults.append(str(run))
