@@ -141,7 +141,7 @@ def part_path(path: Path) -> Path:
     return path.with_suffix(".part.pt")
 
 
-ANEW = "the next `mopo-bench run` of it puts it aside and fits it anew"
+ANEW = "run its grid again, which puts it aside and fits it anew"
 
 
 def save_fit(path: Path, state: Mapping[str, Any], record: Mapping[str, Any]) -> None:
@@ -160,7 +160,7 @@ def load_fit(path: Path, device: str = "cpu") -> dict[str, Any]:
             fit = {"state": fit, "record": {}}  # an older one
         if fit.pop("of", _whose(path)) != _whose(path):
             raise Damaged("it is that of another fit")
-        if not all(isinstance(fit.get(name), dict) for name in ("state", "record")):
+        if "state" not in fit or not isinstance(fit.get("record"), dict):
             raise Damaged("it lacks the fit's state, or its record")
     except Damaged as why:
         raise Damaged(f"{path}: {why}; {ANEW}") from None

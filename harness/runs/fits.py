@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import filelock
 from torch import Tensor
@@ -17,13 +17,10 @@ from ...common.trees import tree_leaves
 from .cell import Cell, load_problem
 from .checkpoints import fit_damage, load_fit, part_path, save_fit, stage_path
 from .interrupts import Stop, stop_if_asked
+from .ledger import Planned, Todo
 from .machine import describe_machine, prepare_process
 from .reading import put_aside, was_put_aside
 from .records import sweep
-
-if TYPE_CHECKING:
-    from .ledger import Todo
-    from .plan import Plan
 
 Fit = tuple[Cell, str, int]  # cell, stage, seed
 KEEP_SECONDS = 60  # between two states of a fit that is still at work
@@ -117,14 +114,14 @@ def fits_of(results: Path, runs: Iterable[tuple[Cell, int]]) -> dict[Path, Fit]:
     return fits
 
 
-def missing_fits(plan: Plan, todo: Sequence[Todo]) -> list[Fit]:
+def missing_fits(plan: Planned, todo: Sequence[Todo]) -> list[Fit]:
     """What is still to be fitted: for these runs, and what was put aside of the others' and not made anew."""
     wanted = fits_of(plan.results, ((cell, seed) for cell, seed, _ in todo))
     every = wanted | fits_of(plan.results, plan.seeds())
     return [fit for path, fit in every.items() if not path.exists() and (path in wanted or was_put_aside(path))]
 
 
-def repair_fits(plan: Plan) -> list[str]:
+def repair_fits(plan: Planned) -> list[str]:
     """Puts aside what is damaged of the fits that the plan's runs stand on; gives a line for each.
 
     What another process is at work on is left to it.

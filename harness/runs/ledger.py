@@ -21,6 +21,9 @@ Todo = tuple["Cell", int, int]  # cell, seed, steps done
 class Planned(Protocol):
     """Runs that are wanted: a `Plan`."""
 
+    @property
+    def results(self) -> Path: ...
+
     def seeds(self) -> Iterator[tuple[Cell, int]]: ...
 
 

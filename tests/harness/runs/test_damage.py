@@ -196,7 +196,7 @@ def test_a_damaged_fit_is_put_aside_and_fitted_anew(case, fitted, of_fits, comma
     """Also where its run is done: whoever loads its policy needs it."""
     results, path, words = of_fits
     (SEEN_BY_STATUS | SEEN_BY_RUN)[case](path)
-    with pytest.raises(UserError, match="the next `mopo-bench run` of it puts it aside and fits it anew"):
+    with pytest.raises(UserError, match="run its grid again, which puts it aside and fits it anew"):
         load_fit(path)
     status = " ".join(command("status", "--results", results).out.split())
     assert (f"not believed: stages/dynamics/{path.parent.name}/seed-0.pt: it " in status) == (case in SEEN_BY_STATUS)
