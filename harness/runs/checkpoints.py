@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from ...algorithms.learning.held import fingerprint
 from ...common.errors import UserError
 from ...common.files import replace_file
-from .reading import Damaged, checked_record, is_count, printable, put_aside, seed_of
+from .reading import Damaged, archive_damage, checked_record, is_count, printable, put_aside, seed_of
 
 
 def save_tensors(path: Path, value: dict[str, Any], before: Path | None = None) -> None:
@@ -27,7 +28,8 @@ def save_tensors(path: Path, value: dict[str, Any], before: Path | None = None) 
 def load_tensors(path: Path, advice: str, device: str = "cpu") -> dict[str, Any]:
     """Reads what `save_tensors` wrote. Raises UserError, with `advice` on what to do, where it cannot be read."""
     try:
-        return torch.load(path, weights_only=True, map_location=device)
+        with warnings.catch_warnings(action="ignore"):  # of a damaged file torch says more than one line
+            return torch.load(path, weights_only=True, map_location=device)
     except Exception as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}); {advice}") from None
 
@@ -153,17 +155,18 @@ def load_fit(path: Path, device: str = "cpu") -> dict[str, Any]:
     """What `save_fit` kept, `state` and `record`. Raises UserError where it cannot be read, or is not to be believed."""
     if not (path.exists() or path.is_symlink()):
         raise UserError(f"there is no {path}: it was not copied, or deleted; `mopo-bench run --rerun` makes it anew")
-    fit = load_tensors(path, ANEW, device)
     try:
-        fit = _opened(fit, "fit")
+        if (why := archive_damage(path)) is not None:  # as `status` sees it
+            raise Damaged(why)
+        fit = _opened(load_tensors(path, ANEW, device), "fit")
         if path.name.endswith(".part.pt") and "of" not in fit:
             fit = {"state": fit, "record": {}}  # an older one
         if fit.pop("of", _whose(path)) != _whose(path):
             raise Damaged("it is that of another fit")
         if "state" not in fit or not isinstance(fit.get("record"), dict):
             raise Damaged("it lacks the fit's state, or its record")
-    except Damaged as why:
-        raise Damaged(f"{path}: {why}; {ANEW}") from None
+    except Damaged as error:
+        raise Damaged(f"{path}: {error}; {ANEW}") from None
     return fit
 
 

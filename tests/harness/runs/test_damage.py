@@ -3,12 +3,13 @@
 import json
 import math
 import shutil
+import warnings
 
 import filelock
 import pytest
 import torch
 from mopo_bench.common.errors import UserError
-from mopo_bench.harness.runs.checkpoints import load_fit, save_tensors
+from mopo_bench.harness.runs.checkpoints import load_checkpoint, load_fit, save_tensors
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.records import Store
 from mopo_bench.harness.runs.runner import execute
@@ -175,11 +176,27 @@ def moved(path):
     save_tensors(path, fit)
 
 
+def other_protocol(path):
+    """Torch warns of it in words of its own, and reads the rest."""
+    path.write_bytes(path.read_bytes().replace(b"\x80\x02", b"\x80\xb7", 1))
+
+
+def test_torch_has_no_word_in_it(whole, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(whole, results)
+    path = min(results.rglob("checkpoint.pt"))
+    other_protocol(path)
+    with warnings.catch_warnings(record=True, action="always") as said:
+        assert load_checkpoint(path.parent)["step"] == 4
+    assert not said
+
+
 SEEN_BY_STATUS = {
     "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("{}"),
     "a byte": flip,
+    "another protocol": other_protocol,
     "a folder": lambda path: (path.unlink(), path.mkdir()),
     "a link to nothing": lambda path: (path.unlink(), path.symlink_to("nothing")),
 }
