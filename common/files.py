@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,17 +15,18 @@ from .errors import WriteError
 def replace_file(path: Path, write: Callable[[Path], object], before: Path | None = None) -> None:
     """`write` fills a temporary file beside `path`, which then takes its place; the folder is made where there is none.
 
-    before: where the file is kept whose place is taken.
+    before: where the file is kept whose place is taken; whoever looks finds the old one or the new one, and never none.
     Raises WriteError where the system refuses any of it: a full disk, a folder that may not be written.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    temporary, old = (path.with_name(f".{each.name}.{uuid.uuid4().hex}.part") for each in (path, before or path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # some disks say only now that they are full
         if before is not None and path.exists():
-            os.replace(path, before)
+            _keep(path, old)
+            os.replace(old, before)
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         refusal = _refusal(error)
@@ -33,8 +35,17 @@ def replace_file(path: Path, write: Callable[[Path], object], before: Path | Non
         why = " ".join((refusal.strerror or str(refusal)).split())
         raise WriteError(f"{path}: cannot be written ({why}); check the folder, its permissions and free space") from error
     finally:
-        with suppress(OSError):  # of a folder that is none
-            temporary.unlink()
+        for each in (temporary, old):
+            with suppress(OSError):  # of a folder that is none
+                each.unlink()
+
+
+def _keep(path: Path, place: Path) -> None:
+    """A second name of a file; a copy of it, where a disk has no such names."""
+    try:
+        os.link(path, place)
+    except OSError:
+        shutil.copy2(path, place)
 
 
 def _refusal(error: BaseException | None) -> OSError | None:

@@ -44,22 +44,22 @@ def set_aside(plan: Plan, found: Sequence[Path]) -> Path:
     anything is moved.
     """
     with ExitStack() as locks:
-        for path in found:
-            lock = path / "lock" if path.is_dir() else path.with_name(path.name.partition(".")[0] + ".lock")
+        places = [path / "lock" if path.is_dir() else path.with_name(path.name.partition(".")[0] + ".lock") for path in found]
+        for place, path in dict(zip(places, found, strict=True)).items():  # a fit and what there is of it have one
             try:
-                locks.enter_context(filelock.FileLock(lock, timeout=0))
+                locks.enter_context(filelock.FileLock(place, timeout=0))
             except filelock.Timeout:
                 raise UserError(f"{path} is being worked on by another process: stop that, or wait until it is done") from None
-    folder = _new_folder(plan.results / FOLDER)
-    for path in found:
-        place = folder / path.relative_to(plan.results)
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                shutil.copy2(path.parent / "cell.json", place.parent)
-            path.rename(place)
-        except OSError as error:
-            raise WriteError(f"{path} cannot be moved to {place} ({error.strerror}); what was moved stays there") from error
+        folder = _new_folder(plan.results / FOLDER)
+        for path in found:
+            place = folder / path.relative_to(plan.results)
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_dir():
+                    shutil.copy2(path.parent / "cell.json", place.parent)
+                path.rename(place)
+            except OSError as error:
+                raise WriteError(f"{path} cannot be moved to {place} ({error.strerror}); what was moved stays there") from error
     plan.ledger.forget()
     return folder
 

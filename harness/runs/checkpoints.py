@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from ...algorithms.learning.held import fingerprint
 from ...common.errors import UserError
 from ...common.files import replace_file
-from .reading import Damaged, checked_record, is_count, printable, put_aside, seed_of
+from .reading import Damaged, archive_damage, checked_record, is_count, printable, put_aside, seed_of
 
 
 def save_tensors(path: Path, value: dict[str, Any], before: Path | None = None) -> None:
@@ -27,7 +28,8 @@ def save_tensors(path: Path, value: dict[str, Any], before: Path | None = None) 
 def load_tensors(path: Path, advice: str, device: str = "cpu") -> dict[str, Any]:
     """Reads what `save_tensors` wrote. Raises UserError, with `advice` on what to do, where it cannot be read."""
     try:
-        return torch.load(path, weights_only=True, map_location=device)
+        with warnings.catch_warnings(action="ignore"):  # of a damaged file torch says more than one line
+            return torch.load(path, weights_only=True, map_location=device)
     except Exception as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}); {advice}") from None
 
@@ -49,8 +51,18 @@ def save_stopped(folder: Path, checkpoint: dict[str, Any]) -> None:
     save_tensors(folder / STOPPED, _sealed(checkpoint))
 
 
-def _sealed(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    return {**checkpoint, "digest": fingerprint(checkpoint).hex()}
+def _sealed(value: dict[str, Any]) -> dict[str, Any]:
+    return {**value, "digest": fingerprint(value).hex()}
+
+
+def _opened(value: Any, what: str) -> dict[str, Any]:
+    """What was sealed, without its digest. Raises Damaged where it is not as it was."""
+    if not isinstance(value, dict):
+        raise Damaged(f"it holds no {what}")
+    digest = value.pop("digest", None)  # older ones have none
+    if digest is not None and digest != fingerprint(value).hex():
+        raise Damaged("it is not as it was written: its digest differs")
+    return value
 
 
 def load_checkpoint(folder: Path, name: str = NEWEST) -> dict[str, Any] | None:
@@ -61,11 +73,7 @@ def load_checkpoint(folder: Path, name: str = NEWEST) -> dict[str, Any] | None:
     advice = "delete it to run this seed again"
     checkpoint = load_tensors(path, advice)
     try:
-        if not isinstance(checkpoint, dict):
-            raise Damaged("it holds no checkpoint")
-        digest = checkpoint.pop("digest", None)  # older ones have none
-        if digest is not None and digest != fingerprint(checkpoint).hex():
-            raise Damaged("it is not as it was written: its digest differs")
+        checkpoint = _opened(checkpoint, "checkpoint")
         _check(checkpoint, folder)
     except Damaged as why:
         raise Damaged(f"{path}: {why}; {advice}") from None
@@ -99,9 +107,13 @@ def _sound(folder: Path, name: str, kept: list[str]) -> dict[str, Any] | None:
     try:
         return load_checkpoint(folder, name)
     except UserError as error:
-        why = str(error).rpartition("; ")[0].replace(f"{folder / name}", "it").replace("it: it ", "it ")
-        kept.append(f"its checkpoint was damaged ({why}) and is kept as {put_aside(folder / name).name}")
+        kept.append(f"its checkpoint was damaged ({_why(error, folder / name)}) and is kept as {put_aside(folder / name).name}")
         return None
+
+
+def _why(error: UserError, path: Path) -> str:
+    """What is wrong with a file, without its path and what to do."""
+    return str(error).rpartition("; ")[0].replace(f"{path}", "it").replace("it: it ", "it ")
 
 
 def _check(checkpoint: dict[str, Any], folder: Path) -> None:
@@ -124,3 +136,51 @@ def _check(checkpoint: dict[str, Any], folder: Path) -> None:
 def stage_path(results: Path, stage: str, identity: str, seed: int) -> Path:
     """Where one seed's fit of a stage stands, shared by every algorithm that asks for the same fit."""
     return results / "stages" / stage / identity / f"seed-{seed}.pt"
+
+
+def part_path(path: Path) -> Path:
+    """Where a fit that will stand at `path` is kept while it is at work."""
+    return path.with_suffix(".part.pt")
+
+
+ANEW = "run its grid again, which puts it aside and fits it anew"
+
+
+def save_fit(path: Path, state: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    """Keeps a fitted stage, or what there is of one, with whose it is and a digest. Raises WriteError."""
+    save_tensors(path, _sealed({"state": state, "record": record, "of": _whose(path)}))
+
+
+def load_fit(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """What `save_fit` kept, `state` and `record`. Raises UserError where it cannot be read, or is not to be believed."""
+    if not (path.exists() or path.is_symlink()):
+        raise UserError(f"there is no {path}: it was not copied, or deleted; `mopo-bench run --rerun` makes it anew")
+    try:
+        if (why := archive_damage(path)) is not None:  # as `status` sees it
+            raise Damaged(why)
+        fit = _opened(load_tensors(path, ANEW, device), "fit")
+        if path.name.endswith(".part.pt") and "of" not in fit:
+            fit = {"state": fit, "record": {}}  # an older one
+        if fit.pop("of", _whose(path)) != _whose(path):
+            raise Damaged("it is that of another fit")
+        if "state" not in fit or not isinstance(fit.get("record"), dict):
+            raise Damaged("it lacks the fit's state, or its record")
+    except Damaged as error:
+        raise Damaged(f"{path}: {error}; {ANEW}") from None
+    return fit
+
+
+def _whose(path: Path) -> list[str]:
+    """Stage, identity and seed of a fit."""
+    return [*path.parts[-3:-1], path.name.partition(".")[0]]
+
+
+def fit_damage(path: Path) -> str | None:
+    """Why a fit, or what there is of one, is not to be believed; None where it is, or is not there."""
+    if not (path.exists() or path.is_symlink()):
+        return None
+    try:
+        load_fit(path)
+    except UserError as error:
+        return _why(error, path)
+    return None

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from ...common.errors import UserError, WriteError
 from .fits import work_for
-from .interrupts import SECONDS_TO_STOP, block_interrupts, ends_with_this, worker_answers
+from .interrupts import SECONDS_TO_STOP, block_interrupts, ends_with_this, stop_signal, worker_answers
 from .private_joblib import BrokenProcessPool, ProcessPoolExecutor, ShutdownExecutorError, ask, end, processes, ready_to_start
 
 BACKENDS = ("loky", "slurm", "dask", "ray")
@@ -40,9 +40,13 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Lost:
-    """What became of a piece whose worker is gone, or was told to stop by somebody else."""
+    """What became of a piece whose worker is gone."""
 
     why: str
+
+
+class Stopped(Lost):
+    """What became of one whose worker was told to stop by somebody else, and has kept what it had."""
 
 
 Ended = WriteError | Lost | None  # what becomes of a piece: None where it is done
@@ -60,7 +64,7 @@ def do(head: int | None, work: Callable[..., None], *arguments: Any) -> Ended:
         try:
             return _done(work, *arguments)
         except KeyboardInterrupt:
-            return Lost("its worker was told to stop (SIGTERM)")
+            return Stopped(f"its worker was told to stop ({stop_signal()})")
 
 
 def _done(work: Callable[..., None], *arguments: Any) -> WriteError | None:
@@ -192,11 +196,13 @@ class Slurm(Engine):
         own = {"slurm_setup": [f"export {name}={value}" for name, value in ONE_THREAD.items()]} if cluster == "slurm" else {}
         self.executor.update_parameters(name="mopo-bench", cpus_per_task=1, timeout_min=SLURM_MINUTES, **own)
         self.jobs: dict[int, Any] = {}
-        self.submitting = threading.Lock()
+        self.submitting, self.stopping = threading.Lock(), False
 
     def do(self, piece: Piece) -> Ended:
         me = threading.get_ident()
         with self.submitting:
+            if self.stopping:
+                return Lost("its command was stopped")
             self.jobs[me] = job = self.executor.submit(do, None, piece.work, *piece.arguments)
         try:
             return job.result()
@@ -206,7 +212,10 @@ class Slurm(Engine):
             del self.jobs[me]
 
     def stop(self) -> None:
-        for job in list(self.jobs.values()):
+        self.stopping = True
+        with self.submitting:  # what was about to be submitted is a job by then
+            jobs = list(self.jobs.values())
+        for job in jobs:
             with suppress(Exception):
                 job.cancel(check=False)
 

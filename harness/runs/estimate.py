@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,7 +85,7 @@ class Job(NamedTuple):
 
 
 def missing_jobs(
-    results: Path, todo: Sequence[Todo], costs_of: Callable[[Cell], Costs] | None
+    plan: Plan, todo: Sequence[Todo], costs_of: Callable[[Cell], Costs] | None
 ) -> tuple[list[Job], dict[int, str]]:
     """What these runs take, in the order in which `execute` begins it, and by the id of a cell why its costs are unknown.
 
@@ -94,7 +93,8 @@ def missing_jobs(
     """
     costs: dict[int, Costs] = {}
     notes: dict[int, str] = {}
-    for cell in {id(cell): cell for cell, _, _ in todo}.values():
+    fits = missing_fits(plan, todo)
+    for cell in {id(cell): cell for cell, *_ in (*todo, *fits)}.values():
         if costs_of is None:
             break
         try:
@@ -102,7 +102,7 @@ def missing_jobs(
         except FOREIGN as error:  # a bug of the learner's, say: it is no reason to tell nothing of the others
             notes[id(cell)] = " ".join(f"{type(error).__name__}: {error}".split())
     jobs = []
-    for cell, stage, seed in missing_fits(results, todo):
+    for cell, stage, seed in fits:
         jobs.append(Job(cell, seed, stage, seconds=costs[id(cell)].fits[stage] if id(cell) in costs else None))
     for cell, seed, done in sorted(todo, key=lambda each: run_order(each[0], each[2])):
         jobs.append(Job(cell, seed, "", done, run_seconds(cell, costs[id(cell)], done) if id(cell) in costs else None))
@@ -113,7 +113,7 @@ def estimate(plan: Plan, processes: int, costs_of: Callable[[Cell], Costs]) -> E
     """How long what is missing of the plan takes, by the costs of its cells: a `Calibration` measures them."""
     ledger = plan.ledger
     ledger.forget()
-    jobs, notes = missing_jobs(plan.results, ledger.pending(plan), costs_of)
+    jobs, notes = missing_jobs(plan, ledger.pending(plan), costs_of)
     durations = [job.seconds for job in jobs if job.seconds is not None]  # what has no known costs is left out
 
     rows, of_cell = [], dict[int, list[Job]]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -39,7 +40,13 @@ class Evaluated(NamedTuple):
     vitals: dict[str, np.ndarray]
 
 
-Waited = Callable[[float | None], Evaluated]  # for an evaluation that was begun, so many seconds at most, else TimeoutError
+class Begun(NamedTuple):
+    """An evaluation that was begun."""
+
+    ended: Callable[[float], bool]  # whether it has, waited for so many seconds at most
+    result: Callable[[], Evaluated]  # waits for it
+
+
 IDLE_SECONDS = 60  # after which a process that evaluates ends; also one whose training was killed
 
 
@@ -139,10 +146,10 @@ class EvaluationHere:
     def __init__(self, cell: Cell):
         self.evaluator = Evaluator(cell.task, cell.specification)
 
-    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Waited:
+    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Begun:
         """Evaluates the learner as it is now, which is in `states` by seed, from resets with these seeds (S, n)."""
         found = evaluated(self.evaluator, learner, starts)
-        return lambda seconds: found
+        return Begun(lambda seconds: True, lambda: found)
 
     def close(self) -> None:
         """There is nothing to end."""
@@ -156,13 +163,13 @@ class EvaluationBeside:
         ready_to_start()
         self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS)
 
-    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Waited:
+    def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Begun:
         with interrupts_held():  # processes are started; they end with the one they work for
             jobs = [
                 self.executor.submit(evaluate, self.cell.with_seeds(seed), as_arrays(state), list(resets))
                 for seed, state, resets in zip(self.cell.seeds, states, starts, strict=True)
             ]
-        return lambda seconds: _together([job.result(seconds) for job in jobs])
+        return Begun(lambda seconds: not wait(jobs, seconds).not_done, lambda: _together([job.result() for job in jobs]))
 
     def close(self) -> None:
         end(self.executor)

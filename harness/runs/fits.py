@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from torch import Tensor
 from ...algorithms.learning.stage import FitKeeper
 from ...common.trees import tree_leaves
 from .cell import Cell, load_problem
-from .checkpoints import load_tensors, save_tensors, stage_path
+from .checkpoints import fit_damage, load_fit, part_path, save_fit, stage_path
 from .interrupts import Stop, stop_if_asked
+from .ledger import Planned, Todo
 from .machine import describe_machine, prepare_process
+from .reading import put_aside, was_put_aside
 from .records import sweep
 
+Fit = tuple[Cell, str, int]  # cell, stage, seed
 KEEP_SECONDS = 60  # between two states of a fit that is still at work
 
 
@@ -26,20 +30,20 @@ class FitDiverged(Exception):
     """A fit whose numbers did not stay finite: a result, which is kept as any other fit is."""
 
 
-def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
+def fit_stage(cell: Cell, stage: str, seed: int, seconds: float = -1) -> dict[str, Any]:
     """The fitted stage of one seed, with its record, from disk or fitted now.
 
     Two processes that want the same fit at once fit it once. A fit that was stopped resumes from the last state it kept. Raises
-    FitDiverged.
+    FitDiverged, and filelock.Timeout where another process has been at work on it for so many seconds (below 0: waits).
     """
     path = stage_path(cell.results, stage, cell.stage_identity(stage), seed)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_suffix(".lock")):
+    with filelock.FileLock(path.with_suffix(".lock"), timeout=seconds):
         sweep(path.parent, f"{path.stem}.")
         if not path.exists():
             prepare_process(cell.device)
             config = cell.algorithm.build_configs(cell.config)[stage]
-            keeper = PartFile(path.with_suffix(".part.pt"), cell.device)
+            keeper = PartFile(part_path(path), cell.device)
             try:
                 state, record = cell.algorithm.stages[stage].fit(
                     load_problem(cell),
@@ -53,9 +57,9 @@ def fit_stage(cell: Cell, stage: str, seed: int) -> dict[str, Any]:
                     raise FloatingPointError(f"the {stage} that was fitted is not finite")
             except FloatingPointError as error:
                 state, record = {}, {"diverged": str(error)}
-            save_tensors(path, {"state": state, "record": {**record, "machine": describe_machine()}})
+            save_fit(path, state, {**record, "machine": describe_machine()})
             keeper.path.unlink(missing_ok=True)
-    fit = load_tensors(path, "delete it to have it fitted again", cell.device)
+    fit = load_fit(path, cell.device)
     if why := fit["record"].get("diverged"):
         raise FitDiverged(why)
     return fit
@@ -69,11 +73,11 @@ class PartFile(FitKeeper):
         self.kept_at = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        return load_tensors(self.path, "delete it to begin the fit anew", self.device) if self.path.exists() else None
+        return load_fit(self.path, self.device)["state"] if self.path.exists() else None
 
     def offer(self, state: Callable[[], dict[str, Any]]) -> None:
         if time.monotonic() - self.kept_at >= KEEP_SECONDS:
-            save_tensors(self.path, state())
+            save_fit(self.path, state(), {})
             self.kept_at = time.monotonic()
 
 
@@ -101,10 +105,34 @@ def leave_if_orphaned() -> None:
         raise Stop
 
 
-def missing_fits(results: Path, todo: Sequence[tuple[Cell, int, int]]) -> list[tuple[Cell, str, int]]:
-    """The (cell, stage, seed) still to be fitted for these runs; where cells share a fit, the first of them stands for all."""
-    fits: dict[Path, tuple[Cell, str, int]] = {}
-    for cell, seed, _ in todo:
+def fits_of(results: Path, runs: Iterable[tuple[Cell, int]]) -> dict[Path, Fit]:
+    """The fits that these runs stand on, by their files; where cells share one, the first of them stands for all."""
+    fits: dict[Path, Fit] = {}
+    for cell, seed in runs:
         for stage in cell.algorithm.stages:
             fits.setdefault(stage_path(results, stage, cell.stage_identity(stage), seed), (cell, stage, seed))
-    return [fit for path, fit in fits.items() if not path.exists()]
+    return fits
+
+
+def missing_fits(plan: Planned, todo: Sequence[Todo]) -> list[Fit]:
+    """What is still to be fitted: for these runs, and what was put aside of the others' and not made anew."""
+    wanted = fits_of(plan.results, ((cell, seed) for cell, seed, _ in todo))
+    every = wanted | fits_of(plan.results, plan.seeds())
+    return [fit for path, fit in every.items() if not path.exists() and (path in wanted or was_put_aside(path))]
+
+
+def repair_fits(plan: Planned) -> list[str]:
+    """Puts aside what is damaged of the fits that the plan's runs stand on; gives a line for each.
+
+    What another process is at work on is left to it.
+    """
+    said = []
+    for path in fits_of(plan.results, plan.seeds()):
+        for each, then in ((path, "fitted anew"), (part_path(path), "begun anew")):
+            if fit_damage(each) is None:
+                continue
+            with suppress(filelock.Timeout), filelock.FileLock(path.with_suffix(".lock"), timeout=0):
+                if (why := fit_damage(each)) is not None:  # or it was made anew meanwhile
+                    where = each.relative_to(plan.results)
+                    said.append(f"damaged: {where}: {why}; it is kept as {put_aside(each).name}, and {then}")
+    return said

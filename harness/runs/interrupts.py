@@ -19,6 +19,7 @@ from typing import NoReturn
 SECONDS_TO_STOP = 8.0  # within which a process that was asked to stop has left: clusters kill after thirty, or ten
 ONE_PRESS = 0.5  # seconds: a signal that comes twice within them is one request, as `timeout` sends it
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TIME_IS_OVER = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 FAREWELL = "stopped; the next run goes on from the last checkpoint"
 
 
@@ -160,6 +161,11 @@ def stop_status() -> int:
     return 128 + (_asked or signal.SIGINT)
 
 
+def stop_signal() -> str:
+    """The name of the signal by which this process was asked to stop."""
+    return signal.Signals(_asked or signal.SIGINT).name
+
+
 def ends_with_this(processes: Callable[[], Iterable[int]]) -> None:
     """`processes()` gives the numbers of those that are killed should this one leave at once."""
     _children.append(processes)
@@ -173,15 +179,19 @@ def ignore_interrupts() -> None:
 
 @contextmanager
 def worker_answers() -> Iterator[None]:
-    """What a worker does while it works: Ctrl-C is not for it, and SIGTERM asks it to keep what it has and stop."""
+    """What a worker does while it works: Ctrl-C is not for it, and what says that its time is over has it keep what it has.
+
+    That is SIGTERM, and SIGUSR1 or SIGUSR2, which Slurm sends before a job's time limit: submitit would end the job there.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _forget()
     ignore_interrupts()
-    signal.signal(signal.SIGTERM, _answer)
+    usual = {number: signal.signal(number, _answer) for number in TIME_IS_OVER}
     try:
         yield
     finally:
         _forget()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number, handler in usual.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: one that is not Python's

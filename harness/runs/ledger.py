@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import filelock
 
 from ...common.errors import UserError
-from .reading import Damaged, checked_plan, parsed, printable, put_aside
+from .reading import Damaged, archive_damage, checked_plan, parsed, printable, put_aside
 from .records import DAMAGED, Fault, Run, Store, state_at, sweep, warnings, write_json
 
 if TYPE_CHECKING:  # it imports torch
@@ -20,6 +20,9 @@ Todo = tuple["Cell", int, int]  # cell, seed, steps done
 
 class Planned(Protocol):
     """Runs that are wanted: a `Plan`."""
+
+    @property
+    def results(self) -> Path: ...
 
     def seeds(self) -> Iterator[tuple[Cell, int]]: ...
 
@@ -130,6 +133,9 @@ class Ledger:
             wanted = {}
             faults.append(f"{why}: which runs are missing is not known until the next run writes it again")
         rows = {key: {**entry, "of": entry["steps"], "steps": 0, "state": "missing"} for key, entry in wanted.items()}
+        for path in sorted(self.results.glob("stages/*/*/seed-*.pt")):
+            if (damage := archive_damage(path)) is not None:
+                faults.append(printable(f"{path.relative_to(self.results)}: {damage}"))
         for run in self.store.found():
             if isinstance(run, Fault):
                 faults.append(str(run))

@@ -14,9 +14,12 @@ def outcome_lines(plan: Plan, ended: dict[str, list[str]]) -> list[str]:
         f"{state}: {len(runs)}" + (f" ({', '.join(runs)})" if state != "done" else "") for state, runs in sorted(ended.items())
     ]
     for cell, seed in plan.undone():
-        state, reason = plan.ledger.state(cell, seed), plan.ledger.reason(cell, seed)
-        reason = "another process is at work on it" if at_work(cell.seed_folder(seed)) else reason
-        lines.append(f"{state}: {cell.task.name}/{cell.algorithm.name}/seed-{seed}: {reason}")
+        busy, name = at_work(cell.seed_folder(seed)), f"{cell.task.name}/{cell.algorithm.name}/seed-{seed}"
+        if not busy:  # now its record stands still: what it says may have come since it was read, by another command
+            plan.ledger.forget([cell.seed_folder(seed)])
+        state = plan.ledger.state(cell, seed)
+        reason = "another process is at work on it" if busy else plan.ledger.reason(cell, seed)
+        lines.append(f"{state}: {name}: {'by another process' if state == 'done' else reason}")
     lines = [*plan.ledger.repaired, *(lines or ["Everything was done already."])]
     for cell, seed in plan.seeds():
         for text in plan.ledger.warnings(cell, seed):

@@ -34,7 +34,7 @@ from ...tasks.data.sources import load_dataset
 from ...tasks.registry import get_task
 from ...tasks.simulation import checked_specification
 from ...tasks.task import ActionBox, OfflineProblem, Rules, Task
-from .checkpoints import load_checkpoint, load_tensors, stage_path
+from .checkpoints import load_checkpoint, load_fit, stage_path
 from .evaluation import Evaluator, reset_seeds
 from .ledger import existing_folder
 from .machine import prepare_process
@@ -165,7 +165,7 @@ def policy_of(run: Run, results: Path, dataset: Path | None = None) -> Policy:
     stages = {}
     for name, kind in algorithm.learner.stages.items():
         path = stage_path(results, name, run.record.get("stages", {}).get(name, "unknown"), run.seed)
-        stages[name] = kind(problem, configs[name], [load_tensors(path, "run the seed again")["state"]])  # type: ignore[arg-type]
+        stages[name] = kind(problem, configs[name], [load_fit(path)["state"]])  # type: ignore[arg-type]
     learner = algorithm.learner(problem, configs["learner"], [run.seed], stages=stages)
     learner.load_states([checkpoint["learner"]])
     about = {

@@ -21,6 +21,7 @@ from .cell import Cell
 from .checkpoints import stage_path
 from .estimate import Calibration, Job, duration, finished_at, missing_jobs
 from .ledger import Todo
+from .plan import Plan
 from .records import Store, state_at, warnings
 
 FIRST_LINE = 20.0  # seconds, where there is no terminal; the pauses between lines then grow with the time that has passed
@@ -30,16 +31,16 @@ TRUST = 0.2  # the share of all work after which what was seen counts as much as
 MEASURED_STEPS, MEASURED_ROWS = 10_000, 10_000  # a grid with fewer steps, and no fit on more rows, is over before it is timed
 
 
-def measured_jobs(results: Path, todo: Sequence[Todo], group: int, console: Console | None) -> list[Job]:
+def measured_jobs(plan: Plan, todo: Sequence[Todo], group: int, console: Console | None) -> list[Job]:
     """What is to be done for these runs, with the seconds of each where anyone sees them and it is worth the measuring."""
-    jobs, _ = missing_jobs(results, todo, None)
+    jobs, _ = missing_jobs(plan, todo, None)
     long_fits = any(job.stage and job.cell.data["rows"] > MEASURED_ROWS for job in jobs)
     steps = sum(job.cell.steps - job.done for job in jobs if not job.stage)
     if console is None or (steps < MEASURED_STEPS and not long_fits):
         return jobs
     calibration = Calibration(group)
     with console.status("Timing a few steps of each algorithm"):
-        jobs, _ = missing_jobs(results, todo, calibration)
+        jobs, _ = missing_jobs(plan, todo, calibration)
     share = calibration.share  # of a core, which other work leaves
     return [job if job.seconds is None else job._replace(seconds=job.seconds / share) for job in jobs]
 
@@ -63,7 +64,8 @@ class Watch:
     def begin(self, cell: Cell, seeds: Sequence[int], stage: str = "") -> None:
         """A process begins with these seeds of a cell, or with their fits of a stage."""
         for seed in seeds:
-            self.begun[self._places[cell.folder, stage, seed]] = self.clock()
+            if (place := self._places.get((cell.folder, stage, seed))) is not None:  # or a fit that was put aside since
+                self.begun[place] = self.clock()
 
     def look(self) -> None:
         """Reads how far the jobs are that were begun and have not ended."""

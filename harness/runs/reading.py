@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,6 +52,16 @@ def parsed(path: Path) -> tuple[dict[str, Any], bool]:
         raise Damaged(f"{path.name} holds no object")
     # JSON itself allows no control character but by an escape, nor does ASCII have others that are not printable
     return value, "\\" not in text and text.isascii() and "\x7f" not in text
+
+
+def archive_damage(path: Path) -> str | None:
+    """Why a file of tensors is not to be believed, as far as that is told without torch: by its checksums; None where it is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            first = archive.testzip()
+    except (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return f"it cannot be read ({printable(error)})"
+    return None if first is None else f"it is not as it was written: the checksum of {printable(first, 60)} differs"
 
 
 def is_count(value: Any) -> bool:
@@ -245,6 +258,11 @@ def seed_of(name: str) -> int | None:
     number = name.removeprefix("seed-")
     whole = number.isascii() and number.isdecimal() and len(number) <= 16
     return int(number) if whole and name == f"seed-{int(number)}" else None
+
+
+def was_put_aside(path: Path) -> bool:
+    """Whether a damaged file of this name is kept beside it."""
+    return next(path.parent.glob(f"{glob.escape(path.name)}.damaged*"), None) is not None
 
 
 def put_aside(path: Path) -> Path:

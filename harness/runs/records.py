@@ -284,14 +284,15 @@ def sweep_leftovers(folder: Path) -> None:
 
 
 SECONDS_TO_WRITE = 10  # that another command may take over a small file
+SECONDS_TO_LOOK = 0.1  # within which one that looks whether a folder is held has let go of it
 
 
 @contextmanager
-def held(folder: Path, seconds: float = 0) -> Iterator[bool]:
+def held(folder: Path, seconds: float | None = None) -> Iterator[bool]:
     """Holds the lock of a folder while the block runs, if it is free within so many seconds: gives whether it is held."""
     lock = filelock.FileLock(folder / "lock")
     try:
-        lock.acquire(timeout=seconds)
+        lock.acquire(timeout=SECONDS_TO_LOOK if seconds is None else seconds, poll_interval=0.02)
     except filelock.Timeout:
         yield False
         return

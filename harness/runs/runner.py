@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 
 from rich.console import Console
 
 from ...common.errors import FOREIGN, WriteError
 from .cell import Cell
-from .engines import Engine, Here, Lost, Piece, Workers
+from .engines import Engine, Here, Lost, Piece, Stopped, Workers
 from .estimate import Job
 from .first_use import check_first_use
-from .fits import fit_stage, missing_fits
+from .fits import fit_stage, fits_of, missing_fits, repair_fits
 from .interrupts import answered, stop_if_asked
 from .ledger import Todo
 from .plan import Plan, run_order
@@ -21,7 +22,7 @@ from .progress import Watch, measured_jobs, progress
 from .records import DAMAGED, Store, held, state_at, sweep_leftovers
 from .trial import run_cell, say_failed
 
-TRIES = 2  # of a piece whose worker is lost
+TRIES = 2  # of a piece whose worker is lost or told to stop
 
 
 def execute(
@@ -48,7 +49,7 @@ def execute(
         plan.ledger.forget()
         check_first_use({id(cell): cell for cell, _, _ in plan.ledger.pending(plan)}.values())
         todo = prepare(plan)
-        watch = Watch(plan.results, known or measured_jobs(plan.results, todo, group, console), engine.slots)
+        watch = Watch(plan.results, known or measured_jobs(plan, todo, group, console), engine.slots)
         work = Work(plan, todo, group, watch)
         with progress(watch, console), closing(engine.ended(work.following)) as pieces:
             for piece, ended in pieces:
@@ -66,31 +67,56 @@ class Work:
     """What is to be done for these runs, piece by piece."""
 
     def __init__(self, plan: Plan, todo: Sequence[Todo], group: int, watch: Watch):
-        self.watch, self.refusals, self.lost = watch, list[WriteError](), dict[int, int]()
-        fits = [Piece(_fit, (cell, stage, seed)) for cell, stage, seed in missing_fits(plan.results, todo)]
+        self.watch, self.refusals, self.lost = watch, list[WriteError](), Counter[Key]()
+        fits = [Piece(_fit, (cell, stage, seed)) for cell, stage, seed in missing_fits(plan, todo)]
         self.waiting = deque([*fits, *(Piece(run_cell, (cell,)) for cell in groups(todo, group))])
 
     def following(self) -> Piece | None:
-        """The next piece; on a full disk nothing more is begun."""
+        """The next piece, one that need wait for no fit before others; on a full disk nothing more is begun."""
         if self.refusals or not self.waiting:
             return None
-        piece = self.waiting.popleft()
-        cell, *of_fit = piece.arguments
-        stage, seeds = (of_fit[0], of_fit[1:]) if of_fit else ("", cell.seeds)
-        self.watch.begin(cell, seeds, stage)
+        place = next((index for index, each in enumerate(self.waiting) if _has_fits(each)), 0)
+        piece = self.waiting[place]
+        del self.waiting[place]
+        _, stage, seeds = _key(piece)
+        self.watch.begin(piece.arguments[0], seeds, stage)
         return piece
 
     def note(self, piece: Piece, ended: WriteError | Lost | None) -> None:
-        """What became of a piece: one whose worker is lost is tried again, at once."""
+        """What became of a piece: one whose worker is lost, or was told to stop, is tried again, at once.
+
+        Of a group that is lost each seed is, by itself: no other may have failed than one that was alone with its worker. What
+        was told to stop has not failed; the next run goes on with it.
+        """
         if isinstance(ended, WriteError):
             self.refusals.append(ended)
         if not isinstance(ended, Lost):
             return
-        self.lost[id(piece)] = self.lost.get(id(piece), 0) + 1
-        if self.lost[id(piece)] < TRIES:
-            self.waiting.appendleft(piece)
-        elif piece.work is run_cell:
-            say_failed(piece.arguments[0], f"WorkerLost: {ended.why}, {TRIES} times: {ADVICE}")
+        tries = self.lost[_key(piece)] + 1
+        told = isinstance(ended, Stopped)
+        for each in [piece] if told else reversed(alone(piece)):
+            self.lost[_key(each)] = tries
+            if tries < TRIES:
+                self.waiting.appendleft(each)
+            elif each.work is run_cell and not told:
+                say_failed(each.arguments[0], f"WorkerLost: {ended.why}, {TRIES} times: {ADVICE}")
+
+
+Key = tuple[Path, str, tuple[int, ...]]
+
+
+def _key(piece: Piece) -> Key:
+    """Cell, stage and seeds; without a stage it is a run."""
+    cell, *of_fit = piece.arguments
+    return (cell.folder, of_fit[0], (of_fit[1],)) if of_fit else (cell.folder, "", cell.seeds)
+
+
+def alone(piece: Piece) -> list[Piece]:
+    """The piece, or of a group one for each of its seeds."""
+    if piece.work is not run_cell:
+        return [piece]
+    (cell,) = piece.arguments
+    return [Piece(run_cell, (cell.with_seeds(seed),)) for seed in cell.seeds]
 
 
 ADVICE = "mostly memory has run out; ask for fewer --jobs, or a smaller batch, and run again"
@@ -106,6 +132,7 @@ def prepare(plan: Plan) -> list[Todo]:
         ledger.repaired += store.repair(cell.folder, damaged)
         ledger.forget(map(cell.seed_folder, damaged))
         store.write_cell(cell.folder, cell.describe())
+    ledger.repaired += repair_fits(plan)
     ledger.remember(plan)
     for cell, seed in plan.seeds():
         # a failure that is tried again is none any more; what was stopped past the steps now wanted is done
@@ -129,6 +156,12 @@ def _changed(state: str, steps: int, wanted: int) -> str | None:
     return None if new in (state, DAMAGED) else new
 
 
+def _has_fits(piece: Piece) -> bool:
+    """Whether it is a fit, or a run whose fits are there."""
+    cell = piece.arguments[0]
+    return piece.work is _fit or all(path.exists() for path in fits_of(cell.results, ((cell, seed) for seed in cell.seeds)))
+
+
 def groups(todo: Sequence[Todo], group: int) -> list[Cell]:
     """Cells of at most `group` seeds that stand at the same step, in the order in which they are run."""
     waiting: dict[tuple[int, int], list[int]] = {}
@@ -144,9 +177,12 @@ def groups(todo: Sequence[Todo], group: int) -> list[Cell]:
 
 
 def _fit(cell: Cell, stage: str, seed: int) -> None:
-    """A fit that fails is left to the runs that want it: they fail the same way, and say so in their records."""
+    """One that another command is at work on is left to it, so that commands on one folder share the fits out.
+
+    A fit that fails is left to the runs that want it: they fail the same way, and say so in their records.
+    """
     try:
-        fit_stage(cell, stage, seed)
+        fit_stage(cell, stage, seed, seconds=0)
     except WriteError:
         raise  # or the same fit would be made once more, to be lost once more
     except FOREIGN:

@@ -21,7 +21,7 @@ from ...common.errors import FOREIGN, WriteError
 from ...common.trees import tree_map
 from .cell import Cell, build
 from .checkpoints import save_checkpoint, save_stopped, sound_checkpoint
-from .evaluation import Evaluated, EvaluationBeside, EvaluationHere, Waited, evaluation_processes, reset_seeds
+from .evaluation import Begun, Evaluated, EvaluationBeside, EvaluationHere, evaluation_processes, reset_seeds
 from .fits import FitDiverged, fit_stage, stop_if_unwanted
 from .interrupts import Stop, stops_held
 from .machine import describe_machine, matmul_precision, prepare_process
@@ -30,6 +30,7 @@ from .records import Store, held, state_at, sweep
 
 LOCK_SECONDS = 10  # a worker whose parent was killed lets go within a step
 SETTLE_SECONDS = 4  # that a run which was told to stop waits for an evaluation beside it
+LOOK_SECONDS = 0.2  # between two looks for such a request, while it waits for an evaluation
 
 Checkpoint = dict[str, Any]
 
@@ -122,7 +123,7 @@ def say_failed(cell: Cell, why: str) -> None:
 
 
 def with_sound_fits(cell: Cell) -> Cell:
-    """The cell without the seeds of which a fit diverged, which have diverged, too; their records say so."""
+    """The cell without the seeds of which a fit diverged or failed, which have done the same; their records say so."""
     store, sound = Store(cell.results), []
     for seed in cell.seeds:
         try:
@@ -133,6 +134,10 @@ def with_sound_fits(cell: Cell) -> Cell:
             record = known_record(store, cell, seed)
             record |= {"state": "diverged", "diverged_at": record["steps"], "diverged_by": str(error)}
             store.write_record(cell.seed_folder(seed), record)
+        except WriteError:
+            raise
+        except FOREIGN:
+            note_failure(cell.with_seeds(seed), traceback.format_exc())
     return cell.with_seeds(*sound)
 
 
@@ -157,7 +162,8 @@ class Pending(NamedTuple):
     highest: tuple[list[float], list[float]]  # rewards since the trial began, and bonuses
     discount: float
     states: list[tuple[dict[str, Any], dict[str, Any]]]  # learner's and experience's
-    evaluated: Waited
+    sums: list[dict[str, Any]]  # of which the means were taken
+    evaluated: Begun
     finite: list[bool]  # whether the weights are
 
     def row(self, index: int, returns: np.ndarray, vitals: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -315,16 +321,15 @@ class Trial:
         with closing(self.evaluation):
             try:
                 with stops_held():
-                    self._train()
-            except FOREIGN:
-                self._settle()
-                raise
+                    try:
+                        self._train()
+                    except FOREIGN:
+                        self._settle()
+                        raise
+                    self._settle()
             except Stop:
-                with suppress(*FOREIGN):  # an evaluation that is late, or whose process was told to stop as well
-                    self._settle(SETTLE_SECONDS)
-                    self._keep()
+                self._keep(self._settled_in_time())
                 raise
-            self._settle()
         self.steps.forget_graphs()
         self.records.finish(self.step)
 
@@ -340,22 +345,40 @@ class Trial:
             if self.step == cell.next_evaluation(self.step - 1):
                 self._evaluate()
 
-    def _keep(self) -> None:
-        """Keeps where each seed is between two evaluations, to go on from there."""
-        seconds = time.monotonic() - self.started
+    def _settled_in_time(self) -> Pending | None:
+        """Writes the evaluation that was begun, if one was, and gives None; or the evaluation, where it is late or lost.
+
+        Its process may have been told to stop as well.
+        """
+        begun = self.pending
+        with suppress(*FOREIGN):
+            if begun is None or begun.evaluated.ended(SETTLE_SECONDS):
+                self._write()
+                return None
+        return begun
+
+    def _keep(self, begun: Pending | None) -> None:
+        """Keeps where each seed is between two evaluations, or where it was when one was begun, to go on from there."""
+        seconds = begun.seconds if begun else time.monotonic() - self.started
+        step = begun.step if begun else self.step
         for index, record in enumerate(self.records.each):
-            if record["state"] == "running" and self.step > record["steps"]:
+            if record["state"] == "running" and step > record["steps"]:
+                learner, experience = begun.states[index] if begun else self._states(index)
                 save_stopped(
                     self.cell.seed_folder(self.cell.seeds[index]),
                     {
-                        "step": self.step,
+                        "step": step,
                         "run": self.cell.key,
-                        "learner": self.learner.state(index),
-                        "experience": self.experience.state(index),
-                        "sums": self.steps.state(index),
+                        "learner": learner,
+                        "experience": experience,
+                        "sums": begun.sums[index] if begun else self.steps.state(index),
                         "record": record | {"seconds": round(self.records.seconds_before[index] + seconds, 1)},
                     },
                 )
+
+    def _states(self, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Of the learner and the experience of seed number `index`."""
+        return self.learner.state(index), self.experience.state(index)
 
     def _segment(self) -> dict[str, Any]:
         cell = self.cell
@@ -392,18 +415,25 @@ class Trial:
         cell = self.cell
         starts = [reset_seeds(seed, self.step, cell.episodes_at(self.step)) for seed in cell.seeds]
         finite = self.learner.finite()
-        states = [(self.learner.state(index), self.experience.state(index)) for index in range(len(cell.seeds))]
+        states = [self._states(index) for index in range(len(cell.seeds))]
+        sums = [self.steps.state(index) for index in range(len(cell.seeds))]
         evaluated = self.evaluation.begin(self.learner, [learner for learner, _ in states], starts)
         means, first_bad = self.steps.collect()  # now, that a run stopped in its evaluation still has them
         seconds = time.monotonic() - self.started  # with the evaluation, where training waited for it
         highest, discount = self.steps.highest(), cell.task.problem.discount
         vitals = {**self.learner.vitals, **self.experience.vitals}
-        self.pending = Pending(self.step, seconds, means, first_bad, vitals, highest, discount, states, evaluated, finite)
+        told = (means, first_bad, vitals, highest, discount)
+        self.pending = Pending(self.step, seconds, *told, states, sums, evaluated, finite)
         if not self.evaluation.processes:
             self._settle()
 
-    def _settle(self, seconds: float | None = None) -> None:
-        """Writes the evaluation that was begun, if one was; waits so long for it, or raises TimeoutError."""
+    def _settle(self) -> None:
+        """Writes the evaluation that was begun, if one was, once it has ended."""
+        while self.pending is not None and not self.pending.evaluated.ended(LOOK_SECONDS):
+            stop_if_unwanted()
+        self._write()
+
+    def _write(self) -> None:
         if self.pending is not None:
             done, self.pending = self.pending, None
-            self.records.settle(done, done.evaluated(seconds))
+            self.records.settle(done, done.evaluated.result())

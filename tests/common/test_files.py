@@ -1,6 +1,7 @@
 """A file is the old one or the new one, whatever goes wrong between."""
 
 import os
+import sys
 
 import h5py
 import numpy as np
@@ -31,6 +32,30 @@ def test_new_file_in_a_new_folder(tmp_path):
     path = tmp_path / "new" / "folder" / "file"
     replace_file(path, lambda temporary: temporary.write_text("new"))
     assert path.read_text() == "new" and list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_one_that_is_kept_is_never_missing(links, path, monkeypatch):
+    """Whoever looks, before and after anything that is done to the folder, finds the old one or the new one."""
+    if not links:  # as a disk without them answers
+        monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(PermissionError("no links here")))
+    before, seen = path.with_name("before"), []
+
+    def look(event, arguments):
+        if watching and event.startswith("os.") and str(path.parent) in str(arguments[0]):
+            seen.append((event, (path.read_text(), before.exists() and before.read_text())))
+
+    watching = True
+    sys.addaudithook(look)  # there is no taking it away
+    for text in ("newer", "newest"):
+        replace_file(path, lambda temporary, text=text: temporary.write_text(text), before)
+    watching = False
+    assert [event for event, *_ in seen].count("os.rename") == 4
+    assert {texts for _, texts in seen} == {
+        ("old", False), ("old", "old"), ("newer", "old"), ("newer", "newer"), ("newest", "newer")
+    }  # fmt: skip
+    assert (path.read_text(), before.read_text()) == ("newest", "newer")
+    assert sorted(path.parent.iterdir()) == [before, path]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, RuntimeError, KeyboardInterrupt])

@@ -1,11 +1,12 @@
 """Small runs of point-angle: in this process, through the command line, or in a process that can be killed."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -64,19 +65,22 @@ class Finished:
     err: str
 
 
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """`mopo-bench` with these words, in this process."""
+@pytest.fixture(scope="session")
+def command():
+    """`mopo-bench` with these words, in this process; it leaves words and signals as they were."""
 
     def call(*words):
-        monkeypatch.setattr(sys, "argv", ["mopo-bench", *map(str, words)])
-        capsys.readouterr()
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        for number, handler in before.items():  # a command answers Ctrl-C in its own way
-            signal.signal(number, handler)
-        return Finished(stopped.value.code, *capsys.readouterr())
+        out, err, words_before = io.StringIO(), io.StringIO(), sys.argv
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        sys.argv = ["mopo-bench", *map(str, words)]
+        try:
+            with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as stopped:
+                main()
+        finally:
+            sys.argv = words_before
+            for number, handler in handlers.items():  # a command answers Ctrl-C in its own way
+                signal.signal(number, handler)
+        return Finished(stopped.value.code, out.getvalue(), err.getvalue())
 
     return call
 

@@ -396,7 +396,8 @@ def test_interrupted_by_the_user(jobs, beside, plan, arguments, start, wait_for,
     further = max(reached.values()) + 50
     assert execute(plan("sac", results=tmp_path, seeds=(0, 1), steps=further), jobs=1).keys() == {"done"}
     for run in load_runs(tmp_path):
-        assert 0 <= run.record["segments"][-1]["from_step"] - reached.get(run.seed, 0) < 25  # where it was told to stop
+        # where it was told to stop; or where the evaluation at work was begun, if it did not end in time
+        assert 0 <= run.record["segments"][-1]["from_step"] - reached.get(run.seed, 0) < 25 + bool(beside)
 
 
 def alive(group):

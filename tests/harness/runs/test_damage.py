@@ -3,9 +3,15 @@
 import json
 import math
 import shutil
+import warnings
 
+import filelock
 import pytest
+import torch
+from mopo_bench.common.errors import UserError
+from mopo_bench.harness.runs.checkpoints import load_checkpoint, load_fit, save_tensors
 from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.records import Store
 from mopo_bench.harness.runs.runner import execute
 
 
@@ -102,6 +108,18 @@ def test_the_next_run_puts_it_aside_and_has_the_same_numbers(name, whole, plan, 
     assert {run.state for run in load_runs(results)} == {"done"}
 
 
+@pytest.mark.parametrize("name", ["record.json", "cell.json"])
+def test_what_is_damaged_and_held_by_another_process_is_left(name, whole, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(whole, results)
+    damage(results, name, b"[]")
+    path = min(results.rglob(name))
+    cell = path.parent if name == "cell.json" else path.parents[1]
+    with filelock.FileLock(path.parent / "lock"):
+        assert Store(results).repair(cell, [0, 1]) == [] and path.read_bytes() == b"[]"
+    assert len(Store(results).repair(cell, [0, 1])) == 1 and not path.exists()
+
+
 @pytest.mark.parametrize(
     "copy", ["sac-old", "sac/backup", "sac/*/seed-00", "sac/*/seed-0.bak", "sac/*/seed-1 copy", "sac/*/seed-2"]
 )
@@ -125,3 +143,123 @@ def test_text_of_a_failure_is_printed_as_it_is(whole, command, tmp_path):
     damage(results, "plan.json", lambda value: [entry.update(steps=8) for entry in value.values()])
     status = command("status", "--results", results)
     assert status.code == 0 and "\x1b" not in status.out and "[red]boom" in status.out and "[/nosuch]" in status.out
+
+
+@pytest.fixture(scope="module")
+def fitted(plan, tmp_path_factory):
+    """Two seeds of MOPO, done, each on a fit of its own."""
+    results = tmp_path_factory.mktemp("fitted")
+    execute(plan("mopo", results=results, seeds=(0, 1), steps=25))
+    return results
+
+
+@pytest.fixture
+def of_fits(fitted, arguments, tmp_path):
+    """A copy of it, the file of seed 0's fit, and the words of the command that made it."""
+    results = tmp_path / "results"
+    shutil.copytree(fitted, results)
+    (path,) = results.glob("stages/dynamics/*/seed-0.pt")
+    return results, path, [*arguments("mopo", results=results, seeds="2", steps=25), "--jobs", 1]
+
+
+def flip(path):
+    """A bit of a weight."""
+    content, weight = bytearray(path.read_bytes()), torch.load(path, weights_only=True)["state"]["weights"][0]
+    content[content.index(weight.numpy().tobytes()) + 1] ^= 4
+    path.write_bytes(content)
+
+
+def moved(path):
+    """Whole and readable, and not what was fitted."""
+    fit = torch.load(path, weights_only=True)
+    fit["state"]["input_mean"] += 1
+    save_tensors(path, fit)
+
+
+def other_protocol(path):
+    """Torch warns of it in words of its own, and reads the rest."""
+    path.write_bytes(path.read_bytes().replace(b"\x80\x02", b"\x80\xb7", 1))
+
+
+def test_torch_has_no_word_in_it(whole, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(whole, results)
+    path = min(results.rglob("checkpoint.pt"))
+    other_protocol(path)
+    with warnings.catch_warnings(record=True, action="always") as said:
+        assert load_checkpoint(path.parent)["step"] == 4
+    assert not said
+
+
+SEEN_BY_STATUS = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "empty": lambda path: path.write_bytes(b""),
+    "text": lambda path: path.write_text("{}"),
+    "a byte": flip,
+    "another protocol": other_protocol,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a link to nothing": lambda path: (path.unlink(), path.symlink_to("nothing")),
+}
+SEEN_BY_RUN = {
+    "another seed's": lambda path: shutil.copy(path.with_name("seed-1.pt"), path),
+    "other numbers": moved,
+    "a list": lambda path: save_tensors(path, [1]),
+    "no record": lambda path: save_tensors(path, {"state": {}}),
+}
+
+
+@pytest.mark.parametrize("case", SEEN_BY_STATUS | SEEN_BY_RUN)
+def test_a_damaged_fit_is_put_aside_and_fitted_anew(case, fitted, of_fits, command, evaluations):
+    """Also where its run is done: whoever loads its policy needs it."""
+    results, path, words = of_fits
+    (SEEN_BY_STATUS | SEEN_BY_RUN)[case](path)
+    with pytest.raises(UserError, match="run its grid again, which puts it aside and fits it anew"):
+        load_fit(path)
+    status = " ".join(command("status", "--results", results).out.split())
+    assert (f"not believed: stages/dynamics/{path.parent.name}/seed-0.pt: it " in status) == (case in SEEN_BY_STATUS)
+    finished = command(*words)
+    said = " ".join(finished.out.split())
+    assert finished.code == 3 and f"damaged: stages/dynamics/{path.parent.name}/seed-0.pt: it " in said
+    assert "it is kept as seed-0.pt.damaged, and fitted anew" in said
+    kept = path.with_name("seed-0.pt.damaged")
+    assert kept.exists() or kept.is_symlink()
+    anew, before = load_fit(path)["state"], load_fit(fitted / path.relative_to(results))["state"]
+    assert all(map(torch.equal, anew["weights"], before["weights"]))
+    assert evaluations(results) == evaluations(fitted)
+    assert "not believed" not in command("status", "--results", results).out
+    assert command(*words).code == 0  # once
+
+
+def test_a_run_that_goes_on_stands_on_the_fit_that_was_made_anew(of_fits, plan, evaluations, tmp_path):
+    results, path, _ = of_fits
+    flip(path)
+    longer = {"seeds": (0, 1), "steps": 50}
+    assert len(execute(plan("mopo", results=results, **longer))["done"]) == 2
+    execute(plan("mopo", results=tmp_path / "undisturbed", **longer))
+    assert evaluations(results) == evaluations(tmp_path / "undisturbed")
+
+
+def test_what_was_kept_of_a_fit_and_is_damaged_is_put_aside(of_fits, command, evaluations, fitted):
+    results, path, words = of_fits
+    shutil.rmtree(results / "point-angle")
+    flip(path.rename(path.with_name("seed-0.part.pt")))
+    assert "seed-0.part.pt: it is not as it was written" in " ".join(command("status", "--results", results).out.split())
+    finished = command(*words)
+    assert finished.code == 3 and "kept as seed-0.part.pt.damaged, and begun anew" in " ".join(finished.out.split())
+    assert evaluations(results) == evaluations(fitted)
+
+
+def test_a_damaged_fit_that_is_being_worked_on_is_left(of_fits, plan):
+    results, path, _ = of_fits
+    flip(path)
+    here = plan("mopo", results=results, seeds=(0, 1), steps=25)
+    with filelock.FileLock(path.with_suffix(".lock")):
+        assert execute(here) == {} and here.ledger.repaired == []
+    assert not path.with_name("seed-0.pt.damaged").exists()
+
+
+def test_a_fit_that_was_put_aside_by_a_command_that_was_killed_is_made_anew(of_fits, plan):
+    results, path, _ = of_fits
+    path.rename(path.with_name("seed-0.pt.damaged"))
+    execute(plan("mopo", results=results, seeds=(0, 1), steps=25))
+    assert load_fit(path)["state"]

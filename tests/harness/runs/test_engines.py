@@ -1,11 +1,18 @@
 """Slurm, Dask, Ray and several commands on one folder: the numbers of worker processes here."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
+from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import UserError
-from mopo_bench.harness.runs.engines import BACKENDS, Here, Workers, engine_of
+from mopo_bench.harness.runs.engines import BACKENDS, Here, Lost, Piece, Stopped, Workers, do, engine_of
+from mopo_bench.harness.runs.interrupts import stop_if_asked, stops_held
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.runner import execute
 
@@ -70,6 +77,94 @@ def test_slurm_by_its_local_stand_in(tiny, undisturbed, tmp_path):
     execute(tiny(tmp_path), engine=engine_of("slurm", 2, 2, "local", tmp_path))
     assert numbers(tmp_path) == undisturbed
     assert list((tmp_path / "slurm").glob("*_log.out"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2])
+def test_a_worker_whose_time_is_over_stops_where_all_is_whole(number):
+    """And whatever else answers these signals, as submitit does, has them back afterwards."""
+    reached = []
+
+    def work():
+        with stops_held():
+            os.kill(os.getpid(), number)
+            reached.append("what is at work")
+            stop_if_asked()
+        reached.append("more")
+
+    def other(number, frame):
+        raise AssertionError("the job is ended in the midst of it")
+
+    before = {each: signal.signal(each, other) for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)}
+    try:
+        assert do(None, work) == Stopped(f"its worker was told to stop ({number.name})")
+        assert signal.getsignal(number) is other
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert reached == ["what is at work"]
+
+
+def limited():
+    """SAC that meets its time limit after 13 steps of each job."""
+
+    class Limited(SAC):
+        calls = 0
+        derived = SAC.derived | {"calls"}
+
+        def update(self, batch, noise, phase):
+            self.calls += 1
+            if self.calls == 13:
+                os.kill(os.getpid(), signal.SIGUSR2)
+            return super().update(batch, noise, phase)
+
+    Limited.__module__ = SAC.__module__  # to have its identity
+    kind = get_algorithm("sac")
+    return Algorithm("sac", Limited, kind.experience, kind.settings)
+
+
+@pytest.mark.slow
+def test_a_job_that_meets_its_time_limit_goes_on_in_another(plan, monkeypatch, tmp_path):
+    """Once; then it is left to the next run, and has not failed."""
+    pytest.importorskip("submitit")
+    monkeypatch.setattr("mopo_bench.harness.runs.runner.check_first_use", lambda cells: None)  # it has no job there
+    usual = {"settings": {f"all.{key}": value for key, value in TINY.items()}, "steps": 40, "evaluate_every": 10, "episodes": 1}
+    outcome = execute(
+        plan(limited(), results=tmp_path / "runs", **usual), engine=engine_of("slurm", 1, 2, "local", tmp_path / "runs")
+    )
+    assert outcome == {"running": ["point-angle/sac/seed-0"]}
+    (left,) = load_runs(tmp_path / "runs")
+    assert left.state == "running" and left.record["traceback"] is None and list((tmp_path / "runs").rglob("stopped.pt"))
+    execute(plan("sac", results=tmp_path / "runs", **usual))
+    execute(plan("sac", results=tmp_path / "undisturbed", **usual))
+    (resumed,), (plain,) = load_runs(tmp_path / "runs"), load_runs(tmp_path / "undisturbed")
+    assert [each["from_step"] for each in resumed.record["segments"]] == [0, 13, 26]
+    assert resumed.state == "done" and resumed.evaluations == plain.evaluations
+
+
+@pytest.mark.slow
+def test_a_command_that_is_stopped_cancels_what_it_was_about_to_submit(monkeypatch, tmp_path):
+    pytest.importorskip("submitit")
+    engine = engine_of("slurm", 1, 2, "local", tmp_path)
+    submit, submitted, begun, go = engine.executor.submit, [], threading.Event(), threading.Event()
+
+    def late(*words):
+        begun.set()
+        go.wait()
+        submitted.append(submit(*words))
+        return submitted[-1]
+
+    monkeypatch.setattr(engine.executor, "submit", late)
+    ended, piece = [], Piece(time.sleep, (600,))
+    threads = [threading.Thread(target=lambda: ended.append(engine.do(piece))), threading.Thread(target=engine.stop)]
+    threads[0].start()
+    begun.wait()
+    threads[1].start()
+    time.sleep(0.5)
+    go.set()
+    for thread in threads:
+        thread.join(60)
+    assert isinstance(ended[0], Lost) and submitted[0].done()
+    assert isinstance(engine.do(piece), Lost) and len(submitted) == 1
 
 
 @pytest.mark.slow

@@ -1,17 +1,18 @@
 """Files of a results folder changed at random: every command that reads them says what is wrong, and changes no number."""
 
 import contextlib
-import io
 import json
 import os
 import shutil
-import sys
+from collections import Counter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mopo_bench.harness.cli.main import main
+from mopo_bench.algorithms.learning.held import fingerprint
+from mopo_bench.harness.runs.checkpoints import fit_damage, load_fit
 from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.reading import archive_damage
 from mopo_bench.harness.runs.runner import execute
 
 EXAMPLES = int(os.environ.get("MOPO_BENCH_EXAMPLES", "500"))  # of the slow test
@@ -22,36 +23,22 @@ GRID = ("--tasks", "point-angle", "--algorithms", "sac", "--seeds", 2, "--steps"
 SET = [word for key, value in TINY.items() for word in ("--set", f"all.{key}={value}")]
 
 
-def call(*words):
-    """Exit status and output of a command in this process; any other exception than its exit is a failure of the test."""
-    out, err, before = io.StringIO(), io.StringIO(), sys.argv
-    sys.argv = ["mopo-bench", *map(str, words)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            main()
-    except SystemExit as stopped:
-        return stopped.code, out.getvalue(), err.getvalue()
-    finally:
-        sys.argv = before
-
-
 @pytest.fixture(scope="module")
-def whole(plan, tmp_path_factory):
+def whole(plan, command, tmp_path_factory):
     """A folder with a name that rich would take for markup: two seeds of SAC, done, a baseline, and what each seed is worth."""
     folder = tmp_path_factory.mktemp("whole") / "res[" / "b]"
     chosen = {f"all.{key}": value for key, value in TINY.items()}
     execute(plan("sac", results=folder, seeds=(0, 1), settings=chosen, steps=4, evaluate_every=2, episodes=1))
-    code, _, err = call(
-        "check", "--results", folder, "--baseline", folder / "baseline.csv", "--update", "--reason", "a", "--fewest", 1
-    )
-    assert code == 0, err
-    played = {seed: json.loads(evaluate(folder, seed)[1])["returns"] for seed in (0, 1)}
+    words = ("--results", folder, "--baseline", folder / "baseline.csv", "--update", "--reason", "a", "--fewest", 1)
+    made = command("check", *words)
+    assert made.code == 0, made.err
+    played = {seed: json.loads(evaluate(command, folder, seed).out)["returns"] for seed in (0, 1)}
     return folder, played
 
 
-def evaluate(folder, seed):
+def evaluate(command, folder, seed):
     words = ("point-angle", "--algorithm", "sac", "--seed", seed, "--results", folder, "--episodes", 1, "--json")
-    return call("evaluate", *words)
+    return command("evaluate", *words)
 
 
 def leaves(value, path=()):
@@ -87,7 +74,7 @@ def mutated(content, draw):
     return bytes(changed)
 
 
-def check(data, whole, tmp_path):
+def check(data, whole, command, tmp_path):
     folder, played = whole
     here = tmp_path / "res[" / "b]"
     shutil.rmtree(here, ignore_errors=True)
@@ -109,15 +96,33 @@ def check(data, whole, tmp_path):
     if path.name not in ("baseline.csv", "evaluations.csv", "checkpoint.pt"):
         commands.append(("run", *GRID, *SET, "--results", here, "--jobs", 1, "--dry-run"))
     for words in commands:
-        code, _, err = call(*words)
-        assert code in (0, 1, 2, 3) and "Traceback" not in err, (words, code, err)
-        said = [line for line in err.splitlines() if not line.startswith("not believed: ")]
-        assert len(said) == (code == 2), (words, err)
+        made = command(*words)
+        assert made.code in (0, 1, 2, 3) and "Traceback" not in made.err, (words, made)
+        said = [line for line in made.err.splitlines() if not line.startswith("not believed: ")]
+        assert len(said) == (made.code == 2), (words, made)
     if path.name in ("checkpoint.pt", "cell.json", "record.json"):
-        code, out, err = evaluate(here, 0)
-        assert code in (0, 2) and "Traceback" not in err
-        if code == 0:
-            assert json.loads(out)["returns"] == played[0]
+        made = evaluate(command, here, 0)
+        assert made.code in (0, 2) and "Traceback" not in made.err
+        if made.code == 0:
+            assert json.loads(made.out)["returns"] == played[0]
+
+
+@pytest.fixture(scope="module")
+def fit(plan, tmp_path_factory):
+    """The file of a fit."""
+    results = tmp_path_factory.mktemp("fit")
+    execute(plan("mopo", results=results, settings={"all.dynamics.hidden": "4,4,4"}, steps=2, evaluate_every=2, episodes=1))
+    return next(results.glob("stages/dynamics/*/seed-0.pt"))
+
+
+def check_fit(data, fit, tmp_path):
+    """One that is believed is as it was fitted."""
+    path = tmp_path.joinpath(*fit.parts[-3:])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(mutated(fit.read_bytes(), data.draw))
+    assert isinstance(archive_damage(path), str | None)
+    if fit_damage(path) is None:
+        assert fingerprint(load_fit(path)) == fingerprint(load_fit(fit))
 
 
 SLOW_EXAMPLES = dict(deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
@@ -125,16 +130,30 @@ SLOW_EXAMPLES = dict(deadline=None, suppress_health_check=list(HealthCheck), dat
 
 @settings(max_examples=50, **SLOW_EXAMPLES)
 @given(st.data())
-def test_no_traceback_and_no_changed_number(whole, tmp_path, data):
-    check(data, whole, tmp_path)
+def test_no_traceback_and_no_changed_number(whole, command, tmp_path, data):
+    check(data, whole, command, tmp_path)
+
+
+@settings(max_examples=100, **SLOW_EXAMPLES)
+@given(st.data())
+def test_no_changed_fit(fit, tmp_path, data):
+    check_fit(data, fit, tmp_path)
 
 
 @pytest.mark.slow
 @settings(max_examples=EXAMPLES, **SLOW_EXAMPLES)
 @given(st.data())
-def test_no_traceback_and_no_changed_number_in_many(whole, tmp_path, data):
-    check(data, whole, tmp_path)
-    counted.append(None)
+def test_no_traceback_and_no_changed_number_in_many(whole, command, tmp_path, data):
+    check(data, whole, command, tmp_path)
+    counted.append("files of runs")
+
+
+@pytest.mark.slow
+@settings(max_examples=EXAMPLES, **SLOW_EXAMPLES)
+@given(st.data())
+def test_no_changed_fit_in_many(fit, tmp_path, data):
+    check_fit(data, fit, tmp_path)
+    counted.append("fits")
 
 
 counted = []
@@ -143,4 +162,4 @@ counted = []
 @pytest.fixture(scope="module", autouse=True)
 def count():
     yield
-    print(f"\n{len(counted)} changed files")
+    print(f"\nchanged: {dict(Counter(counted))}")

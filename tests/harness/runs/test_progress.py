@@ -151,8 +151,9 @@ def test_a_long_grid_is_measured_a_short_one_is_not(plan, monkeypatch, tmp_path)
 
     monkeypatch.setattr(module, "Calibration", Measures)
     for steps, measured in ((100, 0), (20_000, 1)):
-        todo = [(cell, seed, 0) for cell, seed in plan("sac", results=tmp_path, steps=steps).seeds()]
-        (job,) = module.measured_jobs(tmp_path, todo, 1, None)
+        here = plan("sac", results=tmp_path, steps=steps)
+        todo = [(cell, seed, 0) for cell, seed in here.seeds()]
+        (job,) = module.measured_jobs(here, todo, 1, None)
         assert job.seconds is None and len(seen) == 0
-        (job,) = module.measured_jobs(tmp_path, todo, 1, console)
+        (job,) = module.measured_jobs(here, todo, 1, console)
         assert len(seen) == measured and job.seconds == (2.0 * steps if measured else None)  # on half a core

@@ -1,5 +1,8 @@
 """`run --rerun`: what is done is moved away, whole, and done anew."""
 
+import shutil
+from pathlib import Path
+
 import filelock
 import pytest
 from mopo_bench import UserError, run
@@ -68,6 +71,28 @@ def test_what_is_being_run_is_left(plan, tmp_path):
     with filelock.FileLock(cell.seed_folder(0) / "lock"), pytest.raises(UserError, match="another process"):
         set_aside(here, found)
     assert found_of(here) == found and not (tmp_path / FOLDER).exists()
+
+
+def test_nobody_begins_what_is_being_moved(plan, monkeypatch, tmp_path):
+    """The locks of all are held until all is moved."""
+    here = plan("bc", "mopo", results=tmp_path, steps=25)
+    execute(here)
+    (fit,) = tmp_path.glob("stages/dynamics/*/seed-0.pt")
+    shutil.copy(fit, fit.with_name("seed-0.part.pt"))
+    found, moves, rename = found_of(here), [], Path.rename
+    locks = [filelock.FileLock(path / "lock" if path.is_dir() else fit.with_suffix(".lock")) for path in found]
+
+    def watched(path, place):
+        for each, lock in zip(found, locks, strict=True):
+            if each.exists():
+                with pytest.raises(filelock.Timeout):
+                    lock.acquire(timeout=0)
+        moves.append(path)
+        return rename(path, place)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    set_aside(here, found)
+    assert moves == found and len(found) == 4
 
 
 def test_from_python_twice(capsys, tmp_path):

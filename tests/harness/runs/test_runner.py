@@ -1,10 +1,14 @@
 """Many cells: what fails or diverges, what is shared, what is planned, what is missing."""
 
 import json
+import shutil
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 from joblib.externals.loky import get_reusable_executor
@@ -13,8 +17,10 @@ from mopo_bench.algorithms.learning.registry import Algorithm, all_algorithms
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import WriteError
 from mopo_bench.harness.api import run as run_grid
-from mopo_bench.harness.runs import fits
+from mopo_bench.harness.runs import fits, trial
+from mopo_bench.harness.runs.checkpoints import stage_path
 from mopo_bench.harness.runs.ledger import Ledger, load_runs
+from mopo_bench.harness.runs.outcome import at_work, outcome_lines
 from mopo_bench.harness.runs.records import Store
 from mopo_bench.harness.runs.runner import execute, groups
 
@@ -263,6 +269,64 @@ def test_failure_leaves_a_diverged_seed_of_its_group(plan, tmp_path):
     assert runs["both", 1].state == "diverged" and not runs["both", 1].record["traceback"]
 
 
+def test_a_failed_fit_leaves_the_other_seed_of_its_group(plan, monkeypatch, tmp_path):
+    fit = Dynamics.fit
+
+    def breaks(problem, config, seed, **options):
+        if seed == 0:
+            raise ZeroDivisionError("a bug in the fit")
+        return fit(problem, config, seed, **options)
+
+    monkeypatch.setattr(Dynamics, "fit", breaks)
+    outcome = execute(plan("mopo", results=tmp_path, seeds=(0, 1), steps=25), group=2)
+    assert outcome == {"failed": ["point-angle/mopo/seed-0"], "done": ["point-angle/mopo/seed-1"]}
+    assert "a bug in the fit" in by_name(tmp_path)["mopo", 0].record["traceback"]
+
+
+def test_a_group_beside_another_runner(plan, evaluations, monkeypatch, tmp_path):
+    """What another holds is left as it is; what another has brought on since it was planned goes on from there."""
+    monkeypatch.setattr(trial, "LOCK_SECONDS", 0.1)
+    here = plan("sac", results=tmp_path, seeds=(0, 1, 2))
+    (cell,) = here.cells
+    cell.seed_folder(1).mkdir(parents=True)
+    with filelock.FileLock(cell.seed_folder(1) / "lock"):
+        outcome = execute(here, group=3)
+        assert outcome == {"done": ["point-angle/sac/seed-0", "point-angle/sac/seed-2"], "missing": ["point-angle/sac/seed-1"]}
+        assert "seed-1: another process is at work on it" in " ".join(outcome_lines(here, outcome))
+    assert [path.name for path in cell.seed_folder(1).iterdir()] == ["lock"]
+
+    shutil.rmtree(cell.seed_folder(0))
+    execute(plan("sac", results=tmp_path, seeds=(1,), steps=50))
+    trial.run_cell(cell)  # planned when none of them had begun
+    runs = by_name(tmp_path)
+    assert {run.state for run in runs.values()} == {"done"}
+    assert [[(part["from_step"], part["group"]) for part in runs["sac", seed].record["segments"]] for seed in (0, 1, 2)] == [
+        [(0, [0])], [(0, [1]), (50, [1])], [(0, [0, 2])]
+    ]  # fmt: skip
+    execute(plan("sac", results=tmp_path / "undisturbed", seeds=(0, 1, 2)))
+    found = evaluations(tmp_path)
+    for key, rows in evaluations(tmp_path / "undisturbed").items():
+        assert {step: pytest.approx(returns, rel=1e-4) for step, returns in rows.items()} == found[key]
+
+
+def test_what_another_command_has_brought_to_its_end_is_done(plan, tmp_path):
+    """Between the look at its record and the last word of this command."""
+    execute(plan("sac", results=tmp_path, steps=50))
+    here = plan("sac", results=tmp_path)
+    assert len(here.undone()) == 1
+    execute(plan("sac", results=tmp_path))
+    assert "done: point-angle/sac/seed-0: by another process" in outcome_lines(here, {})
+    assert here.undone() == []
+
+
+def test_whoever_only_looks_is_not_taken_for_a_runner(monkeypatch, tmp_path):
+    monkeypatch.setattr("mopo_bench.harness.runs.records.SECONDS_TO_LOOK", 20)
+    lock = filelock.FileLock(tmp_path / "lock", thread_local=False)
+    lock.acquire()
+    threading.Timer(0.1, lock.release).start()
+    assert not at_work(tmp_path)
+
+
 @pytest.fixture
 def fitted_seeds(monkeypatch):
     """The seeds of the dynamics fits that are made in this process; the fits themselves are real."""
@@ -365,6 +429,30 @@ def test_groups_form_at_equal_steps(plan, tmp_path):
     assert len(outcome["done"]) == 5
     starts = {run.seed: [segment["from_step"] for segment in run.record["segments"]] for run in load_runs(tmp_path)}
     assert starts == {0: [0, 50], 1: [0], 2: [0], 3: [0, 50], 4: [0]}
+
+
+def test_fits_that_others_are_at_work_on_come_last(fitted_seeds, plan, wait_for, tmp_path):
+    """Another command holds the fit of seed 0: the other seeds are fitted and trained meanwhile."""
+    here = plan("mopo", results=tmp_path, seeds=(0, 1, 2), steps=25)
+    path = stage_path(tmp_path, "dynamics", here.cells[0].stage_identity("dynamics"), 0)
+    path.parent.mkdir(parents=True)
+    done_before = []
+
+    def hold(held):
+        with filelock.FileLock(path.with_suffix(".lock")):
+            held.set()
+            with suppress(AssertionError):
+                wait_for(lambda: [run.state for run in load_runs(tmp_path)] == ["done", "done"], seconds=20)
+            done_before.extend((run.seed, run.state) for run in load_runs(tmp_path))
+
+    held = threading.Event()
+    other = threading.Thread(target=hold, args=(held,))
+    other.start()
+    held.wait()
+    outcome = execute(here)
+    other.join()
+    assert done_before == [(1, "done"), (2, "done")] and len(outcome["done"]) == 3
+    assert fitted_seeds == [1, 2, 0]
 
 
 def test_runs_that_wait_for_no_fit_come_first(plan, tmp_path):

@@ -55,6 +55,25 @@ def test_a_worker_that_is_killed_loses_its_own_run_alone(plan, monkeypatch, tmp_
     assert kept["kills"].evaluations == kept["sac"].evaluations[:1]
 
 
+class KillsWithSeedZero(SAC):
+    """Whenever seed 0 is in its group."""
+
+    def update(self, batch, noise, phase):
+        if 0 in self.seeds:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().update(batch, noise, phase)
+
+
+def test_a_group_whose_worker_is_killed_goes_on_seed_by_seed(plan, monkeypatch, tmp_path):
+    """No other seed has failed than one that was alone with its worker."""
+    monkeypatch.setattr("mopo_bench.harness.runs.engines.Workers.idle", [])  # older ones do not know it
+    monkeypatch.setattr("mopo_bench.harness.runs.runner.check_first_use", lambda cells: None)  # it would be killed there
+    usual = {"settings": {f"all.{key}": value for key, value in TINY.items()}, "steps": 20, "evaluate_every": 10, "episodes": 1}
+    here = plan(Algorithm("kills", KillsWithSeedZero), results=tmp_path, seeds=(0, 1, 2), **usual)
+    outcome = execute(here, jobs=2, group=3)
+    assert outcome == {"failed": ["point-angle/kills/seed-0"], "done": ["point-angle/kills/seed-1", "point-angle/kills/seed-2"]}
+
+
 def told_to_stop(name, call):
     """An algorithm that a cluster tells to stop in its update number `call`."""
     kind = get_algorithm(name)
@@ -106,6 +125,37 @@ def test_a_run_told_to_stop_goes_on_from_there(algorithm, call, answering, plan,
     assert [each["from_step"] for each in resumed.record["segments"]] == [0, call]
     assert resumed.state == "done" and resumed.evaluations == plain.evaluations
     assert not stopped.exists()
+
+
+@pytest.mark.parametrize(
+    "call, late, kept",
+    [(13, False, 13), (13, True, 10), (20, True, 10)],
+    ids=["the evaluation is whole", "the evaluation is late", "where the next one is due"],
+)
+def test_a_stop_beside_an_evaluation_loses_no_more_than_the_interval_at_work(
+    call, late, kept, answering, plan, monkeypatch, tmp_path
+):
+    """The evaluation at step 10 is at work in a process beside; where it is late it is made again from what stood there."""
+    told, here = told_to_stop("sac", call), os.getpid()
+
+    class Late(told.learner):
+        def act(self, observations, noise=None):
+            if late and os.getpid() != here:
+                time.sleep(60)
+            return super().act(observations, noise)
+
+    Late.__module__ = told.learner.__module__
+    monkeypatch.setattr("mopo_bench.harness.runs.trial.SETTLE_SECONDS", 0.5 if late else 60)
+    usual = {"settings": {f"all.{key}": value for key, value in TINY.items()}, "steps": 30, "evaluate_every": 10, "episodes": 1}
+    execute(plan("sac", results=tmp_path / "undisturbed", **usual))
+    stopped = plan(Algorithm("sac", Late), results=tmp_path / "stopped", evaluation_processes=1, **usual)
+    with pytest.raises(KeyboardInterrupt):
+        execute(stopped)
+    note_interrupts()
+    execute(plan("sac", results=tmp_path / "stopped", **usual))
+    (plain,), (resumed,) = load_runs(tmp_path / "undisturbed"), load_runs(tmp_path / "stopped")
+    assert [each["from_step"] for each in resumed.record["segments"]] == [0, kept]
+    assert resumed.state == "done" and resumed.evaluations == plain.evaluations
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
