@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pandas
 import pytest
+import torch
 from mopo_bench import UserError, diagnose, run
 from mopo_bench.harness.diagnosis.model import TrainedModel
+from mopo_bench.harness.runs.checkpoints import load_checkpoint, load_tensors
 from mopo_bench.tasks.points import POINT_EDGE
 
 SETTINGS = {
@@ -67,6 +69,19 @@ def test_a_model_that_is_right_has_no_error(results, monkeypatch):
         assert right.facts[name]["error"] == pytest.approx(0, abs=1e-6) and right.facts[name]["bounded"] == 1
     assert right.facts["rollouts"]["z_score"] < 1  # of each elite, whose mean is not the mean of all
     assert right.horizon[0]["drift"] > 0  # a rollout samples
+
+
+def test_a_model_that_went_on_learning_is_the_one_that_is_asked(tmp_path):
+    """RAMBO's, not the fit with which it began."""
+    settings = SETTINGS | {"rollout_every": 10, "cloned.hidden": (16, 16), "cloned.steps": 20, "adversarial_batch_size": 32}
+    options = {"seeds": [3], "steps": 40, "evaluate_every": 20, "episodes": 1, "jobs": 1, "quiet": True, "rows": 500}
+    run(tasks="point-edge", algorithms="rambo", settings=settings, results=tmp_path, **options)
+    model = TrainedModel.load(tmp_path, "point-edge", "rambo", 3, "", None)
+    saved = load_checkpoint(next(tmp_path.glob("point-edge/rambo/*/seed-3")))["experience"]["held"]["weights"]
+    (stage,) = tmp_path.glob("stages/dynamics/*/seed-3.pt")
+    fit = load_tensors(stage, "")["state"]["weights"]
+    for weight, (_, _, learned), fitted in zip(model.dynamics.network.weights, saved[2], fit, strict=True):
+        assert torch.equal(weight, learned) and not torch.equal(weight[0], fitted)
 
 
 def test_command_writes_numbers_points_and_a_picture(results, command, tmp_path):
