@@ -21,6 +21,7 @@ from .groups import (
     Group,
     by_row,
     dataset_names,
+    facts_of_data,
     groups_in,
     in_columns,
     in_unit,
@@ -58,11 +59,15 @@ class Style(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A row of the table of scores: a task on one dataset, with the groups that have a number, in the order of columns."""
+    """A row of the table of scores: a task on one dataset, with the groups that have a number, in the order of columns.
+
+    data: what is known of the dataset, as the table says it.
+    """
 
     title: str
     unit: str
     groups: Sequence[Group]
+    data: Mapping[str, Any]
 
 
 def draw(name: str, runs: Iterable[Run], folder: str, out: Path, metric: str | None = None, faults: Sequence[str] = ()) -> None:
@@ -133,10 +138,7 @@ def _curve(axis: Axes, group: Group, unit: str, look: Style) -> None:
 
 def _reference_lines(axis: Axes, row: Panel, looks: Mapping[str, Style]) -> None:
     """The best episode of the dataset, and the paper's numbers: dotted, ending in the hollow marker of their algorithm."""
-    group = row.groups[0]
-    best = group.whole.get(DATASET_COLUMNS["batch max"])
-    if best is not None:
-        axis.axhline(in_unit(row.unit, group.task, best), color="0.35", linewidth=1, zorder=1)
+    _best_episode(axis, row)
     for label, value in paper_numbers(row).items():
         look = looks[label]
         axis.axhline(value, color=look.color, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
@@ -152,6 +154,13 @@ def _reference_lines(axis: Axes, row: Panel, looks: Mapping[str, Style]) -> None
         )
 
 
+def _best_episode(axis: Axes, row: Panel) -> None:
+    """A line at what the table of scores has as Batch Max."""
+    best = row.data.get(DATASET_COLUMNS["batch max"])
+    if best is not None:
+        axis.axhline(in_unit(row.unit, row.groups[0].task, best), color="0.35", linewidth=1, zorder=1)
+
+
 def bars(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
     """A panel for each task and dataset: the mean of each algorithm with its interval, its seeds and the paper's number."""
     import matplotlib
@@ -164,9 +173,7 @@ def bars(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[st
         printed = paper_numbers(row)
         for place, group in enumerate(row.groups):
             _bar(axis, place, list(group.values(metric, row.unit).values()), looks[group.label], printed.get(group.label))
-        best = row.groups[0].whole.get(DATASET_COLUMNS["batch max"])
-        if best is not None:
-            axis.axhline(in_unit(row.unit, row.groups[0].task, best), color="0.35", linewidth=1)
+        _best_episode(axis, row)
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_xticks(range(len(row.groups)), [_wrapped(group.heading) for group in row.groups], rotation=30, ha="right")
         axis.grid(False, axis="x")
@@ -298,9 +305,10 @@ DRAWN: dict[str, Callable[[Sequence[Group], str], tuple[Any, list[str]]]] = {
 def rows_of(groups: Sequence[Group]) -> list[Panel]:
     """The rows of the table of scores in which an algorithm has a number."""
     names, found = dataset_names(groups), []
-    for key, members in by_row(groups):
+    for key, of_row in by_row(groups):
+        members = list(of_row)
         if here := in_columns(group for group in members if group.counted):
-            found.append(Panel(_row_title(here[0], names[key]), unit_of(key.task), here))
+            found.append(Panel(_row_title(here[0], names[key]), unit_of(key.task), here, facts_of_data(members)))
     return found
 
 

@@ -20,7 +20,19 @@ from ..runs.records import STATES, Run, warnings, write_text
 from .choices import METRICS
 from .comparisons import comparisons
 from .frames import frames
-from .groups import Group, by_row, dataset_names, groups_in, in_columns, in_unit, is_counted, last_step, unit_of, without_task
+from .groups import (
+    Group,
+    by_row,
+    dataset_names,
+    facts_of_data,
+    groups_in,
+    in_columns,
+    in_unit,
+    is_counted,
+    last_step,
+    unit_of,
+    without_task,
+)
 from .notes import footnotes, provenance
 from .pictures import curves, heatmap, paper_numbers, rows_of
 from .plots import save
@@ -137,7 +149,7 @@ def _task(groups: list[Group], page: str, dataset: str, out: Path, films: Sequen
         "data": dataset,
         "unit": unit,
         "page": page,
-        "facts": _facts(groups[0]),
+        "facts": _facts(groups),
         "notes": footnotes(groups, "last"),
         "algorithms": [_algorithm(group, unit, paper_numbers(panels[0]) if panels else {}) for group in groups],
         "curves": None,
@@ -156,17 +168,18 @@ def _task(groups: list[Group], page: str, dataset: str, out: Path, films: Sequen
     return row
 
 
-def _facts(group: Group) -> dict[str, Any]:
-    """What is known of the dataset, in words."""
-    whole = group.whole
+def _facts(groups: Sequence[Group]) -> dict[str, Any]:
+    """What is known of the dataset of a row, in words: the numbers of the table of scores among it."""
+    facts = facts_of_data(groups)
     known = {
-        "Dataset": whole.get("label"),
-        "Made by": whole.get("from"),
-        "Rows": f"{whole['rows']:,}" if whole.get("rows") is not None else None,
-        "Episodes": f"{whole['episodes']:,}" if isinstance(whole.get("episodes"), int) else None,
-        "Mean return of an episode": _number(whole.get("return_mean")),
-        "Best episode": _number(whole.get("return_max")),
-        "Digest of its arrays": whole.get("digest"),
+        "Dataset": facts.get("label"),
+        "Made by": facts.get("from"),
+        "Window": facts["window"] if facts["window"] != "all" else None,
+        "Rows": f"{facts['rows']:,}" if facts.get("rows") is not None else None,
+        "Episodes": f"{facts['episodes']:,}" if isinstance(facts.get("episodes"), int) else None,
+        "Mean return of an episode": _number(facts.get("return_mean")),
+        "Best episode": _number(facts.get("return_max")),
+        "Digest of its arrays": facts.get("digest"),
     }
     return {name: value for name, value in known.items() if value not in (None, "–")}
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from mopo_bench.harness.report import pictures
 from mopo_bench.harness.report.choices import PICTURES
+from mopo_bench.harness.report.comparisons import comparisons
 from mopo_bench.harness.report.groups import grouped, labelled
 from mopo_bench.harness.report.paper import paper_table, swapped_cells
 from mopo_bench.harness.report.statistics import mean_interval
+from mopo_bench.harness.report.tables import scores_table
 from mopo_bench.tasks.registry import all_tasks
 
 HISTORIES = [[500.0, 900.0], [700.0, 1000.0], [600.0, 1400.0]]
@@ -82,6 +84,25 @@ def test_a_curve_ends_with_its_shortest_seed(records, drawn):
     thin = [list(line.get_ydata()) for line in axis.lines if line.get_linewidth() < 1]
     assert thin == [[1.0, 2.0], [3.0, 4.0]]  # of two seeds both
     assert not axis.collections  # and no interval
+
+
+WHOLE = {"rows": 2_000_000, "digest": "whole", "return_mean": 1.0, "return_max": 2000.0}
+
+
+@pytest.mark.parametrize("windows", [("last_1m", "last_1m"), ("last_1m", "first_1m"), ("all", "all")])
+@pytest.mark.parametrize("name", ["curves", "bars"])
+def test_the_best_episode_is_that_of_the_table(records, drawn, command, name, windows):
+    """And of the comparisons: the window's where all columns learned from the same one, else the whole dataset's."""
+    for algorithm, window in zip(("mopo", "sac"), windows, strict=True):
+        probes = {"whole": WHOLE} if window != "all" else {"digest": "whole", "return_max": 2000.0}
+        records.add([[900.0, 1000.0]] * 3, algorithm=algorithm, window=window, digest=window, probes=probes)
+    (axis,), _ = drawn(name)
+    (line,) = [line.get_ydata()[0] for line in axis.lines if line.get_color() == "0.35"]
+    (entry,) = [each for row in scores_table(records.runs()).rows for each in row if each.algorithm == "batch max"]
+    best = 3000.0 if windows == ("last_1m", "last_1m") else 2000.0
+    assert (line, entry.mean) == pytest.approx((score(best), score(best)))
+    (against,) = [row for row in comparisons(records.runs()).rows if "batch max" in row[3].text]
+    assert against[5].mean == pytest.approx(score(1000.0) - score(best))
 
 
 def test_bars_are_means_with_seeds_and_whiskers(records, drawn):
