@@ -1,7 +1,8 @@
 """Pictures of run records: learning curves, bars, performance profiles and a heat map, each with its caption.
 
-A colour, a marker and a line style belong to an algorithm, the same in every picture, so that none is needed to tell the others
-apart. Numbers are those of the tables: groups of seeds, Student's 95 % intervals of the mean from three seeds on.
+A colour, a marker and a line style belong to an algorithm, the same in every picture and on every page, so that none is needed
+to tell the others apart. Numbers are those of the tables: groups of seeds, Student's 95 % intervals of the mean from three
+seeds on.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from .groups import (
     groups_in,
     in_columns,
     in_unit,
-    index_in,
     unit_of,
     without_task,
 )
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKERS = "oDs^vPX<>p"
+# Sixteen of each, so that each of the package's own algorithms has its own; the last markers are stars of so many points.
+MARKERS: tuple[Any, ...] = (*"oDs^vPX<>p*hd", (4, 1, 45), (3, 1, 0), (8, 1, 0))
 DASHES: tuple[Any, ...] = (
     *("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 2))),
-    *((0, (8, 1, 2, 1)), (0, (1, 2)), (0, (6, 1, 1, 1, 1, 1, 1, 1))),
+    *((0, (8, 1, 2, 1)), (0, (1, 2)), (0, (6, 1, 1, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (8, 4)), (0, (3, 1, 3, 1, 1, 1))),
+    *((0, (1, 1, 1, 3)), (0, (12, 2)), (0, (4, 1, 4, 3))),
 )
-HATCHES = ("", "//", "\\\\", "xx", "--", "||", "++", "/", "\\", "x")
+HATCHES = ("", "//", "\\\\", "xx", "--", "||", "++", "/", "\\", "x", "o", ".", "*", "-", "|", "..")
 PAPER = "the paper's number"
 MOST_COLUMNS = 4  # of panels
 MOST_STEPS = 100  # of a profile: between as many numbers it is drawn exactly, of more these quantiles
@@ -93,9 +95,12 @@ def draw(name: str, runs: Iterable[Run], folder: str, out: Path, metric: str | N
     save(figure, out)
 
 
-def curves(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
-    """A panel for each task and dataset: mean return or score of each algorithm against gradient steps."""
-    looks, rows = styles(groups), rows_of(groups)
+def curves(groups: Sequence[Group], metric: str = "last", looks: Mapping[str, Style] | None = None) -> tuple[Figure, list[str]]:
+    """A panel for each task and dataset: mean return or score of each algorithm against gradient steps.
+
+    looks: how labels are drawn, where the picture is one of several; by default as `styles` says of these groups.
+    """
+    looks, rows = looks or styles(groups), rows_of(groups)
     figure, axes = _grid(len(rows), (4.7, 3.9))
     for axis, row in zip(axes, rows, strict=True):
         for group in row.groups:
@@ -327,24 +332,20 @@ def paper_numbers(row: Panel) -> dict[str, float]:
 
 
 def styles(groups: Iterable[Group]) -> dict[str, Style]:
-    """How each label is drawn: the paper's algorithms always alike, others after them in the order of columns."""
+    """How each label is drawn: a registered algorithm always alike, the paper's first, then the package's others, then those of
+    plug-ins; labels that are no algorithm's name after them, in the order of columns."""
     import seaborn as sns
 
-    colors = sns.color_palette("colorblind", 10)
+    from ...algorithms.learning.registry import all_algorithms
+
+    colors = [*sns.color_palette("colorblind", 10), *sns.color_palette("dark", 10)]
     learned = [name for name in HEADINGS if name not in {**DATASET_COLUMNS, **PROBE_COLUMNS}]
-    labels = list(dict.fromkeys(group.label for group in in_columns(groups)))
-    others = [label for label in labels if label not in learned]
-    made = {}
-    for label in labels:
-        place = learned.index(label) if label in learned else len(learned) + index_in(others, label)
-        around = place // len(colors)  # a second time through the colours has other dashes
-        made[label] = Style(
-            colors[place % len(colors)],
-            MARKERS[place % len(MARKERS)],
-            DASHES[(place + around) % len(DASHES)],
-            HATCHES[place % len(HATCHES)],
-        )
-    return made
+    labels = [group.label for group in in_columns(groups)]
+    places = {label: place for place, label in enumerate(dict.fromkeys([*learned, *all_algorithms(), *labels]))}
+    return {
+        label: Style(*(options[places[label] % len(options)] for options in (colors, MARKERS, DASHES, HATCHES)))
+        for label in dict.fromkeys(labels)
+    }
 
 
 def _grid(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

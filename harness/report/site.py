@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from .groups import (
     without_task,
 )
 from .notes import footnotes, provenance
-from .pictures import curves, heatmap, paper_numbers, rows_of
+from .pictures import Style, curves, heatmap, paper_numbers, rows_of, styles
 from .plots import save
 from .repeat import repeat_command
 from .statistics import aggregate, mean, mean_interval, standard_deviation
@@ -58,10 +58,10 @@ def write_site(runs: Iterable[Run], folder: str, out: Path, films: Path | None =
         raise UserError(f"--films {films}: it lies in --out {out}, where the report keeps its own; name another folder")
     shown = _films(films, {group.task for group in groups}) if films is not None else {}
     _make_room(out)
-    pages, names = _page_names(groups), dataset_names(groups)
+    pages, names, looks = _page_names(groups), dataset_names(groups), styles(groups)
     write = _writer(out)
     rows = [
-        _task(list(members), pages[key], without_task(names[key]), out, shown.get(key.task, ()))
+        _task(list(members), pages[key], without_task(names[key]), out, shown.get(key.task, ()), looks)
         for key, members in by_row(groups)
     ]
     for row in rows:
@@ -140,8 +140,10 @@ def _counts(runs: Sequence[Run]) -> dict[str, int]:
     return {state: states.count(state) for state in reversed(STATES) if state in states}
 
 
-def _task(groups: list[Group], page: str, dataset: str, out: Path, films: Sequence[Path]) -> dict[str, Any]:
-    """What the page of a task and dataset shows; its picture and films are written here."""
+def _task(
+    groups: list[Group], page: str, dataset: str, out: Path, films: Sequence[Path], looks: Mapping[str, Style]
+) -> dict[str, Any]:
+    """What the page of a task and dataset shows; its picture, drawn as `looks` say, and its films are written here."""
     groups, unit = in_columns(groups), unit_of(groups[0].task)
     panels = rows_of(groups)
     row: dict[str, Any] = {
@@ -158,7 +160,7 @@ def _task(groups: list[Group], page: str, dataset: str, out: Path, films: Sequen
     }
     if panels:
         picture = Path(page).with_suffix(".png")
-        figure, row["said"] = curves(groups)
+        figure, row["said"] = curves(groups, looks=looks)
         save(figure, out / picture)
         row["curves"] = picture.name
     for film in films:

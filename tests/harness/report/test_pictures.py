@@ -5,6 +5,7 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from mopo_bench.algorithms.learning.registry import all_algorithms
 from mopo_bench.harness.report import pictures
 from mopo_bench.harness.report.choices import PICTURES
 from mopo_bench.harness.report.comparisons import comparisons
@@ -151,6 +152,21 @@ def test_an_algorithm_looks_alike_in_every_picture(records):
     assert few["bc"] == many["bc"] and few["bc"] != few["stranger"]
     for what in ("marker", "dash", "color"):  # each alone tells them apart
         assert len({str(getattr(look, what)) for look in many.values()}) == len(many)
+
+
+def test_every_algorithm_of_the_package_has_a_look_of_its_own_whatever_stands_beside_it(records):
+    built_in = [name for name, each in all_algorithms().items() if each.origin.startswith("mopo_bench.")]
+    assert {"rambo", "iql", "bear-2020"} <= set(built_in)
+    alone = {}
+    for name in built_in:
+        records.add([1.0], algorithm=name)
+        alone[name] = pictures.styles(labelled(grouped(run for run in records.runs() if run.algorithm == name)))[name]
+    records.add([1.0], algorithm="a-stranger")
+    together = pictures.styles(labelled(grouped(records.runs())))
+    stranger = together.pop("a-stranger")
+    assert together == alone and stranger not in together.values()
+    for what in ("color", "marker", "dash", "hatch"):
+        assert len({str(getattr(look, what)) for look in alone.values()}) == len(alone), what
 
 
 def words_of(picture):

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import pytest
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.report.groups import grouped, labelled
+from mopo_bench.harness.report.pictures import curves
 from mopo_bench.harness.report.repeat import repeat_command
 from mopo_bench.harness.report.site import write_site
 from mopo_bench.harness.runs.ledger import load_runs
@@ -121,6 +122,23 @@ def test_a_run_without_a_number_has_a_page(records, tmp_path):
     records.add([1.0], states=["failed"])
     _, page = site(records, tmp_path / "site")
     assert "failed" in page.text and not [tag for tag, _ in page.tags if tag == "img"]
+
+
+def test_a_variant_is_drawn_alike_on_every_page(records, tmp_path, monkeypatch):
+    """Though others stand before it on one of them."""
+    for task in ("hopper-medium", "point-angle"):
+        records.add([1.0], task=task, algorithm="td3-bc")
+        records.add([1.0], task=task, algorithm="z-stranger")
+    records.add([1.0], task="point-angle", algorithm="another-stranger")
+    drawn = []
+
+    def watching(groups, looks):
+        drawn.append(looks["z-stranger"])
+        return curves(groups, looks=looks)
+
+    monkeypatch.setattr("mopo_bench.harness.report.site.curves", watching)
+    site(records, tmp_path / "site")
+    assert len(drawn) == 2 and drawn[0] == drawn[1]
 
 
 def test_films_stand_with_their_task(several, tmp_path):
