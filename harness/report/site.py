@@ -48,7 +48,7 @@ GENERATOR = "mopo-bench report"  # by which a folder is known that may be writte
 def write_site(runs: Iterable[Run], folder: str, out: Path, films: Path | None = None, faults: Sequence[str] = ()) -> Path:
     """Writes the site of these runs, which lie in `folder`, to the folder `out`; gives its first page.
 
-    films: a folder of pictures and films of `mopo-bench render`, each shown with the task with whose name its own begins.
+    films: a folder of pictures and films of `mopo-bench render`, each shown with the task it is named after, see `_films`.
     faults: what was not believed. Raises UserError without runs, for an `out` that holds something else, and for a film that
     belongs to no task.
     """
@@ -247,13 +247,19 @@ def _several(words: Iterable[str]) -> str:
 
 
 def _films(folder: Path, tasks: set[str]) -> dict[str, list[Path]]:
-    """By task, the pictures and films of a folder; the longest task's name with which a file's begins is its own."""
+    """By task, the pictures and films of a folder: "hopper-medium.png", or with more after a space, "hopper-medium mopo.mp4".
+
+    Other signs may be part of a task's name.
+    """
     if not folder.is_dir():
         raise UserError(f"--films {folder}: there is no such folder; `mopo-bench render` makes pictures and films")
     found: dict[str, list[Path]] = {}
     for path in sorted(path for path in folder.iterdir() if path.suffix in (*STILLS, *FILMS)):
-        owners = [task for task in tasks if path.name.startswith(task)]
-        if not owners:
-            raise UserError(f"--films {path}: its name begins with none of {', '.join(sorted(tasks))}")
-        found.setdefault(max(owners, key=len), []).append(path)
+        task = path.stem.partition(" ")[0]
+        if task not in tasks:
+            raise UserError(
+                f"--films {path}: its name, up to a space if it has one, is that of no task here; name it after one of "
+                f"{', '.join(sorted(tasks))}"
+            )
+        found.setdefault(task, []).append(path)
     return found

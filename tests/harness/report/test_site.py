@@ -153,6 +153,23 @@ def test_films_stand_with_their_task(several, tmp_path):
     assert len([tag for tag, _ in point.tags if tag in ("img", "video")]) == 1
 
 
+@pytest.mark.parametrize("name", ["halfcheetah-medium-expert.png", "halfcheetah-medium-expert mopo.mp4"])
+def test_a_film_of_a_task_whose_name_begins_as_another_s_stands_with_its_own(records, tmp_path, name):
+    """And is refused where its own task has no page, not shown on the other's."""
+    films = tmp_path / "films"
+    films.mkdir()
+    (films / name).write_bytes(b"x")
+    records.add([1.0], task="halfcheetah-medium")
+    with pytest.raises(UserError, match="is that of no task here"):
+        site(records, tmp_path / "site", films=films)
+    records.add([1.0], task="halfcheetah-medium-expert")
+    _, *pages = site(records, tmp_path / "site", films=films)
+    assert {page.path.stem: "At work" in page.text for page in pages} == {
+        "halfcheetah-medium": False,
+        "halfcheetah-medium-expert": True,
+    }
+
+
 def test_the_command_says_where_it_is_and_refuses_in_a_line(several, command, tmp_path):
     out = tmp_path / "site"
     done = command("report", "--results", several.root, "--out", out)
@@ -165,7 +182,7 @@ def test_the_command_says_where_it_is_and_refuses_in_a_line(several, command, tm
     (films / "ant.png").write_bytes(b"x")
     for words, said in (
         (("--out", several.root), "it is there already and is no report"),
-        (("--out", out, "--films", films), "its name begins with none of hopper-medium, point-angle"),
+        (("--out", out, "--films", films), "is that of no task here; name it after one of hopper-medium, point-angle"),
         (("--out", out, "--films", tmp_path / "none"), "there is no such folder"),
     ):
         refused = command("report", "--results", several.root, *words)
