@@ -105,6 +105,9 @@ def test_a_run_told_to_stop_goes_on_from_there(algorithm, call, answering, plan,
     (plain,), (resumed,) = load_runs(tmp_path / "undisturbed"), load_runs(tmp_path / "stopped")
     assert [each["from_step"] for each in resumed.record["segments"]] == [0, call]
     assert resumed.state == "done" and resumed.evaluations == plain.evaluations
+    for record in (plain.record, resumed.record):  # times are no part of the evaluations
+        first, last = record["seconds_at"].values()
+        assert list(record["seconds_at"]) == ["10", "20"] and 0 <= first <= last == record["seconds"]
     assert not stopped.exists()
 
 
