@@ -1,8 +1,6 @@
 """Pictures of run records: learning curves, bars, performance profiles and a heat map, each with its caption.
 
-A colour, a marker and a line style belong to an algorithm, the same in every picture and on every page, so that none is needed
-to tell the others apart. Numbers are those of the tables: groups of seeds, Student's 95 % intervals of the mean from three
-seeds on.
+Numbers are those of the tables: groups of seeds, Student's 95 % intervals of the mean from three seeds on.
 """
 
 from __future__ import annotations
@@ -30,34 +28,18 @@ from .groups import (
     without_task,
 )
 from .notes import provenance
-from .paper import DATASET_COLUMNS, HEADINGS, PROBE_COLUMNS, printed_number
+from .paper import DATASET_COLUMNS, printed_number
 from .plots import panels, picture_suffix, save, short_ticks
 from .statistics import FEWEST, FEWEST_DRAWN, bootstrap_interval, get_metric, mean, mean_interval, pooled, share_above
+from .styles import Style, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Sixteen of each, so that each of the package's own algorithms has its own; the last markers are stars of so many points.
-MARKERS: tuple[Any, ...] = (*"oDs^vPX<>p*hd", (4, 1, 45), (3, 1, 0), (8, 1, 0))
-DASHES: tuple[Any, ...] = (
-    *("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 2))),
-    *((0, (8, 1, 2, 1)), (0, (1, 2)), (0, (6, 1, 1, 1, 1, 1, 1, 1)), (0, (3, 1)), (0, (8, 4)), (0, (3, 1, 3, 1, 1, 1))),
-    *((0, (1, 1, 1, 3)), (0, (12, 2)), (0, (4, 1, 4, 3))),
-)
-HATCHES = ("", "//", "\\\\", "xx", "--", "||", "++", "/", "\\", "x", "o", ".", "*", "-", "|", "..")
 PAPER = "the paper's number"
 MOST_COLUMNS = 4  # of panels
 MOST_STEPS = 100  # of a profile: between as many numbers it is drawn exactly, of more these quantiles
-
-
-class Style(NamedTuple):
-    """How an algorithm is drawn."""
-
-    color: Any
-    marker: str
-    dash: Any
-    hatch: str
 
 
 class Panel(NamedTuple):
@@ -329,23 +311,6 @@ def paper_numbers(row: Panel) -> dict[str, float]:
         if printed and printed[0] == row.unit and group.label == group.algorithm and not group.key.parameters:
             found[group.label] = printed[1].mean
     return found
-
-
-def styles(groups: Iterable[Group]) -> dict[str, Style]:
-    """How each label is drawn: a registered algorithm always alike, the paper's first, then the package's others, then those of
-    plug-ins; labels that are no algorithm's name after them, in the order of columns."""
-    import seaborn as sns
-
-    from ...algorithms.learning.registry import all_algorithms
-
-    colors = [*sns.color_palette("colorblind", 10), *sns.color_palette("dark", 10)]
-    learned = [name for name in HEADINGS if name not in {**DATASET_COLUMNS, **PROBE_COLUMNS}]
-    labels = [group.label for group in in_columns(groups)]
-    places = {label: place for place, label in enumerate(dict.fromkeys([*learned, *all_algorithms(), *labels]))}
-    return {
-        label: Style(*(options[places[label] % len(options)] for options in (colors, MARKERS, DASHES, HATCHES)))
-        for label in dict.fromkeys(labels)
-    }
 
 
 def _grid(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

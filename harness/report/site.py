@@ -34,10 +34,11 @@ from .groups import (
     without_task,
 )
 from .notes import footnotes, provenance
-from .pictures import Style, curves, heatmap, paper_numbers, rows_of, styles
+from .pictures import curves, heatmap, paper_numbers, rows_of
 from .plots import save
 from .repeat import repeat_command
 from .statistics import aggregate, mean, mean_interval, standard_deviation
+from .styles import Style, styles
 from .tables import scores_table
 
 STILLS, FILMS = (".png", ".jpg", ".webp", ".gif"), (".mp4",)  # shown as a picture, as a film

@@ -12,6 +12,7 @@ from mopo_bench.harness.report.comparisons import comparisons
 from mopo_bench.harness.report.groups import grouped, labelled
 from mopo_bench.harness.report.paper import paper_table, swapped_cells
 from mopo_bench.harness.report.statistics import mean_interval
+from mopo_bench.harness.report.styles import styles
 from mopo_bench.harness.report.tables import scores_table
 from mopo_bench.tasks.registry import all_tasks
 
@@ -145,10 +146,10 @@ def test_a_heat_map_has_every_mean_as_a_number(records, drawn):
 def test_an_algorithm_looks_alike_in_every_picture(records):
     records.add([1.0], algorithm="bc")
     records.add([1.0], algorithm="stranger")
-    few = pictures.styles(labelled(grouped(records.runs())))
+    few = styles(labelled(grouped(records.runs())))
     records.add([1.0])
     records.add([1.0], identity="b", overrides={"depth": 3})
-    many = pictures.styles(labelled(grouped(records.runs())))
+    many = styles(labelled(grouped(records.runs())))
     assert few["bc"] == many["bc"] and few["bc"] != few["stranger"]
     for what in ("marker", "dash", "color"):  # each alone tells them apart
         assert len({str(getattr(look, what)) for look in many.values()}) == len(many)
@@ -160,9 +161,9 @@ def test_every_algorithm_of_the_package_has_a_look_of_its_own_whatever_stands_be
     alone = {}
     for name in built_in:
         records.add([1.0], algorithm=name)
-        alone[name] = pictures.styles(labelled(grouped(run for run in records.runs() if run.algorithm == name)))[name]
+        alone[name] = styles(labelled(grouped(run for run in records.runs() if run.algorithm == name)))[name]
     records.add([1.0], algorithm="a-stranger")
-    together = pictures.styles(labelled(grouped(records.runs())))
+    together = styles(labelled(grouped(records.runs())))
     stranger = together.pop("a-stranger")
     assert together == alone and stranger not in together.values()
     for what in ("color", "marker", "dash", "hatch"):
