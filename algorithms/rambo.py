@@ -140,8 +140,8 @@ class RAMBO(SAC):
             own.copy_(other)
 
     def update(self, batch: Batch, noise: Noise, phase: Hashable) -> dict[str, Tensor]:
-        seen = {name: self.cloned.standardised(getattr(batch, name)) for name in ("observations", "next_observations")}
-        return super().update(batch._replace(**seen), noise, phase)
+        now, following = (self.cloned.standardised(each) for each in (batch.observations, batch.next_observations))
+        return super().update(batch._replace(observations=now, next_observations=following), noise, phase)
 
     def action_value(self, observations: Tensor, actions: Tensor) -> Tensor:
         return super().action_value(self.cloned.standardised(observations), actions)
@@ -267,7 +267,7 @@ class AdversarialRollouts(ModelRollouts):
     assumes = f"{ModelRollouts.assumes}, and an adversarial step of 256 states takes as long as a chunk of rollouts"
 
     @classmethod
-    def short_refresh(cls, config: Config, device: str) -> tuple[Config, float]:
+    def short_refresh(cls, config: Any, device: str) -> tuple[Any, float]:
         """A step of the model counts as a chunk of rollouts: on a CPU it took 0.8 to 1.2 of one, small networks or large."""
         short, chunks = super().short_refresh(config, device)
         return short, chunks + steps_of_model(config) * config.adversarial_batch_size / 256

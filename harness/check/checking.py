@@ -27,11 +27,11 @@ EXIT_STATUS = {PASS: 0, REGRESSION: 1, UNDECIDED: 3}
 
 
 class Drop(NamedTuple):
-    """A drop by `effect` that `count` new seeds are to show at `level`: how often they do is simulated, which takes a while."""
+    """A drop by `effect` that so many new seeds are to show at `level`: how often they do is simulated, which takes a while."""
 
     prediction: Prediction
     effect: float
-    count: int
+    seeds: int
     level: float
 
 
