@@ -200,8 +200,8 @@ def plot(
 def report(out: Path | str, results: Path | str = "runs", films: Path | str | None = None) -> Path:
     """Writes a static site of run records to the folder `out`, as `mopo-bench report` does, and gives its first page.
 
-    films: a folder of pictures and films of `mopo-bench render`, each named after its task. Raises UserError where there are no
-    runs, and for an `out` that holds something else.
+    films: a folder of pictures and films of `mopo-bench render`, each named after its task ("hopper-medium mopo.mp4"). Raises
+    UserError where there are no runs, for an `out` that holds something else, and for a film of no task here.
     """
     from .report.site import write_site
 

@@ -35,6 +35,7 @@ PAGES = {
     "cql": ("cql", "sac"),
     "iql": ("iql",),
     "combo": ("combo", "cql", "mbpo", "sac"),
+    "rambo": ("rambo", "mbpo", "sac"),
     "bear": ("bear",),
     "brac-v": ("brac", "bc"),
 }

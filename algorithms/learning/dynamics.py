@@ -223,7 +223,7 @@ class Dynamics(Stage):
 
     def predict(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Means and standard deviations of (reward, s') under every network: (S, E, n, 1 + obs) each, raw units."""
-        inputs = self._inputs(observations, actions)[:, None]
+        inputs = self.inputs(observations, actions)[:, None]
         at_once = CACHED_STATES if inputs.device.type == "cpu" else inputs.shape[2]
         parts = [self.network(part) for part in inputs.split(at_once, 2)]
         mean, log_variance = (torch.cat(part, 2) for part in zip(*parts, strict=True))
@@ -251,11 +251,11 @@ class Dynamics(Stage):
         asked = (observations, actions, self.elites)
         return Prediction(rewards, successors, terminals, mean[..., 0], means, stds, *asked)
 
-    def _inputs(self, observations: Tensor, actions: Tensor) -> Tensor:
+    def inputs(self, observations: Tensor, actions: Tensor) -> Tensor:
         return (torch.cat((observations, actions), -1) - self.input_mean) / self.input_std
 
     def _predict_chosen(self, observations: Tensor, actions: Tensor, choice: Tensor) -> tuple[Tensor, Tensor]:
-        inputs = self._inputs(observations, actions)
+        inputs = self.inputs(observations, actions)
         mean = torch.empty(*choice.shape, observations.shape[-1] + 1, dtype=inputs.dtype, device=inputs.device)
         std = torch.empty_like(mean)
         for seed, elites in enumerate(self.elites.tolist()):

@@ -53,6 +53,10 @@ SMALL: dict[str, Any] = {  # of this package's parts; an algorithm takes those t
     "behaviour.steps": 40,
     "behaviour.hidden": (16, 16),
     "behaviour.batch_size": 40,
+    "cloned.steps": 40,
+    "cloned.hidden": (16, 16),
+    "cloned.batch_size": 40,
+    "adversarial_batch_size": 24,
 }
 
 

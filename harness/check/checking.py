@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,15 @@ WIDE = 4.0  # a vital whose baseline spans more than this factor is compared by 
 EXIT_STATUS = {PASS: 0, REGRESSION: 1, UNDECIDED: 3}
 
 
+class Drop(NamedTuple):
+    """A drop by `effect` that so many new seeds are to show at `level`: how often they do is simulated, which takes a while."""
+
+    prediction: Prediction
+    effect: float
+    seeds: int
+    level: float
+
+
 @dataclass(frozen=True)
 class Finding:
     """What the check says of one number of a cell: its score or return, or a vital.
@@ -32,8 +42,8 @@ class Finding:
     mean, spread and behind are the baseline's: mean, sample standard deviation and number of seeds; new_mean and new_seeds
     the new ones'. low and high: beyond them the new mean is a regression, if the ranks of the new seeds say so, too (None:
     that side is not gated). p_value: of the new mean and of the ranks, whichever is larger, were the true ones worse by the
-    margin; adjusted: by Holm's rule. power: how often a drop of the stated effect is found; None of a vital. logarithmic:
-    the means are geometric, and the spread is a factor.
+    margin; adjusted: by Holm's rule. drop: of the stated effect; None of a vital. logarithmic: the means are geometric, and the
+    spread is a factor.
     """
 
     quantity: str
@@ -46,10 +56,15 @@ class Finding:
     low: float | None
     high: float | None
     p_value: float
-    power: float | None
+    drop: Drop | None
     logarithmic: bool = False
     adjusted: float = 1.0
     verdict: str = PASS
+
+    @cached_property
+    def power(self) -> float | None:
+        """How often a drop of the stated effect is found; None of a vital."""
+        return None if self.drop is None else self.drop.prediction.power(*self.drop[1:])
 
     @property
     def limit(self) -> str:
@@ -104,7 +119,12 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, JSON-able."""
-        return {"verdict": self.verdict, "exit_status": self.exit_status, **asdict(self)}
+        found = asdict(self)
+        for cell, shown in zip(self.cells, found["cells"], strict=True):
+            for finding, each in zip(cell.findings, shown["findings"], strict=True):
+                del each["drop"]
+                each["power"] = finding.power
+        return {"verdict": self.verdict, "exit_status": self.exit_status, **found}
 
 
 def check(
@@ -284,7 +304,7 @@ def _finding(name: str, test: _Test, measure: bool, level: float, options: Optio
         low=shown(low) if low > -math.inf else None,
         high=shown(high) if high < math.inf else None,
         p_value=prediction.p_value(new, options.looks),
-        power=prediction.power(effect, options.sequential or len(new), least) if measure else None,
+        drop=Drop(prediction, effect, options.sequential or len(new), least) if measure else None,
         logarithmic=logarithmic,
     )
 

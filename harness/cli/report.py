@@ -13,7 +13,7 @@ from .options import DEFAULT_RESULTS, Results, console
 def report(
     out: Annotated[Path, typer.Option(help="A new or empty folder, or one of a report, which is written anew.")],
     results: Results = DEFAULT_RESULTS,
-    films: Annotated[Path | None, typer.Option(help="Folder of what `render` drew, named after its task.")] = None,
+    films: Annotated[Path | None, typer.Option(help="Folder of what `render` drew: 'TASK.png', 'TASK any words.mp4'.")] = None,
 ) -> None:
     """A static site of run records: an overview and a page for each task, with curves, every seed, warnings, and the command
     that repeats it. It opens from disk, without a network.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ...algorithms.learning.dynamics import Dynamics, Prediction
+from ...algorithms.learning.experience import Experience
 from ...algorithms.learning.registry import get_algorithm
 from ...algorithms.learning.rollouts import ModelRollouts
 from ...common.errors import UserError
@@ -19,8 +20,9 @@ from ...tasks.data.dataset import OfflineDataset
 from ...tasks.registry import get_task
 from ...tasks.task import Task, TrueStep
 from ...tasks.true_step import true_step
-from ..runs.checkpoints import load_tensors, stage_path
+from ..runs.checkpoints import load_checkpoint, load_tensors, stage_path
 from ..runs.policies import Policy, find_run, policy_of, with_parameters
+from ..runs.records import Store
 
 AT_ONCE = 2_000  # states of which all networks are asked together
 
@@ -78,6 +80,10 @@ class TrainedModel:
             stages[name] = stage(problem, configs[name], [fitted])
         small, _ = kind.experience.short_refresh(configs["experience"], "cpu")  # no ring of a run's size is filled here
         experience = kind.experience(problem, small, [seed], stages=stages, true_step=simulator)
+        checkpoint = load_checkpoint(Store(results).cell_folder(run.task, run.algorithm, run.identity) / f"seed-{seed}")
+        assert checkpoint is not None  # the policy is from it
+        # a model may have changed since it was fitted; rollouts are not made again
+        Experience.load_states(experience, [checkpoint["experience"]], learner)
         parts = (chosen, policy, problem.dataset, experience, experience.dynamics, simulator)
         return cls(*parts, configs["experience"].rollout_length)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..report.formats import DASH
 from ..report.plots import panels, save
 
 if TYPE_CHECKING:
@@ -31,13 +32,19 @@ def draw(diagnosis: Diagnosis, out: Path) -> None:
 def _against(axis: Any, diagnosis: Diagnosis) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
+    shown = []
     for origin, (marker, grey) in MARKS.items():
         points = diagnosis.points[origin]
-        x, y = _few(points.answers.uncertainty, points.errors)
+        x, y = _finite(points.answers.uncertainty, points.errors)
         rank = diagnosis.facts[origin]["rank_correlation"]
-        label = f"{TITLES[origin]}, rank correlation {'–' if rank is None else f'{rank:.2f}'}"
-        axis.scatter(x, y, marker=marker, s=12, c=grey, alpha=0.6, linewidths=0, label=label, rasterized=True)
-    values = np.concatenate([points.answers.uncertainty for name, points in diagnosis.points.items() if name in MARKS])
+        label = f"{TITLES[origin]}, rank correlation {_number(rank, '.2f')}{_left_out(x, points.errors)}"
+        axis.scatter(*_few(x, y), marker=marker, s=12, c=grey, alpha=0.6, linewidths=0, label=label, rasterized=True)
+        shown.append(x)
+    values = np.concatenate(shown)
+    axis.set(xlabel="u(s, a)", ylabel="true error of the model's step", title="Does the uncertainty know the error?")
+    axis.legend(fontsize="small")
+    if not len(values):
+        return
     if values.min() > 0:
         axis.set(xscale="log", yscale="log")
         for scale in (axis.xaxis, axis.yaxis):
@@ -46,7 +53,6 @@ def _against(axis: Any, diagnosis: Diagnosis) -> None:
             scale.set_minor_formatter(NullFormatter())
     ends = (values.min(), values.max())
     axis.plot(ends, ends, color="black", linewidth=1, linestyle=":", label="u = error")
-    axis.set(xlabel="u(s, a)", ylabel="true error of the model's step", title="Does the uncertainty know the error?")
     axis.legend(fontsize="small")
 
 
@@ -83,14 +89,33 @@ def _along(axis: Any, diagnosis: Diagnosis) -> None:
 
 def _rewards(axis: Any, diagnosis: Diagnosis) -> None:
     points = diagnosis.points["policy"]
-    true, said = _few(points.seen[:, 0], points.answers.means[..., 0].mean(0))
-    axis.scatter(true, said, marker="o", s=12, c="0.3", alpha=0.5, linewidths=0, rasterized=True)
-    ends = (said.min(), said.max())
-    axis.plot(ends, ends, color="black", linewidth=1, linestyle=":", label="model = true")
-    facts = diagnosis.facts["policy"]
-    title = f"Reward along the policy's episodes: model {facts['model_reward']:.3g}, true {facts['true_reward']:.3g}"
+    true, said = _finite(points.seen[:, 0], points.answers.means[..., 0].mean(0))
+    label = f"a step{_left_out(said, points.seen)}"
+    axis.scatter(*_few(true, said), marker="o", s=12, c="0.3", alpha=0.5, linewidths=0, label=label, rasterized=True)
+    if len(said):
+        ends = (said.min(), said.max())
+        axis.plot(ends, ends, color="black", linewidth=1, linestyle=":", label="model = true")
+    model, real = (_number(diagnosis.facts["policy"][name], ".3g") for name in ("model_reward", "true_reward"))
+    title = f"Reward along the policy's episodes: model {model}, true {real}"
     axis.set(xlabel="true reward of a step", ylabel="the model's mean reward", title=title)
     axis.legend(fontsize="small")
+
+
+def _finite(*columns: np.ndarray) -> list[np.ndarray]:
+    """The entries of columns of one length at which all of them are finite: the others cannot be drawn."""
+    kept = np.all([np.isfinite(column) for column in columns], axis=0)
+    return [column[kept] for column in columns]
+
+
+def _left_out(drawn: np.ndarray, all_there_are: np.ndarray) -> str:
+    """How many points are not finite, for the legend; empty where all are."""
+    missing = len(all_there_are) - len(drawn)
+    return f" ({missing:,} of {len(all_there_are):,} not finite, not shown)" if missing else ""
+
+
+def _number(value: float | None, form: str) -> str:
+    """As a diagnosis has it: None stands for one that is not finite, or that nothing defines."""
+    return DASH if value is None else f"{value:{form}}"
 
 
 def _few(*columns: np.ndarray) -> list[np.ndarray]:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ...common.errors import UserError
 from ..runs.records import Run
 from .formats import Entry, Table, span
-from .groups import Group, by_row, dataset_names, groups_in, in_columns, in_unit, last_step, unit_of, without_task
+from .groups import (
+    Group,
+    by_row,
+    dataset_names,
+    facts_of_data,
+    groups_in,
+    in_columns,
+    in_unit,
+    last_step,
+    unit_of,
+    without_task,
+)
 from .notes import simulator_notes
 from .paper import DATASET_COLUMNS, PROBE_COLUMNS, REFERENCE
 from .statistics import FEWEST, Difference, difference, difference_of, get_metric, holm, mean
@@ -58,12 +70,13 @@ def comparisons(
     counted = in_columns(group for group in groups if group.counted)
     chosen, notes = chosen_reference(groups, counted, reference, folder)
     names, made = dataset_names(groups), list[Comparison]()
+    facts = {key: facts_of_data(list(members)) for key, members in by_row(groups)}  # as the table of scores has them
     for key, members in by_row(group for group in groups if group.counted):
         compared = in_columns(members)
         blank = Entry(task=compared[0].row, unit=unit_of(key.task), data=names[key])
         values = {group.label: group.values(metric, blank.unit) for group in compared}
-        notes += _idle_notes(blank, compared)
-        made += _rows(blank, compared, values, chosen)
+        notes += _idle_notes(blank, key.task, facts[key])
+        made += _rows(blank, compared, values, chosen, facts[key])
     title = next((group.title for group in groups if group.algorithm == chosen), chosen)
     if correct:
         made = _corrected(made)
@@ -86,10 +99,16 @@ def chosen_reference(groups: Sequence[Group], counted: Sequence[Group], wanted: 
     return first, [f"No run of {wanted} gives a number here: the first column, {first}, is compared with the others."]
 
 
-def _rows(blank: Entry, groups: Sequence[Group], values: Mapping[str, Mapping[int, float]], reference: str) -> list[Comparison]:
+def _rows(
+    blank: Entry,
+    groups: Sequence[Group],
+    values: Mapping[str, Mapping[int, float]],
+    reference: str,
+    facts: Mapping[str, Any],
+) -> list[Comparison]:
     """The comparisons in the row of `blank`, in the order of columns; each variant of the reference has its own.
 
-    `values`: by label of a group, a number by seed in the unit of `blank`.
+    `values`: by label of a group, a number by seed in the unit of `blank`. `facts`: of the row's dataset.
     """
     best_model_free, rows = _best_model_free(groups, values), []
     for ours in (group for group in groups if group.algorithm == reference):
@@ -98,7 +117,7 @@ def _rows(blank: Entry, groups: Sequence[Group], values: Mapping[str, Mapping[in
             mark = " (best model-free)" if other is best_model_free else ""
             found = difference(a, values[other.label])
             rows.append(Comparison(blank, f"{other.label}{mark}", [ours, other], found, _seeds(ours, other, found)))
-        best = in_unit(blank.unit, ours.task, ours.data[DATASET_COLUMNS[BEST_EPISODE]])
+        best = in_unit(blank.unit, ours.task, facts[DATASET_COLUMNS[BEST_EPISODE]])
         above = [value - best for value in a.values()]
         rows.append(Comparison(blank, BEST_EPISODE, [ours], difference_of(above), str(len(a))))
     return rows
@@ -111,11 +130,10 @@ def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
     return [replace(row, adjusted=adjusted.get(place, 1.0)) for place, row in enumerate(rows)]
 
 
-def _idle_notes(blank: Entry, groups: Sequence[Group]) -> list[str]:
+def _idle_notes(blank: Entry, task: str, facts: Mapping[str, Any]) -> list[str]:
     """A warning where what nobody trained returns as much as the dataset's best episode, which then proves nothing."""
-    task, data = groups[0].task, groups[0].data
-    best = data[DATASET_COLUMNS[BEST_EPISODE]]
-    idle = {column: data[key] for column, key in PROBE_COLUMNS.items() if data.get(key, best - 1) >= best}
+    best = facts[DATASET_COLUMNS[BEST_EPISODE]]
+    idle = {column: facts[key] for column, key in PROBE_COLUMNS.items() if facts.get(key, best - 1) >= best}
     shown = [f"{column} gives {in_unit(blank.unit, task, value):.1f}" for column, value in idle.items()]
     bar = f"{BEST_EPISODE}, {in_unit(blank.unit, task, best):.1f}"
     return [f"{blank.task}: {' and '.join(shown)} without learning, no less than {bar}."] if shown else []

@@ -50,8 +50,9 @@ class Curve(NamedTuple):
         return "/".join((self.run.task, self.run.algorithm, self.run.identity, f"seed-{self.run.seed}"))
 
     def seconds_at(self, step: int) -> float:
-        """The time of training until a step. Records hold the whole; it is shared out evenly over the steps."""
-        return (self.run.record.get("seconds") or 0.0) * step / max(self.run.steps, 1)
+        """The time of training until an evaluation; the whole of an older record is shared out evenly over its steps."""
+        evenly = (self.run.record.get("seconds") or 0.0) * step / max(self.run.steps, 1)
+        return self.run.record.get("seconds_at", {}).get(str(step), evenly)
 
 
 def export_runs(to: str, runs: Iterable[Run], folder: str, out: Path) -> list[Path]:

@@ -90,7 +90,7 @@ class Group:
     @property
     def whole(self) -> Mapping[str, Any]:
         """The same facts of the whole dataset, where the group learned from a window of it."""
-        return {**self.data, **self.data.get("whole", {})}
+        return {**self.data, **self.data["whole"], "window": "all"} if "whole" in self.data else self.data
 
     @property
     def key(self) -> RowKey:
@@ -244,6 +244,12 @@ def by_row(groups: Iterable[Group]) -> Iterable[tuple[RowKey, Iterable[Group]]]:
 def in_columns(groups: Iterable[Group]) -> list[Group]:
     """Groups in the order of columns: the paper's, other algorithms after them, the plain name before its variants."""
     return sorted(groups, key=lambda group: (index_in(list(HEADINGS), group.algorithm), group.algorithm, group.label))
+
+
+def facts_of_data(groups: Sequence[Group]) -> Mapping[str, Any]:
+    """What there is to say of the dataset of one row: of the window from which all its groups learned, else of the whole."""
+    first, *others = groups
+    return first.data if all(other.data["window"] == first.data["window"] for other in others) else first.whole
 
 
 def dataset_names(groups: Iterable[Group]) -> dict[RowKey, str]:

@@ -1,7 +1,6 @@
 """Pictures of run records: learning curves, bars, performance profiles and a heat map, each with its caption.
 
-A colour, a marker and a line style belong to an algorithm, the same in every picture, so that none is needed to tell the others
-apart. Numbers are those of the tables: groups of seeds, Student's 95 % intervals of the mean from three seeds on.
+Numbers are those of the tables: groups of seeds, Student's 95 % intervals of the mean from three seeds on.
 """
 
 from __future__ import annotations
@@ -21,48 +20,38 @@ from .groups import (
     Group,
     by_row,
     dataset_names,
+    facts_of_data,
     groups_in,
     in_columns,
     in_unit,
-    index_in,
     unit_of,
     without_task,
 )
 from .notes import provenance
-from .paper import DATASET_COLUMNS, HEADINGS, PROBE_COLUMNS, printed_number
+from .paper import DATASET_COLUMNS, printed_number
 from .plots import panels, picture_suffix, save, short_ticks
 from .statistics import FEWEST, FEWEST_DRAWN, bootstrap_interval, get_metric, mean, mean_interval, pooled, share_above
+from .styles import Style, styles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKERS = "oDs^vPX<>p"
-DASHES: tuple[Any, ...] = (
-    *("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (8, 2)), (0, (4, 1, 1, 1, 1, 1)), (0, (2, 2))),
-    *((0, (8, 1, 2, 1)), (0, (1, 2)), (0, (6, 1, 1, 1, 1, 1, 1, 1))),
-)
-HATCHES = ("", "//", "\\\\", "xx", "--", "||", "++", "/", "\\", "x")
 PAPER = "the paper's number"
 MOST_COLUMNS = 4  # of panels
 MOST_STEPS = 100  # of a profile: between as many numbers it is drawn exactly, of more these quantiles
 
 
-class Style(NamedTuple):
-    """How an algorithm is drawn."""
-
-    color: Any
-    marker: str
-    dash: Any
-    hatch: str
-
-
 class Panel(NamedTuple):
-    """A row of the table of scores: a task on one dataset, with the groups that have a number, in the order of columns."""
+    """A row of the table of scores: a task on one dataset, with the groups that have a number, in the order of columns.
+
+    data: what is known of the dataset, as the table says it.
+    """
 
     title: str
     unit: str
     groups: Sequence[Group]
+    data: Mapping[str, Any]
 
 
 def draw(name: str, runs: Iterable[Run], folder: str, out: Path, metric: str | None = None, faults: Sequence[str] = ()) -> None:
@@ -88,9 +77,12 @@ def draw(name: str, runs: Iterable[Run], folder: str, out: Path, metric: str | N
     save(figure, out)
 
 
-def curves(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
-    """A panel for each task and dataset: mean return or score of each algorithm against gradient steps."""
-    looks, rows = styles(groups), rows_of(groups)
+def curves(groups: Sequence[Group], metric: str = "last", looks: Mapping[str, Style] | None = None) -> tuple[Figure, list[str]]:
+    """A panel for each task and dataset: mean return or score of each algorithm against gradient steps.
+
+    looks: how labels are drawn, where the picture is one of several; by default as `styles` says of these groups.
+    """
+    looks, rows = looks or styles(groups), rows_of(groups)
     figure, axes = _grid(len(rows), (4.7, 3.9))
     for axis, row in zip(axes, rows, strict=True):
         for group in row.groups:
@@ -133,10 +125,7 @@ def _curve(axis: Axes, group: Group, unit: str, look: Style) -> None:
 
 def _reference_lines(axis: Axes, row: Panel, looks: Mapping[str, Style]) -> None:
     """The best episode of the dataset, and the paper's numbers: dotted, ending in the hollow marker of their algorithm."""
-    group = row.groups[0]
-    best = group.whole.get(DATASET_COLUMNS["batch max"])
-    if best is not None:
-        axis.axhline(in_unit(row.unit, group.task, best), color="0.35", linewidth=1, zorder=1)
+    _best_episode(axis, row)
     for label, value in paper_numbers(row).items():
         look = looks[label]
         axis.axhline(value, color=look.color, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
@@ -152,6 +141,13 @@ def _reference_lines(axis: Axes, row: Panel, looks: Mapping[str, Style]) -> None
         )
 
 
+def _best_episode(axis: Axes, row: Panel) -> None:
+    """A line at what the table of scores has as Batch Max."""
+    best = row.data.get(DATASET_COLUMNS["batch max"])
+    if best is not None:
+        axis.axhline(in_unit(row.unit, row.groups[0].task, best), color="0.35", linewidth=1, zorder=1)
+
+
 def bars(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
     """A panel for each task and dataset: the mean of each algorithm with its interval, its seeds and the paper's number."""
     import matplotlib
@@ -164,9 +160,7 @@ def bars(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[st
         printed = paper_numbers(row)
         for place, group in enumerate(row.groups):
             _bar(axis, place, list(group.values(metric, row.unit).values()), looks[group.label], printed.get(group.label))
-        best = row.groups[0].whole.get(DATASET_COLUMNS["batch max"])
-        if best is not None:
-            axis.axhline(in_unit(row.unit, row.groups[0].task, best), color="0.35", linewidth=1)
+        _best_episode(axis, row)
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_xticks(range(len(row.groups)), [_wrapped(group.heading) for group in row.groups], rotation=30, ha="right")
         axis.grid(False, axis="x")
@@ -365,9 +359,10 @@ DRAWN: dict[str, Callable[[Sequence[Group], str], tuple[Any, list[str]]]] = {
 def rows_of(groups: Sequence[Group]) -> list[Panel]:
     """The rows of the table of scores in which an algorithm has a number."""
     names, found = dataset_names(groups), []
-    for key, members in by_row(groups):
+    for key, of_row in by_row(groups):
+        members = list(of_row)
         if here := in_columns(group for group in members if group.counted):
-            found.append(Panel(_row_title(here[0], names[key]), unit_of(key.task), here))
+            found.append(Panel(_row_title(here[0], names[key]), unit_of(key.task), here, facts_of_data(members)))
     return found
 
 
@@ -383,27 +378,6 @@ def paper_numbers(row: Panel) -> dict[str, float]:
         if printed and printed[0] == row.unit and group.label == group.algorithm and not group.key.parameters:
             found[group.label] = printed[1].mean
     return found
-
-
-def styles(groups: Iterable[Group]) -> dict[str, Style]:
-    """How each label is drawn: the paper's algorithms always alike, others after them in the order of columns."""
-    import seaborn as sns
-
-    colors = sns.color_palette("colorblind", 10)
-    learned = [name for name in HEADINGS if name not in {**DATASET_COLUMNS, **PROBE_COLUMNS}]
-    labels = list(dict.fromkeys(group.label for group in in_columns(groups)))
-    others = [label for label in labels if label not in learned]
-    made = {}
-    for label in labels:
-        place = learned.index(label) if label in learned else len(learned) + index_in(others, label)
-        around = place // len(colors)  # a second time through the colours has other dashes
-        made[label] = Style(
-            colors[place % len(colors)],
-            MARKERS[place % len(MARKERS)],
-            DASHES[(place + around) % len(DASHES)],
-            HATCHES[place % len(HATCHES)],
-        )
-    return made
 
 
 def _grid(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:

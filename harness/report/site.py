@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,25 @@ from ..runs.records import STATES, Run, warnings, write_text
 from .choices import METRICS
 from .comparisons import comparisons
 from .frames import frames
-from .groups import Group, by_row, dataset_names, groups_in, in_columns, in_unit, is_counted, last_step, unit_of, without_task
+from .groups import (
+    Group,
+    by_row,
+    dataset_names,
+    facts_of_data,
+    groups_in,
+    in_columns,
+    in_unit,
+    is_counted,
+    last_step,
+    unit_of,
+    without_task,
+)
 from .notes import footnotes, provenance
 from .pictures import curves, heatmap, paper_numbers, rows_of
 from .plots import save
 from .repeat import repeat_command
 from .statistics import aggregate, mean, mean_interval, standard_deviation
+from .styles import Style, styles
 from .tables import scores_table
 
 STILLS, FILMS = (".png", ".jpg", ".webp", ".gif"), (".mp4",)  # shown as a picture, as a film
@@ -36,7 +49,7 @@ GENERATOR = "mopo-bench report"  # by which a folder is known that may be writte
 def write_site(runs: Iterable[Run], folder: str, out: Path, films: Path | None = None, faults: Sequence[str] = ()) -> Path:
     """Writes the site of these runs, which lie in `folder`, to the folder `out`; gives its first page.
 
-    films: a folder of pictures and films of `mopo-bench render`, each shown with the task with whose name its own begins.
+    films: a folder of pictures and films of `mopo-bench render`, each shown with the task it is named after, see `_films`.
     faults: what was not believed. Raises UserError without runs, for an `out` that holds something else, and for a film that
     belongs to no task.
     """
@@ -46,10 +59,10 @@ def write_site(runs: Iterable[Run], folder: str, out: Path, films: Path | None =
         raise UserError(f"--films {films}: it lies in --out {out}, where the report keeps its own; name another folder")
     shown = _films(films, {group.task for group in groups}) if films is not None else {}
     _make_room(out)
-    pages, names = _page_names(groups), dataset_names(groups)
+    pages, names, looks = _page_names(groups), dataset_names(groups), styles(groups)
     write = _writer(out)
     rows = [
-        _task(list(members), pages[key], without_task(names[key]), out, shown.get(key.task, ()))
+        _task(list(members), pages[key], without_task(names[key]), out, shown.get(key.task, ()), looks)
         for key, members in by_row(groups)
     ]
     for row in rows:
@@ -128,8 +141,10 @@ def _counts(runs: Sequence[Run]) -> dict[str, int]:
     return {state: states.count(state) for state in reversed(STATES) if state in states}
 
 
-def _task(groups: list[Group], page: str, dataset: str, out: Path, films: Sequence[Path]) -> dict[str, Any]:
-    """What the page of a task and dataset shows; its picture and films are written here."""
+def _task(
+    groups: list[Group], page: str, dataset: str, out: Path, films: Sequence[Path], looks: Mapping[str, Style]
+) -> dict[str, Any]:
+    """What the page of a task and dataset shows; its picture, drawn as `looks` say, and its films are written here."""
     groups, unit = in_columns(groups), unit_of(groups[0].task)
     panels = rows_of(groups)
     row: dict[str, Any] = {
@@ -137,7 +152,7 @@ def _task(groups: list[Group], page: str, dataset: str, out: Path, films: Sequen
         "data": dataset,
         "unit": unit,
         "page": page,
-        "facts": _facts(groups[0]),
+        "facts": _facts(groups),
         "notes": footnotes(groups, "last"),
         "algorithms": [_algorithm(group, unit, paper_numbers(panels[0]) if panels else {}) for group in groups],
         "curves": None,
@@ -146,7 +161,7 @@ def _task(groups: list[Group], page: str, dataset: str, out: Path, films: Sequen
     }
     if panels:
         picture = Path(page).with_suffix(".png")
-        figure, row["said"] = curves(groups)
+        figure, row["said"] = curves(groups, looks=looks)
         save(figure, out / picture)
         row["curves"] = picture.name
     for film in films:
@@ -156,17 +171,18 @@ def _task(groups: list[Group], page: str, dataset: str, out: Path, films: Sequen
     return row
 
 
-def _facts(group: Group) -> dict[str, Any]:
-    """What is known of the dataset, in words."""
-    whole = group.whole
+def _facts(groups: Sequence[Group]) -> dict[str, Any]:
+    """What is known of the dataset of a row, in words: the numbers of the table of scores among it."""
+    facts = facts_of_data(groups)
     known = {
-        "Dataset": whole.get("label"),
-        "Made by": whole.get("from"),
-        "Rows": f"{whole['rows']:,}" if whole.get("rows") is not None else None,
-        "Episodes": f"{whole['episodes']:,}" if isinstance(whole.get("episodes"), int) else None,
-        "Mean return of an episode": _number(whole.get("return_mean")),
-        "Best episode": _number(whole.get("return_max")),
-        "Digest of its arrays": whole.get("digest"),
+        "Dataset": facts.get("label"),
+        "Made by": facts.get("from"),
+        "Window": facts["window"] if facts["window"] != "all" else None,
+        "Rows": f"{facts['rows']:,}" if facts.get("rows") is not None else None,
+        "Episodes": f"{facts['episodes']:,}" if isinstance(facts.get("episodes"), int) else None,
+        "Mean return of an episode": _number(facts.get("return_mean")),
+        "Best episode": _number(facts.get("return_max")),
+        "Digest of its arrays": facts.get("digest"),
     }
     return {name: value for name, value in known.items() if value not in (None, "–")}
 
@@ -232,13 +248,19 @@ def _several(words: Iterable[str]) -> str:
 
 
 def _films(folder: Path, tasks: set[str]) -> dict[str, list[Path]]:
-    """By task, the pictures and films of a folder; the longest task's name with which a file's begins is its own."""
+    """By task, the pictures and films of a folder: "hopper-medium.png", or with more after a space, "hopper-medium mopo.mp4".
+
+    Other signs may be part of a task's name.
+    """
     if not folder.is_dir():
         raise UserError(f"--films {folder}: there is no such folder; `mopo-bench render` makes pictures and films")
     found: dict[str, list[Path]] = {}
     for path in sorted(path for path in folder.iterdir() if path.suffix in (*STILLS, *FILMS)):
-        owners = [task for task in tasks if path.name.startswith(task)]
-        if not owners:
-            raise UserError(f"--films {path}: its name begins with none of {', '.join(sorted(tasks))}")
-        found.setdefault(max(owners, key=len), []).append(path)
+        task = path.stem.partition(" ")[0]
+        if task not in tasks:
+            raise UserError(
+                f"--films {path}: its name, up to a space if it has one, is that of no task here; name it after one of "
+                f"{', '.join(sorted(tasks))}"
+            )
+        found.setdefault(task, []).append(path)
     return found

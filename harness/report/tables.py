@@ -24,6 +24,7 @@ from .groups import (
     RowKey,
     by_row,
     dataset_names,
+    facts_of_data,
     grouped,
     groups_in,
     in_columns,
@@ -331,9 +332,8 @@ def _paper_windows(layout: Layout, groups: Sequence[Group]) -> list[str]:
 def _measured(entry: Entry, groups: Mapping[str, Group], metric: str, names: Mapping[RowKey, str]) -> Entry:
     """The entry with what the groups of its row, by label, say of its column."""
     if entry.algorithm in NOT_LEARNED and groups:
-        group, *others = groups.values()
-        same = all(other.data["window"] == group.data["window"] for other in others)
-        value = (group.data if same else group.whole).get(NOT_LEARNED[entry.algorithm])
+        group = next(iter(groups.values()))
+        value = facts_of_data(list(groups.values())).get(NOT_LEARNED[entry.algorithm])
         return replace(entry, mean=None if value is None else in_unit(entry.unit, group.task, value), data=names[group.key])
     if entry.algorithm not in groups:
         return entry

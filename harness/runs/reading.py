@@ -156,6 +156,7 @@ RECORD_MAY: Fields = {
     "warnings": object_of(or_none(is_text)),
     "traceback": or_none(is_text),
     "seconds": or_none(is_number),
+    "seconds_at": object_of(is_number),
     "diverged_at": or_none(is_count),
     "diverged_by": or_none(is_text),
 }

@@ -96,6 +96,8 @@ class Run:
     learner's, by name), `vitals` (the experience's) and `value` (the critics' mean, and the highest that rewards have allowed).
     Records that were begun before there was `metrics` have all of these beside `step`.
     cell: what `cell.json` holds: `task`, `algorithm`, `config`, `data` (label, source, rows, digest, window, ...), `versions`.
+    record: what `record.json` holds: beside what is told above where it ran, `seconds` of training so far, and `seconds_at`, by
+    the step of each evaluation.
     """
 
     task: str

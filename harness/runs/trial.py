@@ -258,6 +258,7 @@ class Records:
             else:
                 row = done.row(index, returns[index], vitals) | done.value(index, record)
                 record["evaluations"] = [*record["evaluations"], row]
+                record["seconds_at"] = {**record.get("seconds_at", {}), str(done.step): record["seconds"]}
                 if done.step >= self.cell.steps:
                     record["state"] = "done"
             learner, experience = done.states[index]

@@ -16,7 +16,7 @@ from mopo_bench.algorithms.learning.testing import SMALL, Group, small_problem
 from mopo_bench.harness.collection.collect import ONLINE_SAC, Collection
 
 FOLDER = Path(__file__).parent / "golden"
-ALGORITHMS = ("bc", "sac", "mbpo", "mopo", "morel", "bear", "brac-p", "brac-v", "cql", "iql", "combo")
+ALGORITHMS = ("bc", "sac", "mbpo", "mopo", "morel", "bear", "brac-p", "brac-v", "cql", "iql", "combo", "rambo")
 NAMES = (*ALGORITHMS, "dynamics", "collection")
 STEPS = 10
 

@@ -7,7 +7,8 @@ from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.learning.testing import Group, assert_seed_same, check_compiles, check_contract, saved_and_loaded
 from mopo_bench.algorithms.sac import SAC
 
-NAMES = ("bc", "sac", "mbpo", "mbpo-single", "mopo", "morel", "combo", "bear", "bear-2020", "brac-p", "brac-v", "cql", "iql")
+MODEL_BASED = ("mbpo", "mbpo-single", "mopo", "morel", "combo", "rambo")
+NAMES = ("bc", "sac", *MODEL_BASED, "bear", "bear-2020", "brac-p", "brac-v", "cql", "iql")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -28,6 +28,19 @@ def test_a_worse_sample_is_a_regression_and_an_equal_one_passes(new, normal, bas
     assert found.new_mean < found.low < found.mean and found.adjusted < 0.05
 
 
+def test_power_is_computed_where_it_is_shown_and_once(new, normal, baseline, monkeypatch):
+    """Who only counts verdicts, as the count of false alarms does, does not wait for it."""
+    computed, power = [], Prediction.power
+    monkeypatch.setattr(Prediction, "power", lambda self, *asked: computed.append(asked) or power(self, *asked))
+    new.add(normal(100, 5, 5, seed=11), first=100)
+    report = check(new.root, baseline)
+    (found,) = only(report).findings
+    assert report.verdict == "pass" and not computed
+    shown = json.loads(json.dumps(report.as_dict()))["cells"][0]["findings"][0]
+    assert found.power == shown["power"] and 0 < found.power <= 1 and len(computed) == 1
+    assert "drop" not in shown
+
+
 def test_a_better_sample_passes(new, normal, baseline):
     new.add(normal(140, 5, 5), first=100)
     assert check(new.root, baseline).verdict == "pass"

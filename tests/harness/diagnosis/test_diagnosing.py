@@ -1,12 +1,17 @@
 """A diagnosis of a small trained run of point-edge, whose simulator is known."""
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pandas
 import pytest
+import torch
 from mopo_bench import UserError, diagnose, run
+from mopo_bench.harness.diagnosis import pictures
 from mopo_bench.harness.diagnosis.model import TrainedModel
+from mopo_bench.harness.runs.checkpoints import load_checkpoint, load_tensors
 from mopo_bench.tasks.points import POINT_EDGE
 
 SETTINGS = {
@@ -69,6 +74,19 @@ def test_a_model_that_is_right_has_no_error(results, monkeypatch):
     assert right.horizon[0]["drift"] > 0  # a rollout samples
 
 
+def test_a_model_that_went_on_learning_is_the_one_that_is_asked(tmp_path):
+    """RAMBO's, not the fit with which it began."""
+    settings = SETTINGS | {"rollout_every": 10, "cloned.hidden": (16, 16), "cloned.steps": 20, "adversarial_batch_size": 32}
+    options = {"seeds": [3], "steps": 40, "evaluate_every": 20, "episodes": 1, "jobs": 1, "quiet": True, "rows": 500}
+    run(tasks="point-edge", algorithms="rambo", settings=settings, results=tmp_path, **options)
+    model = TrainedModel.load(tmp_path, "point-edge", "rambo", 3, "", None)
+    saved = load_checkpoint(next(tmp_path.glob("point-edge/rambo/*/seed-3")))["experience"]["held"]["weights"]
+    (stage,) = tmp_path.glob("stages/dynamics/*/seed-3.pt")
+    fit = load_tensors(stage, "")["state"]["weights"]
+    for weight, (_, _, learned), fitted in zip(model.dynamics.network.weights, saved[2], fit, strict=True):
+        assert torch.equal(weight, learned) and not torch.equal(weight[0], fitted)
+
+
 def test_command_writes_numbers_points_and_a_picture(results, command, tmp_path):
     words = ("diagnose", "point-edge", "--algorithm", "mbpo", "--seed", 3, "--results", results, "--rows", 60, "--episodes", 1)
     out = tmp_path / "diagnosis"
@@ -80,6 +98,32 @@ def test_command_writes_numbers_points_and_a_picture(results, command, tmp_path)
     assert points["origin"].value_counts().to_dict()["dataset"] == 60 and points["error"].notna().all()
     assert (out / "diagnosis.png").stat().st_size > 10_000
     assert "Needs the simulator" in (out / "diagnosis.md").read_text()
+
+
+@pytest.mark.parametrize("broken", ["some", "all"])
+def test_a_picture_of_a_model_that_is_not_finite_says_so(broken, found, tmp_path, monkeypatch):
+    """Such points cannot be drawn, and their mean is no number: the legend counts them, the title has a dash."""
+
+    def spoiled(points):
+        means = points.answers.means.copy()
+        means[:, slice(None) if broken == "all" else slice(None, None, 2)] = np.inf
+        return replace(points, answers=points.answers._replace(means=means))
+
+    points = {name: spoiled(each) for name, each in found.points.items()}
+    facts = {name: each.facts() for name, each in points.items()}
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, out: drawn.extend(figure.axes))
+    pictures.draw(replace(found, points=points, facts=facts), tmp_path / "a.png")
+    against, _, _, rewards = drawn
+    drawn[0].figure.canvas.draw()
+    count = len(found.points["policy"].seen)
+    missing = count if broken == "all" else count // 2
+    assert re.search("model –, true -?[0-9.]+$", rewards.get_title())
+    assert f"a step ({missing} of {count} not finite, not shown)" in [
+        text.get_text() for text in rewards.get_legend().get_texts()
+    ]
+    assert "60 not finite, not shown" in against.get_legend().get_texts()[0].get_text()
+    assert len(rewards.collections[0].get_offsets()) == count - missing
 
 
 def test_refused(results, command):

@@ -119,6 +119,15 @@ def test_openrlbenchmark_s_cache_as_its_offline_mode_asks(results, command, tmp_
     assert frame.to_numpy().tolist() == [[1000.0, 50.0, 900.0], [2000.0, 100.0, 1000.0]]
 
 
+def test_openrlbenchmark_s_times_are_those_at_which_it_was_evaluated(results, command, tmp_path):
+    """Not shared out over the steps, which an older record leaves no other way than."""
+    path = results / "hopper-medium" / "mopo" / "a" / "seed-0" / "record.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds_at": {"1000": 70.5, "2000": 100.0}}))
+    place = exported("openrlbenchmark", results, command, tmp_path) / "mopo-bench" / "mopo-bench"
+    (lines,) = place.glob("*-mopo-*seed-0/run_df.csv")
+    assert pd.read_csv(lines)["_runtime"].tolist() == [70.5, 100.0]
+
+
 def test_what_cannot_be_exported_is_said_in_a_line(results, command, tmp_path, monkeypatch):
     full = tmp_path / "full"
     full.mkdir()

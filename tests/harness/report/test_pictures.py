@@ -5,12 +5,16 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from mopo_bench.algorithms.learning.registry import all_algorithms
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.report import pictures
 from mopo_bench.harness.report.choices import PICTURES
+from mopo_bench.harness.report.comparisons import comparisons
 from mopo_bench.harness.report.groups import grouped, labelled
 from mopo_bench.harness.report.paper import paper_table, swapped_cells
 from mopo_bench.harness.report.statistics import mean_interval
+from mopo_bench.harness.report.styles import styles
+from mopo_bench.harness.report.tables import scores_table
 from mopo_bench.tasks.registry import all_tasks
 
 HISTORIES = [[500.0, 900.0], [700.0, 1000.0], [600.0, 1400.0]]
@@ -85,6 +89,25 @@ def test_a_curve_ends_with_its_shortest_seed(records, drawn):
     assert not axis.collections  # and no interval
 
 
+WHOLE = {"rows": 2_000_000, "digest": "whole", "return_mean": 1.0, "return_max": 2000.0}
+
+
+@pytest.mark.parametrize("windows", [("last_1m", "last_1m"), ("last_1m", "first_1m"), ("all", "all")])
+@pytest.mark.parametrize("name", ["curves", "bars"])
+def test_the_best_episode_is_that_of_the_table(records, drawn, command, name, windows):
+    """And of the comparisons: the window's where all columns learned from the same one, else the whole dataset's."""
+    for algorithm, window in zip(("mopo", "sac"), windows, strict=True):
+        probes = {"whole": WHOLE} if window != "all" else {"digest": "whole", "return_max": 2000.0}
+        records.add([[900.0, 1000.0]] * 3, algorithm=algorithm, window=window, digest=window, probes=probes)
+    (axis,), _ = drawn(name)
+    (line,) = [line.get_ydata()[0] for line in axis.lines if line.get_color() == "0.35"]
+    (entry,) = [each for row in scores_table(records.runs()).rows for each in row if each.algorithm == "batch max"]
+    best = 3000.0 if windows == ("last_1m", "last_1m") else 2000.0
+    assert (line, entry.mean) == pytest.approx((score(best), score(best)))
+    (against,) = [row for row in comparisons(records.runs()).rows if "batch max" in row[3].text]
+    assert against[5].mean == pytest.approx(score(1000.0) - score(best))
+
+
 def test_bars_are_means_with_seeds_and_whiskers(records, drawn):
     records.add(HISTORIES)
     records.add([1000.0], algorithm="sac")
@@ -155,13 +178,28 @@ def test_a_sweep_of_nothing_or_of_too_much_is_said(records, drawn):
 def test_an_algorithm_looks_alike_in_every_picture(records):
     records.add([1.0], algorithm="bc")
     records.add([1.0], algorithm="stranger")
-    few = pictures.styles(labelled(grouped(records.runs())))
+    few = styles(labelled(grouped(records.runs())))
     records.add([1.0])
     records.add([1.0], identity="b", overrides={"depth": 3})
-    many = pictures.styles(labelled(grouped(records.runs())))
+    many = styles(labelled(grouped(records.runs())))
     assert few["bc"] == many["bc"] and few["bc"] != few["stranger"]
     for what in ("marker", "dash", "color"):  # each alone tells them apart
         assert len({str(getattr(look, what)) for look in many.values()}) == len(many)
+
+
+def test_every_algorithm_of_the_package_has_a_look_of_its_own_whatever_stands_beside_it(records):
+    built_in = [name for name, each in all_algorithms().items() if each.origin.startswith("mopo_bench.")]
+    assert {"rambo", "iql", "bear-2020"} <= set(built_in)
+    alone = {}
+    for name in built_in:
+        records.add([1.0], algorithm=name)
+        alone[name] = styles(labelled(grouped(run for run in records.runs() if run.algorithm == name)))[name]
+    records.add([1.0], algorithm="a-stranger")
+    together = styles(labelled(grouped(records.runs())))
+    stranger = together.pop("a-stranger")
+    assert together == alone and stranger not in together.values()
+    for what in ("color", "marker", "dash", "hatch"):
+        assert len({str(getattr(look, what)) for look in alone.values()}) == len(alone), what
 
 
 def words_of(picture):

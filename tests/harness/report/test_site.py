@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import pytest
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.report.groups import grouped, labelled
+from mopo_bench.harness.report.pictures import curves
 from mopo_bench.harness.report.repeat import repeat_command
 from mopo_bench.harness.report.site import write_site
 from mopo_bench.harness.runs.ledger import load_runs
@@ -123,6 +124,23 @@ def test_a_run_without_a_number_has_a_page(records, tmp_path):
     assert "failed" in page.text and not [tag for tag, _ in page.tags if tag == "img"]
 
 
+def test_a_variant_is_drawn_alike_on_every_page(records, tmp_path, monkeypatch):
+    """Though others stand before it on one of them."""
+    for task in ("hopper-medium", "point-angle"):
+        records.add([1.0], task=task, algorithm="td3-bc")
+        records.add([1.0], task=task, algorithm="z-stranger")
+    records.add([1.0], task="point-angle", algorithm="another-stranger")
+    drawn = []
+
+    def watching(groups, looks):
+        drawn.append(looks["z-stranger"])
+        return curves(groups, looks=looks)
+
+    monkeypatch.setattr("mopo_bench.harness.report.site.curves", watching)
+    site(records, tmp_path / "site")
+    assert len(drawn) == 2 and drawn[0] == drawn[1]
+
+
 def test_films_stand_with_their_task(several, tmp_path):
     films = tmp_path / "films"
     films.mkdir()
@@ -133,6 +151,23 @@ def test_films_stand_with_their_task(several, tmp_path):
     assert shown == ["../films/hopper-medium%20mopo.png", "../films/hopper-medium.mp4"]
     assert (tmp_path / "site" / "films" / "hopper-medium mopo.png").read_bytes() == b"x"
     assert len([tag for tag, _ in point.tags if tag in ("img", "video")]) == 1
+
+
+@pytest.mark.parametrize("name", ["halfcheetah-medium-expert.png", "halfcheetah-medium-expert mopo.mp4"])
+def test_a_film_of_a_task_whose_name_begins_as_another_s_stands_with_its_own(records, tmp_path, name):
+    """And is refused where its own task has no page, not shown on the other's."""
+    films = tmp_path / "films"
+    films.mkdir()
+    (films / name).write_bytes(b"x")
+    records.add([1.0], task="halfcheetah-medium")
+    with pytest.raises(UserError, match="is that of no task here"):
+        site(records, tmp_path / "site", films=films)
+    records.add([1.0], task="halfcheetah-medium-expert")
+    _, *pages = site(records, tmp_path / "site", films=films)
+    assert {page.path.stem: "At work" in page.text for page in pages} == {
+        "halfcheetah-medium": False,
+        "halfcheetah-medium-expert": True,
+    }
 
 
 def test_the_command_says_where_it_is_and_refuses_in_a_line(several, command, tmp_path):
@@ -147,7 +182,7 @@ def test_the_command_says_where_it_is_and_refuses_in_a_line(several, command, tm
     (films / "ant.png").write_bytes(b"x")
     for words, said in (
         (("--out", several.root), "it is there already and is no report"),
-        (("--out", out, "--films", films), "its name begins with none of hopper-medium, point-angle"),
+        (("--out", out, "--films", films), "is that of no task here; name it after one of hopper-medium, point-angle"),
         (("--out", out, "--films", tmp_path / "none"), "there is no such folder"),
     ):
         refused = command("report", "--results", several.root, *words)

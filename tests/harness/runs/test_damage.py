@@ -48,6 +48,7 @@ RECORD = {
     "state list": {"state": ["done"]}, "Done": {"state": "Done"}, "seed 7": {"seed": 7}, "seed 1": {"seed": 1},
     "seed text": {"seed": "0"}, "seed climbs": {"seed": "0/../../../escaped"}, "segments": {"segments": [1]},
     "stages": {"stages": [1]}, "traceback": {"traceback": 5}, "seconds": {"seconds": "x"},
+    "seconds at": {"seconds_at": {"4": "x"}},
 }  # fmt: skip
 CELL = {
     "task": {"task": "hopper-medium"}, "algorithm": {"algorithm": "mopo"}, "climbs": {"task": "../../etc"}, "five": {"task": 5},

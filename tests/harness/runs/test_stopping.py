@@ -104,16 +104,18 @@ def answering():
 
 
 MODEL = {"rollout_states": 20, "rollout_length": 1, "rollout_every": 12, "dynamics.max_epochs": 1, "dynamics.hidden": "8,8,8"}
+CLONED = {"cloned.hidden": "8,8", "cloned.steps": 20, "adversarial_batch_size": 8, "adversarial_weight": 1.0}
 
 
 @pytest.mark.parametrize(
     "algorithm, call",
-    [("sac", 13), ("sac", 10), ("mopo", 13)],
-    ids=["between two evaluations", "where an evaluation is due", "after a refresh"],
+    [("sac", 13), ("sac", 10), ("mopo", 13), ("rambo", 13)],
+    ids=["between two evaluations", "where an evaluation is due", "after a refresh", "after a model has changed"],
 )
 def test_a_run_told_to_stop_goes_on_from_there(algorithm, call, answering, plan, tmp_path):
     """Its metrics are sums over an interval, which are kept, too: the records are equal to the last digit."""
-    settings = {f"all.{key}": value for key, value in (TINY | (MODEL if algorithm == "mopo" else {})).items()}
+    chosen = TINY | {"sac": {}, "mopo": MODEL, "rambo": MODEL | CLONED}[algorithm]
+    settings = {f"all.{key}": value for key, value in chosen.items()}
     usual = {"settings": settings, "steps": 20, "evaluate_every": 10, "episodes": 1}
     assert execute(plan(algorithm, results=tmp_path / "undisturbed", **usual)).keys() == {"done"}
     with pytest.raises(KeyboardInterrupt):
@@ -124,6 +126,9 @@ def test_a_run_told_to_stop_goes_on_from_there(algorithm, call, answering, plan,
     (plain,), (resumed,) = load_runs(tmp_path / "undisturbed"), load_runs(tmp_path / "stopped")
     assert [each["from_step"] for each in resumed.record["segments"]] == [0, call]
     assert resumed.state == "done" and resumed.evaluations == plain.evaluations
+    for record in (plain.record, resumed.record):  # times are no part of the evaluations
+        first, last = record["seconds_at"].values()
+        assert list(record["seconds_at"]) == ["10", "20"] and 0 <= first <= last == record["seconds"]
     assert not stopped.exists()
 
 
