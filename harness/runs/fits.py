@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import filelock
 from torch import Tensor
 
+from ... import results as results_room
 from ...algorithms.learning.stage import FitKeeper
+from ...common.files import replace_file
 from ...common.trees import tree_leaves
 from .cell import Cell, load_problem
 from .checkpoints import fit_damage, load_fit, part_path, save_fit, stage_path
@@ -112,6 +117,20 @@ def fits_of(results: Path, runs: Iterable[tuple[Cell, int]]) -> dict[Path, Fit]:
         for stage in cell.algorithm.stages:
             fits.setdefault(stage_path(results, stage, cell.stage_identity(stage), seed), (cell, stage, seed))
     return fits
+
+
+def bring_fits(plan: Planned) -> int:
+    """Copies those fits that come with the package and that the plan's runs stand on and lack; gives how many.
+
+    `results/stages` holds them as any folder of results does; `mopo-bench run` made them of the same plan.
+    """
+    package, brought = Path(str(resources.files(results_room))), 0
+    for path, (cell, stage, seed) in fits_of(plan.results, plan.seeds()).items():
+        ours = stage_path(package, stage, cell.stage_identity(stage), seed)
+        if ours.exists() and not path.exists():
+            replace_file(path, partial(shutil.copyfile, ours))
+            brought += 1
+    return brought
 
 
 def missing_fits(plan: Planned, todo: Sequence[Todo]) -> list[Fit]:

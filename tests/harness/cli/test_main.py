@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 import torch
 from mopo_bench.common.errors import UserError
-from mopo_bench.harness import api
 from mopo_bench.harness.cli.app import app
 from mopo_bench.harness.cli.main import main
-from mopo_bench.harness.runs import runner
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.request import RunRequest
 from mopo_bench.harness.runs.runner import execute
@@ -163,12 +161,6 @@ def test_refused_in_one_line(words, word, command, contents, monkeypatch, tmp_pa
     monkeypatch.chdir(tmp_path)
     assert_refused(command(*words), word)
     assert contents(tmp_path) == {}
-
-
-def test_demo_checks_its_jobs_first(command, plan, monkeypatch, tmp_path):
-    monkeypatch.setattr(api, "plan_run", lambda **options: plan("sac", results=tmp_path))
-    monkeypatch.setattr(runner, "execute", lambda *arguments, **options: pytest.fail("it was run"))
-    assert_refused(command("demo", "--jobs", "0", "--results", tmp_path), "--jobs")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

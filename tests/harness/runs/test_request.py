@@ -93,15 +93,15 @@ def test_a_grid_file_is_planned_as_the_words_are(tmp_path):
 def test_what_is_said_beside_a_grid_wins(tmp_path):
     """However general: the demo's cap on epochs names its task, the user's does not."""
     (cell,) = plan_run(
-        suite="demo", tasks="hopper-medium", algorithms="mopo", rows=300, settings={"dynamics.max_epochs": 3}, results=tmp_path
+        suite="demo", tasks="halfcheetah-mixed", algorithms="mopo", settings={"dynamics.max_epochs": 3}, results=tmp_path
     ).cells
     assert cell.config["dynamics.max_epochs"] == 3
-    (plain,) = plan_run(suite="demo", tasks="hopper-medium", algorithms="mopo", rows=300, results=tmp_path).cells
-    assert plain.config["dynamics.max_epochs"] == 15 and plain.steps == 6_000
+    (plain,) = plan_run(suite="demo", tasks="halfcheetah-mixed", algorithms="mopo", results=tmp_path).cells
+    assert plain.config["dynamics.max_epochs"] == 100 and plain.steps == 25_000
 
 
 def test_a_grid_narrowed_leaves_out_settings_of_the_others(tmp_path):
-    (cell,) = plan_run(suite="demo", tasks="point-angle", algorithms="bc", results=tmp_path).cells
+    (cell,) = plan_run(suite="demo", tasks="point-edge", algorithms="bc", results=tmp_path).cells
     assert "dynamics.max_epochs" not in cell.config
     (cell,) = plan_run(suite="table1-short", tasks="hopper-medium", algorithms="bc", rows=600, results=tmp_path).cells
     assert not any(key.startswith("behaviour.") for key in cell.config)
@@ -138,7 +138,7 @@ def test_values_of_a_sweep_are_checked(tmp_path):
 
 def test_a_printed_grid_gives_the_same_cells_as_what_was_said(command, tmp_path):
     """Though the demo's setting is the more specific one, and would win over one of its own layer."""
-    said = ("--tasks", "hopper-medium", "--algorithms", "mopo", "--rows", "300", "--set", "dynamics.max_epochs=3")
+    said = ("--tasks", "halfcheetah-mixed", "--algorithms", "mopo", "--set", "dynamics.max_epochs=3")
     (tmp_path / "grid.toml").write_text(command("run", "--suite", "demo", *said, "--print-grid").out)
     (cell,) = plan_run(grid=tmp_path / "grid.toml", results=tmp_path).cells
     assert cell.config["dynamics.max_epochs"] == 3
