@@ -1,6 +1,7 @@
 """Fills README.md and pages in docs/ from committed files and from the code: `python docs/fill.py`, from anywhere.
 
-A block stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER,
+A block stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER
+(`table FOLDER:NAME` another table than `scores`),
 `commands` and `reference` from the code (`reference.py`), others are the rows of `FILES`, below `results/`. Nothing between two
 such lines is written by hand.
 """
@@ -14,7 +15,7 @@ from mopo_bench import table
 from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-FILLED = ("beyond", "commands", "data", "fidelity", "reference", "results", "small-tasks")
+FILLED = ("beyond", "commands", "data", "fidelity", "figures-and-appendices", "reference", "results", "small-tasks")
 NAMES = ("README.md", *(f"docs/{name}.md" for name in FILLED))
 PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(
@@ -30,7 +31,8 @@ FILES = {
 def made(kind: str, folder: str) -> str:
     """The Markdown of one block, without a last line break."""
     if kind == "table":
-        return table("scores", ROOT / folder, "markdown").strip()
+        folder, _, name = folder.partition(":")
+        return table(name or "scores", ROOT / folder, "markdown").strip()
     if kind in ("commands", "reference"):
         return runpy.run_path(str(ROOT / "docs" / "reference.py"))[kind]()
     rows: list[dict[str, str]] = []
