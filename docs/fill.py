@@ -19,12 +19,13 @@ FILLED = ("beyond", "commands", "data", "fidelity", "figures-and-appendices", "r
 NAMES = ("README.md", *(f"docs/{name}.md" for name in FILLED))
 PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(
-    r"(<!-- (table|batches|actors|first weights|commands|reference) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL
+    r"(<!-- (table|batches|actors|first weights|claims|commands|reference) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL
 )
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
     "actors": ("collection/actors.csv",),
     "first weights": ("first_weights/scores.csv",),
+    "claims": ("claims.csv",),
 }
 
 

@@ -2,8 +2,8 @@
 
     python results/publish.py FOLDER NAME [TASK/ALGORITHM[/IDENTITY] ...] [--below SEED]
 
-FOLDER is one of `mopo-bench run`, NAME that of the published one, which is added to. Finished runs alone are taken, and where cells
-are named only theirs.
+FOLDER is one of `mopo-bench run`, NAME that of the published one, which is added to. Finished runs alone are taken, and where
+cells are named only theirs.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """The documentation says what the code and the committed files say."""
 
+import csv
 import html
 import re
 import runpy
@@ -18,6 +19,11 @@ def test_tables_are_those_of_the_committed_files(page):
     assert FILL["filled"](page) == text, "fill them with `python docs/fill.py`"
     begun = [line for line in text.splitlines() if re.match("<!-- (?!end of|not run)", line)]
     assert [block[0].strip() for block in FILL["BLOCK"].findall(text)] == begun  # none without its end
+
+
+def test_claims_are_judged_by_the_published_records():
+    with (ROOT / "results" / "claims.csv").open(encoding="utf-8", newline="") as lines:
+        assert list(csv.DictReader(lines)) == list(runpy.run_path(str(ROOT / "results" / "claims.py"))["rows"]())
 
 
 def test_every_kind_of_table_is_shown():

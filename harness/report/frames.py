@@ -23,8 +23,8 @@ class Frames(NamedTuple):
     runs: a row per run. `task`, `algorithm`, `identity` (of all that decides its numbers but the seed) and `seed` say which;
         `label` is its column in a table; `state` is running, failed, diverged or done, `reason` says why it is not done;
         `steps` of training took `seconds`; `return` is the mean of its last evaluation, `score` the same normalised (NaN
-        without reference returns); `data`, `data_rows` and `window` are its dataset; `parameters` those of the task that are
-        not its own, `overrides` the settings that were chosen, both as text.
+        without reference returns); `data`, `data_rows`, `data_return_max` (its best episode) and `window` are its dataset;
+        `parameters` those of the task that are not its own, `overrides` the settings that were chosen, both as text.
     evaluations: a row per evaluation. The four keys of a run, `step`, `episodes`, `return_mean`, `return_std` over episodes,
         `score`, and all that was stored beside, as `metrics.critic_loss` and `vitals.target_lag`.
     fits: a row per fit that a run stands on. `task`, `stage`, `identity` (the fit's own), `seed`, `algorithms` that share it,
@@ -38,10 +38,10 @@ class Frames(NamedTuple):
 
 RUN_COLUMNS = (
     *(*KEY, "label", "state", "reason", "steps", "seconds", "return", "score"),
-    *("data", "data_rows", "window", "parameters", "overrides"),
+    *("data", "data_rows", "data_return_max", "window", "parameters", "overrides"),
 )
 EVALUATION_COLUMNS = (*KEY, "step", "episodes", "return_mean", "return_std", "score")
-NUMBERS = ("seconds", "return", "return_mean", "return_std", "score")
+NUMBERS = ("seconds", "data_return_max", "return", "return_mean", "return_std", "score")
 FIT_COLUMNS = ("task", "stage", "identity", "seed", "algorithms")
 
 
@@ -83,6 +83,7 @@ def _run_row(run: Run, label: str) -> dict[str, Any]:
         "score": None if value is None else score_of(run.task, value),
         "data": data["label"],
         "data_rows": data["rows"],
+        "data_return_max": data.get("return_max"),
         "window": data["window"],
         "parameters": ", ".join(RowKey.of(run).parameters),
         "overrides": ", ".join(f"{name}={value}" for name, value in sorted(run.cell.get("overrides", {}).items())),

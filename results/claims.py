@@ -1,0 +1,85 @@
+"""What the paper claims, beside what runs of this project say: writes `claims.csv` from `baseline.csv` and published records.
+
+    python results/claims.py
+
+A claim is a comparison of two columns of one task, seed by seed on the seeds that both have, by Student's 95 % interval of the
+differences of the last evaluations, in returns. Nothing corrects for the number of comparisons.
+"""
+
+import csv
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+from mopo_bench import load
+from mopo_bench.harness.report.statistics import mean, mean_interval
+
+HERE = Path(__file__).parent
+SMALL = ("point-edge", "point-angle")
+MUJOCO = ("halfcheetah-mixed",)
+BEST = "the dataset's best episode"
+# claim, where the paper makes it, tasks, the column that is to be better, the column beside it
+CLAIMS = [
+    ("A model, even without a penalty, is worth more than none", "Figure 1", SMALL + MUJOCO, "mbpo", "sac"),
+    ("An ensemble is worth more than one network", "Figure 1", SMALL + MUJOCO, "mbpo", "mbpo-single"),
+    ("The penalty is worth more than none", "Tables 1, 2", SMALL + MUJOCO, "mopo", "mbpo"),
+    ("MOPO is above cloning the data", "Table 1", SMALL + MUJOCO, "mopo", "bc"),
+    ("MOPO is above SAC on the data", "Tables 1, 2", SMALL + MUJOCO, "mopo", "sac"),
+    ("MOPO is above the best constrained policy", "Table 2", SMALL, "mopo", "brac-v"),
+    ("MOPO goes beyond what the data shows", "Table 2", SMALL + MUJOCO, "mopo", BEST),
+    ("The learned spread is as good a penalty as disagreement", "appendix D", SMALL, "mopo", "mopo [penalty=ensemble]"),
+    ("The learned spread is as good a penalty as the true error", "appendix D", SMALL, "mopo", "mopo [penalty=true_error]"),
+    ("The largest spread is as good a penalty as the mean one", "ours", SMALL, "mopo", "mopo [penalty=mean_std]"),
+]
+
+
+def returns() -> pd.DataFrame:
+    """A row for each run: task, label of its column, seed, return of its last evaluation, best episode of its dataset."""
+    baseline = pd.read_csv(HERE / "baseline.csv", comment="#")[["task", "algorithm", "seed", "return"]]
+    found = [baseline.rename(columns={"algorithm": "label"})]
+    for folder in ("figure1", "ablation", "table1-short", "ci", "point-edge"):
+        records = load(HERE / "published" / folder)
+        runs = records.runs[["task", "label", "seed", "return", "data_return_max"]]
+        found.append(runs)
+    return pd.concat(found, ignore_index=True).drop_duplicates(["task", "label", "seed"])
+
+
+def rows() -> Iterator[dict[str, str]]:
+    """The lines of `claims.csv`."""
+    runs = returns()
+    best = runs.dropna(subset="data_return_max").groupby("task")["data_return_max"].first()
+    for claim, where, tasks, left, right in CLAIMS:
+        for task in tasks:
+            by_seed = runs[runs.task == task].pivot(index="seed", columns="label", values="return")
+            other = best[task] if right == BEST else by_seed.get(right)
+            if left not in by_seed or other is None:
+                continue
+            differences = (by_seed[left] - other).dropna().tolist()
+            interval = mean_interval(differences)
+            yield {
+                "claim": claim,
+                "of": where,
+                "task": task,
+                "compared": f"{left} minus {right}",
+                "seeds": str(len(differences)),
+                "difference": f"{mean(differences):.1f}",
+                "interval": "" if interval is None else "[{:.1f}, {:.1f}]".format(*interval),
+                "reading": reading(interval),
+            }
+
+
+def reading(interval: tuple[float, float] | None) -> str:
+    """Whether the left column is clearly the better one."""
+    if interval is None:
+        return "too few seeds"
+    return "more" if interval[0] > 0 else "less" if interval[1] < 0 else "not clear"
+
+
+if __name__ == "__main__":
+    found = list(rows())
+    with (HERE / "claims.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, found[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+    print(f"{len(found)} comparisons", file=sys.stderr)
