@@ -40,8 +40,8 @@ def run_cell(cell: Cell, seconds: float | None = None) -> tuple[int, ...]:
 
     Seeds whose checkpoints stand at different steps are trained one group after another. Seeds that another process holds, for
     so many seconds (by default `LOCK_SECONDS`), are left to it, since its numbers are the same; they are given. An exception in
-    training is a failure: recorded with its traceback, to be tried again by the next run. WriteError is raised besides, since no
-    other cell could keep what it learns.
+    training is a failure: recorded with its traceback, to be tried again by the next run. WriteError is raised besides, since
+    no other cell could keep what it learns.
     """
     with ExitStack() as locks:
         ours, others = list[int](), list[int]()
