@@ -32,9 +32,9 @@ ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in THREADS}
 
 
 class Piece(NamedTuple):
-    """Work to be handed out: `work(*arguments)`."""
+    """Work to be handed out: `work(*arguments)`, which gives the seeds that it left to another process, if any."""
 
-    work: Callable[..., None]
+    work: Callable[..., tuple[int, ...] | None]
     arguments: tuple[Any, ...]
 
 
@@ -49,10 +49,12 @@ class Stopped(Lost):
     """What became of one whose worker was told to stop by somebody else, and has kept what it had."""
 
 
-Ended = WriteError | Lost | None  # what becomes of a piece: None where it is done
+Ended = (
+    WriteError | Lost | tuple[int, ...] | None
+)  # what becomes of a piece: seeds left to another process; none where it is done
 
 
-def do(head: int | None, work: Callable[..., None], *arguments: Any) -> Ended:
+def do(head: int | None, work: Callable[..., tuple[int, ...] | None], *arguments: Any) -> Ended:
     """Does a piece in the present process. A WriteError is handed back, for the head to begin nothing more.
 
     head: the process that handed it out, where that is this one or its parent; None where the parent says nothing.
@@ -67,12 +69,11 @@ def do(head: int | None, work: Callable[..., None], *arguments: Any) -> Ended:
             return Stopped(f"its worker was told to stop ({stop_signal()})")
 
 
-def _done(work: Callable[..., None], *arguments: Any) -> WriteError | None:
+def _done(work: Callable[..., tuple[int, ...] | None], *arguments: Any) -> Ended:
     try:
-        work(*arguments)
+        return work(*arguments)
     except WriteError as error:
         return error
-    return None
 
 
 class Here:

@@ -107,14 +107,14 @@ def _forget() -> None:
 def _answer(number: int, frame: object) -> None:
     global _asked, _asked_at
     now = time.monotonic()
+    if number in SIGNALS and hasattr(signal, "setitimer") and not signal.getitimer(signal.ITIMER_REAL)[0]:
+        signal.signal(signal.SIGALRM, lambda number, frame: _leave())
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_STOP)  # what comes before a time limit leaves more time
     if _asked is not None:
         if number == signal.SIGINT and now - _asked_at > ONE_PRESS:
             _leave()
         return
     _asked, _asked_at = number, now
-    if hasattr(signal, "setitimer"):
-        signal.signal(signal.SIGALRM, lambda number, frame: _leave())
-        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_STOP)
     if not _held:
         raise KeyboardInterrupt
 

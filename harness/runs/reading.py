@@ -59,6 +59,8 @@ def archive_damage(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             first = archive.testzip()
+    except FileNotFoundError as error:  # one that was at work, and is done since
+        return f"it cannot be read ({printable(error)})" if path.is_symlink() else None
     except (OSError, ValueError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         return f"it cannot be read ({printable(error)})"
     return None if first is None else f"it is not as it was written: the checksum of {printable(first, 60)} differs"

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ...common.errors import FOREIGN, WriteError
 from .cell import Cell
-from .engines import Engine, Here, Lost, Piece, Stopped, Workers
+from .engines import Ended, Engine, Here, Lost, Piece, Stopped, Workers
 from .estimate import Job
 from .first_use import check_first_use
 from .fits import fit_stage, fits_of, missing_fits, repair_fits
@@ -19,7 +19,7 @@ from .interrupts import answered, stop_if_asked
 from .ledger import Todo
 from .plan import Plan, run_order
 from .progress import Watch, measured_jobs, progress
-from .records import DAMAGED, Store, held, state_at, sweep_leftovers
+from .records import DAMAGED, SECONDS_TO_LOOK, Store, held, state_at, sweep_leftovers
 from .trial import run_cell, say_failed
 
 TRIES = 2  # of a piece whose worker is lost or told to stop
@@ -69,7 +69,7 @@ class Work:
     def __init__(self, plan: Plan, todo: Sequence[Todo], group: int, watch: Watch):
         self.watch, self.refusals, self.lost = watch, list[WriteError](), Counter[Key]()
         fits = [Piece(_fit, (cell, stage, seed)) for cell, stage, seed in missing_fits(plan, todo)]
-        self.waiting = deque([*fits, *(Piece(run_cell, (cell,)) for cell in groups(todo, group))])
+        self.waiting = deque([*fits, *(Piece(run_cell, (cell, SECONDS_TO_LOOK)) for cell in groups(todo, group))])
 
     def following(self) -> Piece | None:
         """The next piece, one that need wait for no fit before others; on a full disk nothing more is begun."""
@@ -82,14 +82,18 @@ class Work:
         self.watch.begin(piece.arguments[0], seeds, stage)
         return piece
 
-    def note(self, piece: Piece, ended: WriteError | Lost | None) -> None:
+    def note(self, piece: Piece, ended: Ended) -> None:
         """What became of a piece: one whose worker is lost, or was told to stop, is tried again, at once.
+
+        Seeds that another process held are asked for once more, at the end.
 
         Of a group that is lost each seed is, by itself: no other may have failed than one that was alone with its worker. What
         was told to stop has not failed; the next run goes on with it.
         """
         if isinstance(ended, WriteError):
             self.refusals.append(ended)
+        if isinstance(ended, tuple) and ended and piece.arguments[1:]:
+            self.waiting.append(Piece(run_cell, (piece.arguments[0].with_seeds(*ended),)))
         if not isinstance(ended, Lost):
             return
         tries = self.lost[_key(piece)] + 1
@@ -107,16 +111,16 @@ Key = tuple[Path, str, tuple[int, ...]]
 
 def _key(piece: Piece) -> Key:
     """Cell, stage and seeds; without a stage it is a run."""
-    cell, *of_fit = piece.arguments
-    return (cell.folder, of_fit[0], (of_fit[1],)) if of_fit else (cell.folder, "", cell.seeds)
+    cell, *more = piece.arguments
+    return (cell.folder, more[0], (more[1],)) if piece.work is _fit else (cell.folder, "", cell.seeds)
 
 
 def alone(piece: Piece) -> list[Piece]:
     """The piece, or of a group one for each of its seeds."""
     if piece.work is not run_cell:
         return [piece]
-    (cell,) = piece.arguments
-    return [Piece(run_cell, (cell.with_seeds(seed),)) for seed in cell.seeds]
+    cell, *more = piece.arguments
+    return [Piece(run_cell, (cell.with_seeds(seed), *more)) for seed in cell.seeds]
 
 
 ADVICE = "mostly memory has run out; ask for fewer --jobs, or a smaller batch, and run again"

@@ -35,26 +35,28 @@ LOOK_SECONDS = 0.2  # between two looks for such a request, while it waits for a
 Checkpoint = dict[str, Any]
 
 
-def run_cell(cell: Cell) -> None:
+def run_cell(cell: Cell, seconds: float | None = None) -> tuple[int, ...]:
     """Trains the cell's seeds to `cell.steps`, resuming from their checkpoints; what came of it is in their records.
 
-    Seeds whose checkpoints stand at different steps are trained one group after another. Seeds that another process holds are
-    left to it, since its numbers are the same. An exception in training is a failure: recorded with its traceback, to be tried
-    again by the next run. WriteError is raised besides, since no other cell could keep what it learns.
+    Seeds whose checkpoints stand at different steps are trained one group after another. Seeds that another process holds, for
+    so many seconds (by default `LOCK_SECONDS`), are left to it, since its numbers are the same; they are given. An exception in
+    training is a failure: recorded with its traceback, to be tried again by the next run. WriteError is raised besides, since
+    no other cell could keep what it learns.
     """
     with ExitStack() as locks:
-        ours = []
+        ours, others = list[int](), list[int]()
         for seed in cell.seeds:
             folder = cell.seed_folder(seed)
             folder.mkdir(parents=True, exist_ok=True)
-            if locks.enter_context(held(folder, LOCK_SECONDS)):
-                ours.append(seed)
+            mine = locks.enter_context(held(folder, LOCK_SECONDS if seconds is None else seconds))
+            (ours if mine else others).append(seed)
         store = Store(cell.results)
         for seed in ours:
             sweep(cell.seed_folder(seed))
         wanted = [seed for seed in ours if not has_ended(store, cell, seed)]
         for group in by_step(cell.with_seeds(*wanted)):
             train(group)
+    return tuple(others)
 
 
 def has_ended(store: Store, cell: Cell, seed: int) -> bool:

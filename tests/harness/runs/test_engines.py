@@ -88,6 +88,7 @@ def test_a_worker_whose_time_is_over_stops_where_all_is_whole(number):
         with stops_held():
             os.kill(os.getpid(), number)
             reached.append("what is at work")
+            assert bool(signal.getitimer(signal.ITIMER_REAL)[0]) == (number == signal.SIGTERM)  # before a limit there is time
             stop_if_asked()
         reached.append("more")
 

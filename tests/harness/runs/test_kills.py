@@ -74,7 +74,7 @@ def run_and_kill(plan, at=None, after=None):
 def kills(wanted, tiny, undisturbed, folder):
     """Kills runs until there were so many kills and every run is done; gives how many there were, by their kind."""
     numbers, seconds = undisturbed
-    chance, killed, grids = random.Random(0), {"in a write": 0, "at any moment": 0}, 0
+    chance, killed, grids = random.Random(wanted), {"in a write": 0, "at any moment": 0}, 0
     while sum(killed.values()) < wanted:
         here, tries = tiny(folder / str(grids)), 0
         while tries < 12 and sum(killed.values()) < wanted:

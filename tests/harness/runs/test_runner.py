@@ -455,6 +455,23 @@ def test_fits_that_others_are_at_work_on_come_last(fitted_seeds, plan, wait_for,
     assert fitted_seeds == [1, 2, 0]
 
 
+def test_runs_that_others_are_at_work_on_are_asked_for_at_the_end(plan, wait_for, tmp_path):
+    here = plan("sac", results=tmp_path, seeds=(0, 1), steps=25)
+    folder, held = here.cells[0].seed_folder(0), threading.Event()
+    folder.mkdir(parents=True)
+
+    def hold():
+        with filelock.FileLock(folder / "lock"):
+            held.set()
+            wait_for(lambda: [run.state for run in load_runs(tmp_path)] == ["done"], seconds=60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    assert execute(here) == {"done": ["point-angle/sac/seed-0", "point-angle/sac/seed-1"]}
+    other.join()
+
+
 def test_runs_that_wait_for_no_fit_come_first(plan, tmp_path):
     here = plan("mopo", "sac", results=tmp_path)
     assert [cell.algorithm.name for cell in groups(Ledger(tmp_path).pending(here), 1)] == ["sac", "mopo"]
