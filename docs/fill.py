@@ -2,8 +2,8 @@
 
 A block stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER
 (`table FOLDER:NAME` another table than `scores`),
-`commands` and `reference` from the code (`reference.py`), others are the rows of `FILES`, below `results/`. Nothing between two
-such lines is written by hand.
+`commands` and `reference` from the code (`reference.py`), `file PATH` is that file, others are the rows of `FILES`, below
+`results/`. Nothing between two such lines is written by hand.
 """
 
 import csv
@@ -19,7 +19,7 @@ FILLED = ("beyond", "commands", "data", "fidelity", "figures-and-appendices", "r
 NAMES = ("README.md", *(f"docs/{name}.md" for name in FILLED))
 PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(
-    r"(<!-- (table|batches|actors|first weights|claims|commands|reference) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL
+    r"(<!-- (table|batches|actors|first weights|claims|commands|reference|file) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL
 )
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
@@ -34,6 +34,8 @@ def made(kind: str, folder: str) -> str:
     if kind == "table":
         folder, _, name = folder.partition(":")
         return table(name or "scores", ROOT / folder, "markdown").strip()
+    if kind == "file":
+        return (ROOT / folder).read_text(encoding="utf-8").strip()
     if kind in ("commands", "reference"):
         return runpy.run_path(str(ROOT / "docs" / "reference.py"))[kind]()
     rows: list[dict[str, str]] = []

@@ -411,8 +411,8 @@ def _legend(
                 "linewidth": 1,
             }
             shown.append(Line2D([], [], label=f"{PAPER} (by colour and marker)", **look))
-    width = figure.get_size_inches()[0]
-    columns = min(len(shown), max(2, int(width / 1.9)))
+    widest = 0.9 + 0.085 * max(len(str(line.get_label())) for line in shown)  # inches of a handle and its label
+    columns = max(1, min(len(shown), int(figure.get_size_inches()[0] / widest)))
     figure.legend(handles=shown, loc="outside upper center", ncols=columns, handlelength=3.2, frameon=False, fontsize="small")
 
 
@@ -426,7 +426,7 @@ def _paper_note(rows: Sequence[Panel]) -> list[str]:
 
 def _caption(figure: Figure, paragraphs: Sequence[str]) -> None:
     """Paragraphs below the figure, in lines as wide as it is."""
-    width = int(figure.get_size_inches()[0] * 17)  # characters of 8 points
+    width = int(figure.get_size_inches()[0] * 15)  # characters of 8 points
     text = "\n".join(line for each in paragraphs for line in textwrap.wrap(each, width, break_on_hyphens=False))
     figure.set_size_inches(figure.get_size_inches() + np.array([0.0, 0.14 * (text.count("\n") + 2)]))
     figure.supxlabel(text, fontsize=8, x=0.01, ha="left", color="0.25", linespacing=1.3)

@@ -253,3 +253,20 @@ def test_what_cannot_be_drawn_is_said_in_a_line(records, command, tmp_path):
     for words, said in wrong:
         done = command("plot", *words, "--results", records.root)
         assert done.code == 2 and said in done.err and done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["curves", "bars", "profile"])
+def test_long_labels_and_captions_stay_inside_the_picture(records, name):
+    """One narrow panel, two columns with settings in their names."""
+    for epochs in (20, 100):
+        records.add(
+            HISTORIES, identity=f"a{epochs}", overrides={"dynamics.max_epochs": epochs, "rollout_states": 10_000 + epochs}
+        )
+    groups = labelled(grouped(records.runs()))
+    figure, said = pictures.DRAWN[name](groups, "last")
+    pictures._caption(figure, [*said, " ".join(pictures.provenance(groups))])
+    figure.canvas.draw()
+    for artist in [*figure.legends, *(text for text in [figure._supxlabel] if text)]:
+        box = artist.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width, name
+    plt.close("all")
