@@ -19,7 +19,8 @@ FILLED = ("beyond", "commands", "data", "fidelity", "figures-and-appendices", "r
 NAMES = ("README.md", *(f"docs/{name}.md" for name in FILLED))
 PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(
-    r"(<!-- (table|batches|actors|first weights|claims|commands|reference|file) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)", re.DOTALL
+    r"(<!-- (table|batches|actors|first weights|claims|commands|reference|file) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)",
+    re.DOTALL,
 )
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
