@@ -322,7 +322,7 @@ def _sweep(axis: Axes, unit: str, keys: Sequence[str], groups: Sequence[Group], 
     axis.set(xlabel=keys[-1], ylabel=keys[0] if len(keys) == 2 else "")
 
 
-def _shaded(axis: Axes, shades: Any, words: Any, ends: tuple[str, str]) -> None:
+def _shaded(axis: Any, shades: Any, words: Any, ends: tuple[str, str]) -> None:
     """A grid of words on shades from 0 to 1, which `ends` name on the colour bar; a dash where the shade is not a number."""
     import seaborn as sns
     from matplotlib.ticker import NullLocator
