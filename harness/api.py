@@ -36,6 +36,7 @@ def run(
     *,
     tasks: str | Task | Iterable[str | Task] | None = None,
     algorithms: str | Algorithm | Iterable[str | Algorithm] | None = None,
+    without: str | Iterable[str] | None = None,
     seeds: int | str | Iterable[int] | None = None,
     steps: int | str | Mapping[str, int] | None = None,
     data: str | None = None,
@@ -46,7 +47,7 @@ def run(
     clip_actions: bool | None = None,
     settings: Settings | Sequence[Mapping[str, Any]] | None = None,
     task_set: Settings | None = None,
-    evaluate_every: int | None = None,
+    evaluate_every: int | str | Mapping[str, int] | None = None,
     episodes: int | None = None,
     device: str | None = None,
     compile: str | bool | None = None,
@@ -70,8 +71,9 @@ def run(
     Every argument takes what its option takes ("point-angle,ant-angle", "0-5") and what Python has; None leaves it to the
     suite, the grid file or the task. Tasks and algorithms may be objects that are not registered.
 
-    seeds: a count, or the seeds themselves. steps, window, rows: one for all, or one for each of some, by task, algorithm
-    or both: {"bc": 500_000, "hopper-medium:sac": 20_000}. settings: what `--set` takes, or a mapping
+    without: cells that are left out, "hopper-medium:sac". seeds: a count, or the seeds themselves. steps, window, rows,
+    evaluate_every: one for all, or one for each of some, by task, algorithm or both: {"bc": 500_000,
+    "hopper-medium:sac": 20_000}. settings: what `--set` takes, or a mapping
     {"mopo.penalty_coefficient": 5}; several values of one setting sweep. suite: a grid that comes with the package. grid: a
     grid file. results: the folder of run records. jobs: worker processes; all cores by default, one on a GPU. group: seeds
     trained together, on a GPU. backend, scheduler: another machine's workers, see docs/scaling.md. rerun: runs anew what is

@@ -72,6 +72,8 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
         probed, facts = probe_returns(task, specification), dict[DatasetRequest, dict[str, Any]]()
         chosen = [(each, *configured) for each in algorithms for configured in configs[task.name, each.name]]
         for algorithm, config, overrides in chosen:
+            if f"{task.name}:{algorithm.name}" in request.without:
+                continue
             dataset = dataset_request(request, task.name, algorithm.name)
             if dataset not in facts:
                 facts[dataset] = facts_of(task, dataset) | probed
@@ -87,7 +89,7 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
                     steps=steps,
                     seeds=request.seeds,
                     results=Path(results).absolute(),  # workers keep the folder in which they were started
-                    evaluate_every=request.evaluate_every or task.evaluation.evaluate_every,
+                    evaluate_every=of_cell(request.evaluate_every, task.name, algorithm.name) or task.evaluation.evaluate_every,
                     episodes=request.episodes or task.evaluation.episodes,
                     device=device,
                     compilation=decide(request.compile, steps, device),
@@ -96,6 +98,8 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
                     specification=specification,
                 )
             )
+    if not cells:
+        raise UserError(f"--without {','.join(request.without)} leaves nothing to run: leave it out, or name fewer cells")
     for cell in cells:
         if cell.needs_simulator:
             true_step(cell.task, cell.specification)  # a UserError where there is none
@@ -147,8 +151,12 @@ def check_cell_names(tasks: list[Task], algorithms: list[Algorithm], request: Ru
     of this run: a slip of the pen would leave the others as they are."""
     here = ({task.name for task in tasks}, {each.name for each in algorithms})
     known = ({*all_tasks(), *here[0]}, {*all_algorithms(), *here[1]})
-    for field in ("steps", "window", "rows"):
+    for field in ("steps", "window", "rows", "evaluate_every", "without"):
         value = getattr(request, field)
+        if field == "without":
+            if whole := [name for name in value if ":" not in str(name)]:
+                raise UserError(f"--without {whole[0]}: expected TASK:ALGORITHM; --tasks and --algorithms name what is run")
+            value = {name: "left out" for name in value}
         for name in value if isinstance(value, Mapping) else ():
             if not _names_a_cell(name, *known):
                 raise unknown(f"task or algorithm of {option_of(field)}", name, known[0] | known[1], "mopo-bench list tasks")

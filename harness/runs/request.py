@@ -71,6 +71,7 @@ class RunRequest:
 
     tasks: tuple[Any, ...] = asked((), "Tasks, separated by commas.")
     algorithms: tuple[Any, ...] = asked((), "Algorithms, separated by commas.")
+    without: tuple[Any, ...] = asked((), "Cells that are left out, each TASK:ALGORITHM, separated by commas.")
     seeds: tuple[int, ...] = asked((0, 1, 2), "A count (6), a list (0,1,5) or a range (21-23).")
     steps: PerCell = asked(None, "Gradient steps, or some by task or algorithm (1000000,bc=500000); the task's own by default.")
     data: Source = asked("auto", f"{SOURCES}.")
@@ -85,7 +86,7 @@ class RunRequest:
         (), "KEY=VALUE, for some only: ALGORITHM.KEY=VALUE, TASK:KEY=VALUE; may be repeated.", "--set"
     )
     task_set: tuple[Setting, ...] = asked((), "TASK.PARAMETER=VALUE, such as ant-angle.angle=45 or 30,45,60; may be repeated.")
-    evaluate_every: Count | None = asked(None, "Gradient steps between evaluations.")
+    evaluate_every: PerCell = asked(None, "Gradient steps between evaluations, or some by task or algorithm.")
     episodes: Count | None = asked(None, "Episodes per evaluation.")
     device: Annotated[str, Choice("auto", "cpu", "cuda")] = asked("auto", "auto, cpu or cuda.")
     compile: Annotated[str, Choice("auto", "on", "off")] = asked(
@@ -276,10 +277,12 @@ def _as_compile(value: Any, kind: Any, option: str) -> str:
 _CONVERTERS = {
     "tasks": _as_names,
     "algorithms": _as_names,
+    "without": _as_names,
     "seeds": _as_seeds,
     "steps": _as_per_cell,
     "window": _as_per_cell,
     "rows": _as_per_cell,
+    "evaluate_every": _as_per_cell,
     "settings": _as_settings,
     "task_set": _as_settings,
     "compile": _as_compile,

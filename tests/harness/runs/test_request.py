@@ -97,7 +97,31 @@ def test_what_is_said_beside_a_grid_wins(tmp_path):
     ).cells
     assert cell.config["dynamics.max_epochs"] == 3
     (plain,) = plan_run(suite="demo", tasks="halfcheetah-mixed", algorithms="mopo", results=tmp_path).cells
-    assert plain.config["dynamics.max_epochs"] == 100 and plain.steps == 25_000
+    assert plain.config["dynamics.max_epochs"] == 100 and (plain.steps, plain.evaluate_every) == (45_000, 5_000)
+
+
+def test_cells_are_left_out(command, tmp_path):
+    here = {"tasks": "point-angle,point-edge", "algorithms": "bc,sac", "results": tmp_path}
+    left = plan_run(**here, without="point-edge:sac", evaluate_every={"point-edge": 500})
+    assert [(cell.task.name, cell.algorithm.name, cell.evaluate_every) for cell in left.cells] == [
+        ("point-angle", "bc", 1_000),
+        ("point-angle", "sac", 1_000),
+        ("point-edge", "bc", 500),
+    ]
+    for wrong, word in (
+        ("sac", "expected TASK:ALGORITHM"),
+        ("point-edge:sca", "unknown"),
+        ("pendulum-mixed:sac", "not among the tasks"),
+        ("point-angle:bc,point-angle:sac,point-edge:bc,point-edge:sac", "leaves nothing"),
+    ):
+        with pytest.raises(UserError, match=word):
+            plan_run(**here, without=wrong)
+    demo = plan_run(suite="demo", tasks="point-edge", results=tmp_path)  # a grid's exceptions need not be of this run
+    assert [cell.algorithm.name for cell in demo.cells] == ["bc", "mopo", "mbpo", "sac"]
+    (tmp_path / "grid.toml").write_text(command("run", "--suite", "demo", "--print-grid").out)
+    assert 'without = ["halfcheetah-mixed:mbpo"]' in (tmp_path / "grid.toml").read_text().replace("[\n    ", "[").replace(
+        ",\n]", "]"
+    )
 
 
 def test_a_grid_narrowed_leaves_out_settings_of_the_others(tmp_path):
