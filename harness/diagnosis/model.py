@@ -20,7 +20,7 @@ from ...tasks.data.dataset import OfflineDataset
 from ...tasks.registry import get_task
 from ...tasks.task import Task, TrueStep
 from ...tasks.true_step import true_step
-from ..runs.checkpoints import load_checkpoint, load_tensors, stage_path
+from ..runs.checkpoints import load_checkpoint, load_fit, stage_path
 from ..runs.policies import Policy, find_run, policy_of, with_parameters
 from ..runs.records import Store
 
@@ -76,7 +76,7 @@ class TrainedModel:
         stages = {}
         for name, stage in kind.experience.stages.items():
             path = stage_path(results, name, run.record.get("stages", {}).get(name, "unknown"), seed)
-            fitted = load_tensors(path, "run the seed again")["state"]
+            fitted = load_fit(path)["state"]
             stages[name] = stage(problem, configs[name], [fitted])
         small, _ = kind.experience.short_refresh(configs["experience"], "cpu")  # no ring of a run's size is filled here
         experience = kind.experience(problem, small, [seed], stages=stages, true_step=simulator)
