@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas
 import pytest
 import torch
 from mopo_bench import UserError, diagnose, run
+from mopo_bench.common.trees import tree_leaves
 from mopo_bench.harness.diagnosis import pictures
 from mopo_bench.harness.diagnosis.model import TrainedModel
 from mopo_bench.harness.runs.checkpoints import load_checkpoint, load_tensors
@@ -55,6 +57,16 @@ def test_what_is_measured_is_the_simulator_s(found):
     apart = np.linalg.norm(noise_free.seen - noise_free.truth, axis=1)
     assert found.facts["dataset"]["simulator_error"] == pytest.approx(np.median(apart), rel=1e-5)
     assert "simulator_error" in found.facts["policy"] and "simulator_error" not in found.facts["rollouts"]
+
+
+def test_a_fit_whose_weights_were_changed_is_refused(results, tmp_path):
+    shutil.copytree(results, tmp_path / "runs")
+    (path,) = (tmp_path / "runs").glob("stages/dynamics/*/seed-3.pt")
+    fit = load_tensors(path, "")
+    next(leaf for leaf in tree_leaves(fit["state"]) if isinstance(leaf, torch.Tensor) and leaf.is_floating_point()).add_(1.0)
+    torch.save(fit, path)
+    with pytest.raises(UserError, match="digest"):
+        diagnose("point-edge", "mopo", 3, tmp_path / "runs", **SMALL)
 
 
 def test_rollouts_have_a_line_for_every_step(found):
