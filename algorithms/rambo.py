@@ -134,6 +134,10 @@ class RAMBO(SAC):
     def build(self) -> None:
         super().build()
         self.cloned: ClonedPolicy = self.fitted["cloned"]
+        if self.actor.log_std_range != self.cloned.actor.log_std_range:
+            raise UserError(
+                "the policy of rambo begins as the cloned one: give log_std_range and cloned.log_std_range one value"
+            )
         for own, other in zip(self.actor.weights, self.cloned.actor.weights, strict=False):
             if own.shape != other.shape:
                 raise UserError("the policy of rambo begins as the cloned one: give hidden and cloned.hidden the same sizes")

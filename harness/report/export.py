@@ -50,9 +50,11 @@ class Curve(NamedTuple):
         return "/".join((self.run.task, self.run.algorithm, self.run.identity, f"seed-{self.run.seed}"))
 
     def seconds_at(self, step: int) -> float:
-        """The time of training until an evaluation; the whole of an older record is shared out evenly over its steps."""
-        evenly = (self.run.record.get("seconds") or 0.0) * step / max(self.run.steps, 1)
-        return self.run.record.get("seconds_at", {}).get(str(step), evenly)
+        """The time of training until an evaluation; what an older record lacks is shared out evenly."""
+        known = {int(each): seconds for each, seconds in self.run.record.get("seconds_at", {}).items()}
+        first = min(known, default=self.run.steps)
+        evenly = known.get(first, self.run.record.get("seconds") or 0.0) * step / max(first, 1)
+        return known.get(step, evenly)
 
 
 def export_runs(to: str, runs: Iterable[Run], folder: str, out: Path) -> list[Path]:

@@ -273,7 +273,9 @@ def sweep(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[s
             members = [group for group in row.groups if group.algorithm == name]
             keys = varied_settings(members)
             if len({repr([group.cell["config"].get(key) for key in keys]) for group in members}) < len(members):
-                notes.append(f"Not shown: {row.title}, {members[0].title}, of which versions of the code differ.")
+                notes.append(
+                    f"Not shown: {row.title}, {members[0].title}, of which versions of the code or windows of the data differ."
+                )
             elif 1 <= len(keys) <= 2:
                 found.append((row, members[0].title, keys, members))
             elif keys:

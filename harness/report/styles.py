@@ -42,6 +42,11 @@ def styles(groups: Iterable[Group]) -> dict[str, Style]:
     labels = [group.label for group in in_columns(groups)]
     places = {label: place for place, label in enumerate(dict.fromkeys([*learned, *all_algorithms(), *labels]))}
     return {
-        label: Style(*(options[places[label] % len(options)] for options in (colors, MARKERS, DASHES, HATCHES)))
-        for label in dict.fromkeys(labels)
+        label: Style(
+            colors[place % len(colors)],
+            MARKERS[place % len(MARKERS)],
+            DASHES[(place + 3 * (place // len(MARKERS))) % len(DASHES)],  # a marker's second time has another line, and hatch
+            HATCHES[(place + 5 * (place // len(MARKERS))) % len(HATCHES)],
+        )
+        for label, place in ((label, places[label]) for label in dict.fromkeys(labels))
     }

@@ -171,8 +171,8 @@ def load_fit(path: Path, device: str = "cpu") -> dict[str, Any]:
 
 
 def _whose(path: Path) -> list[str]:
-    """Stage, identity and seed of a fit."""
-    return [*path.parts[-3:-1], path.name.partition(".")[0]]
+    """Stage, identity and seed of a fit, or of what there is of one."""
+    return [*path.parts[-3:-1], path.name.removesuffix(".pt")]
 
 
 def fit_damage(path: Path) -> str | None:

@@ -72,7 +72,7 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
         probed, facts = probe_returns(task, specification), dict[DatasetRequest, dict[str, Any]]()
         chosen = [(each, *configured) for each in algorithms for configured in configs[task.name, each.name]]
         for algorithm, config, overrides in chosen:
-            if f"{task.name}:{algorithm.name}" in request.without:
+            if is_left_out(request, task, algorithm):
                 continue
             dataset = dataset_request(request, task.name, algorithm.name)
             if dataset not in facts:
@@ -99,7 +99,10 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
                 )
             )
     if not cells:
-        raise UserError(f"--without {','.join(request.without)} leaves nothing to run: leave it out, or name fewer cells")
+        whose = "the suite or grid" if "without" in request.of_grid else "--without"
+        raise UserError(
+            f"{whose} leaves out {', '.join(request.without)}, and nothing is left to run: name other tasks or algorithms"
+        )
     for cell in cells:
         if cell.needs_simulator:
             true_step(cell.task, cell.specification)  # a UserError where there is none
@@ -151,18 +154,17 @@ def check_cell_names(tasks: list[Task], algorithms: list[Algorithm], request: Ru
     of this run: a slip of the pen would leave the others as they are."""
     here = ({task.name for task in tasks}, {each.name for each in algorithms})
     known = ({*all_tasks(), *here[0]}, {*all_algorithms(), *here[1]})
+    if whole := [name for name in request.without if ":" not in str(name)]:
+        raise UserError(f"--without {whole[0]}: expected TASK:ALGORITHM; --tasks and --algorithms name what is run")
     for field in ("steps", "window", "rows", "evaluate_every", "without"):
         value = getattr(request, field)
-        if field == "without":
-            if whole := [name for name in value if ":" not in str(name)]:
-                raise UserError(f"--without {whole[0]}: expected TASK:ALGORITHM; --tasks and --algorithms name what is run")
-            value = {name: "left out" for name in value}
-        for name in value if isinstance(value, Mapping) else ():
+        for name in value if isinstance(value, Mapping | tuple) else ():
             if not _names_a_cell(name, *known):
                 raise unknown(f"task or algorithm of {option_of(field)}", name, known[0] | known[1], "mopo-bench list tasks")
             if not _names_a_cell(name, *here) and field not in request.of_grid:
+                said = f"{name}={value[name]}" if isinstance(value, Mapping) else name
                 raise UserError(
-                    f"{option_of(field)} {name}={value[name]}: not among the tasks and algorithms of this run "
+                    f"{option_of(field)} {said}: not among the tasks and algorithms of this run "
                     f"({', '.join(sorted(here[0]))}; {', '.join(sorted(here[1]))})"
                 )
 
@@ -171,6 +173,10 @@ def _names_a_cell(name: str, tasks: set[str], algorithms: set[str]) -> bool:
     """Whether "TASK", "ALGORITHM", "TASK:ALGORITHM" or "*" is of these."""
     task, colon, algorithm = str(name).partition(":")
     return (task in tasks and algorithm in algorithms) if colon else name in {"*", *tasks, *algorithms}
+
+
+def is_left_out(request: RunRequest, task: Task, algorithm: Algorithm) -> bool:
+    return f"{task.name}:{algorithm.name}" in request.without
 
 
 def dataset_request(request: RunRequest, task: str, algorithm: str) -> DatasetRequest:
@@ -199,6 +205,8 @@ def facts_of(task: Task, request: DatasetRequest) -> dict[str, Any]:
 def refuse_missing_datasets(tasks: list[Task], algorithms: list[Algorithm], request: RunRequest) -> None:
     missing: dict[str, str] = {}
     for task, algorithm in itertools.product(tasks, algorithms):
+        if is_left_out(request, task, algorithm):
+            continue
         if reason := why_missing(task, dataset_request(request, task.name, algorithm.name)):
             missing[task.name] = reason
     if missing:

@@ -71,7 +71,9 @@ class RunRequest:
 
     tasks: tuple[Any, ...] = asked((), "Tasks, separated by commas.")
     algorithms: tuple[Any, ...] = asked((), "Algorithms, separated by commas.")
-    without: tuple[Any, ...] = asked((), "Cells that are left out, each TASK:ALGORITHM, separated by commas.")
+    without: tuple[Any, ...] = asked(
+        (), "Cells that are left out, each TASK:ALGORITHM, separated by commas; in place of a suite's."
+    )
     seeds: tuple[int, ...] = asked((0, 1, 2), "A count (6), a list (0,1,5) or a range (21-23).")
     steps: PerCell = asked(None, "Gradient steps, or some by task or algorithm (1000000,bc=500000); the task's own by default.")
     data: Source = asked("auto", f"{SOURCES}.")

@@ -327,7 +327,10 @@ class Trial:
                     try:
                         self._train()
                     except FOREIGN:
-                        self._settle()
+                        with suppress(
+                            Stop
+                        ):  # else a learner that failed in the midst of a step would be kept as if it were whole
+                            self._settle()
                         raise
                     self._settle()
             except Stop:
