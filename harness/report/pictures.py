@@ -330,6 +330,7 @@ def _shaded(axis: Any, shades: Any, words: Any, ends: tuple[str, str]) -> None:
     from matplotlib.ticker import NullLocator
 
     axis.set_facecolor("white")
+    axis.grid(False)
     sns.heatmap(
         shades,
         ax=axis,
