@@ -112,7 +112,7 @@ def test_cells_are_left_out(command, tmp_path):
         ("sac", "expected TASK:ALGORITHM"),
         ("point-edge:sca", "unknown"),
         ("pendulum-mixed:sac", "not among the tasks"),
-        ("point-angle:bc,point-angle:sac,point-edge:bc,point-edge:sac", "leaves nothing"),
+        ("point-angle:bc,point-angle:sac,point-edge:bc,point-edge:sac", "nothing is left"),
     ):
         with pytest.raises(UserError, match=word):
             plan_run(**here, without=wrong)
