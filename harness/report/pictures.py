@@ -414,9 +414,18 @@ def _legend(
                 "linewidth": 1,
             }
             shown.append(Line2D([], [], label=f"{PAPER} (by colour and marker)", **look))
-    widest = 0.9 + 0.085 * max(len(str(line.get_label())) for line in shown)  # inches of a handle and its label
-    columns = max(1, min(len(shown), int(figure.get_size_inches()[0] / widest)))
+    columns = columns_of([str(line.get_label()) for line in shown], figure.get_size_inches()[0])
     figure.legend(handles=shown, loc="outside upper center", ncols=columns, handlelength=3.2, frameon=False, fontsize="small")
+
+
+def columns_of(labels: Sequence[str], width: float) -> int:
+    """The most columns of a small legend, filled one after another, that `width` inches hold; 1 where none do."""
+
+    def inches(count: int) -> float:
+        columns = (part for part in np.array_split(np.array(labels, dtype=object), count))
+        return sum(0.9 + 0.085 * max(map(len, column)) for column in columns)  # a handle, a gap and ten points a letter
+
+    return next((count for count in range(len(labels), 1, -1) if inches(count) <= width), 1)
 
 
 def _paper_note(rows: Sequence[Panel]) -> list[str]:
