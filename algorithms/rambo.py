@@ -14,7 +14,7 @@ dataset: maximum likelihood, by the same network.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +37,6 @@ from .learning.optimisation import Adam, AdamForm, gradient
 from .learning.pretraining import PretrainedPolicy
 from .learning.registry import register_algorithm
 from .learning.rollouts import ModelRollouts
-from .learning.stage import FitKeeper
 from .sac import SAC
 
 
@@ -89,22 +88,11 @@ class ClonedPolicy(PretrainedPolicy):
         self.std = torch.stack([state["std"] for state in states])[:, None]
 
     @classmethod
-    def fit(
-        cls,
-        problem: OfflineProblem,
-        config: Any,
-        seed: int,
-        *,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-        report: Callable[[dict[str, Any]], None] = lambda row: None,
-        keeper: FitKeeper = FitKeeper(),  # noqa: B008 - it holds nothing
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def fit(cls, problem: OfflineProblem, config: Any, seed: int, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         """As that of any pretrained policy, on standardised observations."""
         dataset, mean, std = standardised(problem.dataset)
-        seen = replace(problem, dataset=dataset)
-        state, record = super().fit(seen, config, seed, dtype=dtype, device=device, report=report, keeper=keeper)
-        scale = {name: torch.as_tensor(each).to(device, dtype) for name, each in (("mean", mean), ("std", std))}
+        state, record = super().fit(replace(problem, dataset=dataset), config, seed, **options)
+        scale = {name: torch.as_tensor(each).to(state["weights"][0]) for name, each in (("mean", mean), ("std", std))}
         return state | scale, record
 
     def standardised(self, observations: Tensor) -> Tensor:

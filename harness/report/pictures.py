@@ -30,7 +30,17 @@ from .groups import (
 from .notes import provenance
 from .paper import DATASET_COLUMNS, printed_number
 from .plots import panels, picture_suffix, save, short_ticks
-from .statistics import FEWEST, FEWEST_DRAWN, bootstrap_interval, get_metric, mean, mean_interval, pooled, share_above
+from .statistics import (
+    FEWEST,
+    FEWEST_DRAWN,
+    bootstrap_interval,
+    get_metric,
+    mean,
+    mean_interval,
+    pooled,
+    share_above,
+    standard_deviation,
+)
 from .styles import Style, styles
 
 if TYPE_CHECKING:
@@ -315,7 +325,7 @@ def _sweep(axis: Axes, unit: str, keys: Sequence[str], groups: Sequence[Group], 
         place = rows.index(said[0]) if len(keys) == 2 else 0, columns.index(said[-1])
         seeds = list(group.values(metric, unit).values())
         means[place] = mean(seeds)
-        spread = f"\n± {np.std(seeds, ddof=1):,.1f}" if len(seeds) > 1 else ""
+        spread = f"\n± {deviation:,.1f}" if (deviation := standard_deviation(seeds)) is not None else ""
         words[place] = f"{means[place]:z,.1f}{spread}" + f"\n{group.diverged_in_words}" * bool(group.diverged)
     low, high = np.nanmin(means), np.nanmax(means)
     _shaded(axis, (means - low) / (high - low or 1.0), words, (f"{low:z,.1f}", f"{high:z,.1f}"))

@@ -327,9 +327,8 @@ class Trial:
                     try:
                         self._train()
                     except FOREIGN:
-                        with suppress(
-                            Stop
-                        ):  # else a learner that failed in the midst of a step would be kept as if it were whole
+                        # a stop told now is not followed: a learner that failed in the midst of a step is not to be kept
+                        with suppress(Stop):
                             self._settle()
                         raise
                     self._settle()
