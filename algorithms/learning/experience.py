@@ -56,7 +56,7 @@ class Experience:
         self.fitted = dict(stages or {})
         self.table, self.usable = pack_dataset(problem.dataset, dtype, device)
         self.build()
-        self._held = Held(self, self.derived, in_place=frozenset({"table", "usable"}))
+        self._held = Held(self, self.derived, in_place=frozenset({"table", "usable"}), networks=True)
 
     # attributes that are made again and not saved
     derived: ClassVar[frozenset[str]] = frozenset(

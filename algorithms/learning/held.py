@@ -1,4 +1,4 @@
-"""What a learner or an experience holds beside its networks: saved and restored if it changes, refused if it cannot be.
+"""What a learner holds beside its networks, and an experience at all: saved if it changes, refused if it cannot be.
 
 Tensors, arrays, numbers, words, generators of random numbers, and lists, tuples and dicts of them are known. What is as `build`
 made it is not saved, since `build` makes it again; what has changed once is saved from then on.
@@ -39,11 +39,11 @@ class Held:
     """The attributes of `owner`, a learner or an experience of `seeds` seeds, as they were built and as they are.
 
     derived: names of attributes that are made again in another way. in_place: names of large tensors of which only the place is
-    compared.
+    compared. networks: whether weights and moments of networks are saved here, too, since no other state of the owner does.
     """
 
-    def __init__(self, owner: Any, derived: frozenset[str], in_place: frozenset[str] = frozenset()):
-        self.owner, self.derived, self.in_place = owner, derived, in_place
+    def __init__(self, owner: Any, derived: frozenset[str], in_place: frozenset[str] = frozenset(), *, networks: bool = False):
+        self.owner, self.derived, self.in_place, self.networks = owner, derived, in_place, networks
         self.seeds = len(owner.seeds)
         self.lenient = saves_itself(type(owner))
         self.changed: set[str] = set()
@@ -84,16 +84,17 @@ class Held:
             self.changed.add(name)
 
     def _values(self) -> Iterator[tuple[str, Any]]:
-        """Every attribute by its dotted name; of a network and its optimiser those that its own state does not hold."""
+        """Every attribute by its dotted name; of a network and its optimiser those that no other state holds."""
+        elsewhere = () if self.networks else ("weights",)
+        counted = () if self.networks else ("first", "second", "count")
         for name, value in vars(self.owner).items():
             if name in self.derived:
                 continue
             if isinstance(value, Network):
                 for inner, each in vars(value).items():
                     if inner == "optimiser" and isinstance(each, Adam):
-                        counted = ("first", "second", "count")
                         yield from ((f"{name}.optimiser.{key}", part) for key, part in vars(each).items() if key not in counted)
-                    elif inner not in ("weights", "source"):  # `build` says again which network a target follows
+                    elif inner not in ("source", *elsewhere):  # `build` says again which network a target follows
                         yield f"{name}.{inner}", each
             else:
                 yield name, value

@@ -9,6 +9,8 @@ import pytest
 import torch
 from mopo_bench.algorithms.learning.experience import Experience
 from mopo_bench.algorithms.learning.networks import MLP
+from mopo_bench.algorithms.learning.networks import Initialiser as Initialised
+from mopo_bench.algorithms.learning.optimisation import Adam, gradient
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.learning.resumption import check_resumed_copy
 from mopo_bench.algorithms.learning.rollouts import ModelRollouts
@@ -216,7 +218,27 @@ class Adapts(PenalisedRollouts):
         return prediction.rewards - self.coefficient, prediction.terminals
 
 
-@pytest.mark.parametrize("experience", [Weighted, Relabels, Adapts])
+class Judges(Experience):
+    """Rewards are those that a network of its own predicts, which learns from every batch."""
+
+    def build(self):
+        initialiser = Initialised([torch_stream(seed, "judge") for seed in self.seeds], self.dtype, self.device)
+        self.judge = MLP.create(initialiser, (self.layout.observation_size, 4, 1))
+        self.judge.optimiser = Adam(self.judge.weights, 1e-2)
+
+    def draw(self, uniform):
+        batch = super().draw(uniform)
+
+        def loss(judge):
+            errors = (judge(batch.observations)[..., 0] - batch.rewards).square()
+            return errors.mean(1), errors
+
+        gradients, _, _ = gradient(self.judge, loss)
+        self.judge.optimiser.step(self.judge.weights, gradients)
+        return batch._replace(rewards=self.judge(batch.observations)[..., 0])
+
+
+@pytest.mark.parametrize("experience", [Weighted, Relabels, Adapts, Judges])
 def test_what_changes_in_an_experience_is_saved(experience, problem):
     assert_goes_on(SAC, problem, experience)
 
