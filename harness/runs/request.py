@@ -72,7 +72,7 @@ class RunRequest:
     tasks: tuple[Any, ...] = asked((), "Tasks, separated by commas.")
     algorithms: tuple[Any, ...] = asked((), "Algorithms, separated by commas.")
     without: tuple[Any, ...] = asked(
-        (), "Cells that are left out, each TASK:ALGORITHM, separated by commas; besides those that a suite or grid leaves out."
+        (), "Cells that are left out, each TASK:ALGORITHM, separated by commas, besides those of a suite or grid."
     )
     seeds: tuple[int, ...] = asked((0, 1, 2), "A count (6), a list (0,1,5) or a range (21-23).")
     steps: PerCell = asked(None, "Gradient steps, or some by task or algorithm (1000000,bc=500000); the task's own by default.")
@@ -123,8 +123,8 @@ class RunRequest:
     def of(cls, *, suite: str | None = None, grid: str | Path | None = None, **said: Any) -> RunRequest:
         """A suite's or a grid file's request with what is said beside: fields that are None or empty are not said.
 
-        Settings and parameters of tasks that are said come after the grid's and win over them. Cells that are to be left out are
-        so besides the grid's.
+        Settings and parameters of tasks that are said come after the grid's and win over them. Cells are left out besides those
+        that the grid leaves out.
         """
         if suite is not None and grid is not None:
             raise UserError(f"--suite {suite} and --grid {grid}: choose one")
