@@ -37,8 +37,8 @@ def execute(
     """Runs what is missing of the plan; gives the names of the runs that were missing by the state they ended in.
 
     Fits that several cells share come first, then the runs that need none, so that a worker seldom waits for one. A run whose
-    worker is lost goes on once, from where it stood; should that be lost, too, it has failed. Told to stop, as at a time limit, it
-    goes on in another worker as long as each brings it further.
+    worker is lost goes on once, from where it stood; should that be lost, too, it has failed. One that is told to stop, as at a
+    time limit, goes on in another worker as long as each brings it further.
     jobs: worker processes, one thread each; with one job the work is done in this process. group: seeds trained together.
     console: where progress is shown. known: what an estimate has said of this plan's jobs, which is then not measured again.
     engine: who does the work in place of worker processes here.

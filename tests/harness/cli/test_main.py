@@ -382,7 +382,7 @@ def test_interrupted_by_the_user(jobs, beside, plan, arguments, start, wait_for,
     assert process.returncode == 130
     # joblib's own tracker warns now and then, in two lines, that a folder it was to delete is gone already
     said = [line for line in err.splitlines() if "resource_tracker" not in line]
-    assert len(said) == 1 and "next run goes on" in said[0]
+    assert len(said) == 1 and "next run goes on" in said[0], err
     wait_for(lambda: not alive(process.pid), seconds=30)
     reached = {run.seed: run.steps for run in load_runs(results)}
     assert {run.state for run in load_runs(results)} == {"running"} and max(reached.values()) > 0
