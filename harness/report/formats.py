@@ -6,13 +6,15 @@ import html
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from ..runs.records import csv_text
 
 DASH, DAGGER, DOUBLE_DAGGER = "–", "†", "‡"
+PAGE_WIDTH = 160  # characters that a line of an A4 page holds in print of some six points; Table 2 of the paper has 151
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
@@ -170,28 +172,63 @@ class Table:
         )
 
     def to_latex(self) -> str:
-        """A `table` for booktabs and graphicx, no wider than the page; each line of an entry is a line of the tabular."""
+        """A `table` for booktabs and graphicx, no wider than the page; each line of an entry is a line of the tabular.
+
+        Columns that would be too small beside each other stand in several tabulars, one below the other.
+        """
 
         def safe(text: str) -> str:
-            return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.translate(LATEX))
+            return re.sub(r"(?<!\w)-(?=\d)| - ", lambda found: found[0].replace("-", "$-$"), text.translate(LATEX))
 
-        def shown(row: list[Entry]) -> str:
-            cells = [list(map(safe, entry.lines(self.intervals))) for entry in row]
-            for entry, lines in zip(row, cells, strict=True):
-                lines[0] = rf"\textbf{{{lines[0]}}}" if entry.bold else lines[0]
+        def shown(cells: Iterable[list[str]]) -> str:
             return "\n".join(rf"{' & '.join(line)} \\" for line in itertools.zip_longest(*cells, fillvalue=""))
 
-        layout = "".join("c" if entry.algorithm else "l" for entry in self.rows[0])
-        body = "\n\\addlinespace\n".join(map(shown, self.rows))
+        def lines(entry: Entry) -> list[str]:
+            first, *more = map(safe, entry.lines(self.intervals))
+            return [rf"\textbf{{{first}}}" if entry.bold else first, *more]
+
+        def tabular(places: Sequence[int]) -> str:
+            layout = "".join("c" if self.rows[0][place].algorithm else "l" for place in places)
+            heads = [list(map(safe, self._head(place))) for place in places]
+            deepest = max(map(len, heads))
+            head = shown([""] * (deepest - len(each)) + each for each in heads)
+            body = "\n\\addlinespace\n".join(shown(lines(row[place]) for place in places) for row in self.rows)
+            return (
+                "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{"
+                f"\\begin{{tabular}}{{{layout}}}\n\\toprule\n{head}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}}}"
+            )
+
         notes = "\n\n".join(map(safe, self.notes))
         title = re.sub(r"^Table (\d+): ", r"Table \1 of the paper: ", self.title)  # LaTeX numbers it anew
         return (
             f"\\begin{{table}}\n\\centering\n\\caption{{{safe(title)}}}\n"
-            "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{"
-            f"\\begin{{tabular}}{{{layout}}}\n\\toprule\n"
-            f"{' & '.join(map(safe, self.columns))} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}}}\n\n"
-            f"\\medskip\\raggedright\\footnotesize\n{notes}\n\\end{{table}}"
+            + "\n\n\\medskip\n".join(map(tabular, self._blocks()))
+            + f"\n\n\\medskip\\raggedright\\footnotesize\n{notes}\n\\end{{table}}"
         )
+
+    def _head(self, place: int) -> list[str]:
+        """The lines of a column's heading, which is broken between words where it is wider than the column's numbers."""
+        if not self.rows[0][place].algorithm:
+            return [self.columns[place]]
+        return textwrap.wrap(
+            self.columns[place], max(10, self._width(place)), break_long_words=False, break_on_hyphens=False
+        ) or [""]
+
+    def _width(self, place: int) -> int:
+        """Characters of a column's widest entry."""
+        return max(len(line) for row in self.rows for line in row[place].lines(self.intervals))
+
+    def _blocks(self) -> list[list[int]]:
+        """Places of columns, in as few blocks as the page's width asks for, each led by the words left of the first number."""
+        leading = [place for place, _ in itertools.takewhile(lambda each: not each[1].algorithm, enumerate(self.rows[0]))]
+        others = range(len(leading), len(self.columns))
+        widths = [2 + max(self._width(place), *map(len, self._head(place))) for place in range(len(self.columns))]
+        for count in range(1, len(others)):
+            parts = [others[len(others) * part // count : len(others) * (part + 1) // count] for part in range(count)]
+            blocks = [[*leading, *part] for part in parts]
+            if all(sum(widths[place] for place in block) <= PAGE_WIDTH for block in blocks):
+                return blocks
+        return [[*leading, place] for place in others] or [leading]
 
     def to_rich(self) -> Any:
         """For rich to print in a terminal of any width."""

@@ -58,12 +58,13 @@ def changed_parameters(run: Run) -> tuple[str, ...]:
 class Group:
     """The seeds of one identity: same task, dataset, algorithm and configuration.
 
-    `label` names its column, `row` its task with the parameters that set it apart.
+    `label` names its column, `row` its task with the parameters that set it apart; `named` are the choices that the label says.
     """
 
     runs: tuple[Run, ...]
     label: str = ""
     row: str = ""
+    named: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
@@ -99,6 +100,11 @@ class Group:
     @property
     def overrides(self) -> list[str]:
         return [f"{key}={value}" for key, value in sorted(self.cell.get("overrides", {}).items())]
+
+    @property
+    def unnamed(self) -> list[str]:
+        """The overrides that its label does not say: all groups of its algorithm in its row have them."""
+        return [each for each in self.overrides if each not in self.named]
 
     @property
     def choices(self) -> list[str]:
@@ -207,7 +213,7 @@ def labelled(groups: Sequence[Group], apart: Sequence[str] = ()) -> list[Group]:
             if (group.key, _label(group.algorithm, parts)) in labels:
                 parts.append(group.identity)
         label = _label(group.algorithm, parts)
-        labels[group.key, label] = replace(group, label=label, row=rows[group.key])
+        labels[group.key, label] = replace(group, label=label, row=rows[group.key], named=tuple(parts))
     return [next(each for each in labels.values() if each.runs is group.runs) for group in groups]
 
 

@@ -103,9 +103,9 @@ def _data(groups: Sequence[Group]) -> list[str]:
 
 
 def _settings(groups: Sequence[Group]) -> list[str]:
-    """The settings that a user or a suite chose."""
-    changed = [(", ".join(group.overrides), group.row, group.label) for group in groups if group.overrides]
-    return [f"Not at the default: {settings} for {what}." for settings, what in _merged(changed)]
+    """The settings that a user or a suite chose, but for those that the names of columns say, or the axes of a sweep."""
+    chosen = dict.fromkeys((", ".join(group.unnamed), group.row, group.algorithm) for group in groups if group.unnamed)
+    return [f"Not at the default: {settings} for {what}." for settings, what in _merged(chosen)]
 
 
 def simulator_notes(groups: Sequence[Group]) -> list[str]:

@@ -135,7 +135,8 @@ def _curve(axis: Axes, group: Group, unit: str, look: Style) -> None:
 
 def _reference_lines(axis: Axes, row: Panel, looks: Mapping[str, Style]) -> None:
     """The best episode of the dataset, and the paper's numbers: dotted, ending in the hollow marker of their algorithm."""
-    _best_episode(axis, row)
+    if (best := _best_episode(row)) is not None:
+        axis.axhline(best, color="0.35", linewidth=1, zorder=1)
     for label, value in paper_numbers(row).items():
         look = looks[label]
         axis.axhline(value, color=look.color, linewidth=1, linestyle=(0, (1, 3)), zorder=1)
@@ -151,31 +152,36 @@ def _reference_lines(axis: Axes, row: Panel, looks: Mapping[str, Style]) -> None
         )
 
 
-def _best_episode(axis: Axes, row: Panel) -> None:
-    """A line at what the table of scores has as Batch Max."""
+def _best_episode(row: Panel) -> float | None:
+    """What the table of scores has as Batch Max."""
     best = row.data.get(DATASET_COLUMNS["batch max"])
-    if best is not None:
-        axis.axhline(in_unit(row.unit, row.groups[0].task, best), color="0.35", linewidth=1, zorder=1)
+    return None if best is None else in_unit(row.unit, row.groups[0].task, best)
 
 
 def bars(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
-    """A panel for each task and dataset: the mean of each algorithm with its interval, its seeds and the paper's number."""
+    """A panel for each task and dataset: the mean of each algorithm with its interval, its seeds and the paper's number.
+
+    The bars lie, so that names of any length stand beside them in lines of their own.
+    """
     import matplotlib
 
     matplotlib.rcParams["hatch.linewidth"] = 0.5
     looks, rows = styles(groups), rows_of(groups)
-    most = max(len(row.groups) for row in rows)
-    figure, axes = _grid(len(rows), (max(3.6, 0.75 * most + 1.2), 3.9))
+    names = {group.label: _wrapped(group.heading, 26) for row in rows for group in row.groups}
+    lines = max(sum(1 + names[group.label].count("\n") for group in row.groups) + len(row.groups) for row in rows)
+    longest = max(len(line) for name in names.values() for line in name.splitlines())
+    figure, axes = _grid(len(rows), (4.0 + 0.09 * longest, 1.4 + 0.2 * lines))
     for axis, row in zip(axes, rows, strict=True):
         printed = paper_numbers(row)
         for place, group in enumerate(row.groups):
             _bar(axis, place, list(group.values(metric, row.unit).values()), looks[group.label], printed.get(group.label))
-        _best_episode(axis, row)
-        axis.axhline(0, color="black", linewidth=0.8)
-        axis.set_xticks(range(len(row.groups)), [_wrapped(group.heading) for group in row.groups], rotation=30, ha="right")
-        axis.grid(False, axis="x")
+        if (best := _best_episode(row)) is not None:
+            axis.axvline(best, color="0.35", linewidth=1, zorder=1)
+        axis.axvline(0, color="black", linewidth=0.8)
+        axis.set_yticks(range(len(row.groups)), [names[group.label] for group in row.groups])
+        axis.grid(False, axis="y")
         axis.set_axisbelow(True)
-        axis.set(title=row.title, ylabel=_meaning(row.unit))
+        axis.set(title=row.title, xlabel=_meaning(row.unit), ylim=(len(row.groups) - 0.4, -0.6))  # the first one above
     from matplotlib.lines import Line2D
 
     shown = [Line2D([], [], color="0.35", linewidth=1, label="the dataset's best episode")]
@@ -192,16 +198,16 @@ def bars(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[st
 
 def _bar(axis: Axes, place: int, values: Sequence[float], look: Style, printed: float | None) -> None:
     centre, interval = mean(values), mean_interval(values)
-    axis.bar(place, centre, width=0.7, color=look.color, edgecolor="0.25", linewidth=0.6, hatch=look.hatch, alpha=0.7)
+    axis.barh(place, centre, height=0.7, color=look.color, edgecolor="0.25", linewidth=0.6, hatch=look.hatch, alpha=0.7)
     if interval is not None:
         low, high = interval
-        axis.errorbar(place, centre, [[centre - low], [high - centre]], color="black", capsize=4, linewidth=1.2)
+        axis.errorbar(centre, place, xerr=[[centre - low], [high - centre]], color="black", capsize=4, linewidth=1.2)
     spread = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else [0.0]
     axis.plot(
-        place + np.asarray(spread), values, "o", color="black", markerfacecolor="white", markersize=4, markeredgewidth=0.8
+        values, place + np.asarray(spread), "o", color="black", markerfacecolor="white", markersize=4, markeredgewidth=0.8
     )
     if printed is not None:
-        axis.plot(place, printed, "D", color="black", markersize=6, zorder=4)
+        axis.plot(printed, place, "D", color="black", markersize=6, zorder=4)
 
 
 def profile(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[str]]:
@@ -261,9 +267,13 @@ def heatmap(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list
             words[place, column] = f"{means[place, column]:z,.1f}{diverged}"
     low, high = np.nanmin(means, 1, keepdims=True), np.nanmax(means, 1, keepdims=True)
     shades = (means - low) / np.where(high > low, high - low, 1.0)
-    figure, ((axis,),) = panels(1, 1, (max(6.5, 2.9 + 1.05 * len(heads)), 1.6 + 0.62 * len(rows)))
+    names = [_wrapped(head, 14) for head in heads.values()]
+    longest = max(len(line) for name in names for line in name.splitlines())
+    upright = longest > 12  # more than stands below a column
+    height = max(0.9, 0.62 * len(rows)) + (0.11 * longest if upright else 0.5)
+    figure, ((axis,),) = panels(1, 1, (max(6.5, 2.9 + 1.05 * len(heads)), 0.5 + height))
     _shaded(axis, shades, words, ("worst\nof its row", "best\nof its row"))
-    axis.set_xticklabels([_wrapped(head) for head in heads.values()], rotation=0 if len(heads) < 12 else 45)
+    axis.set_xticklabels(names, rotation=90 if upright else 0)
     axis.set_yticklabels([f"{row.title} ({row.unit})" for row in rows], rotation=0)
     return figure, [
         f"Mean over seeds of {get_metric(metric).meaning}, in the unit beside the task; –: no run to show. The shade goes from "
@@ -425,6 +435,7 @@ def _legend(
             }
             shown.append(Line2D([], [], label=f"{PAPER} (by colour and marker)", **look))
     columns = columns_of([str(line.get_label()) for line in shown], figure.get_size_inches()[0])
+    figure.set_size_inches(figure.get_size_inches() + np.array([0.0, 0.21 * (-(-len(shown) // columns) - 2)]))  # a line is 0.21
     figure.legend(handles=shown, loc="outside upper center", ncols=columns, handlelength=3.2, frameon=False, fontsize="small")
 
 
@@ -458,5 +469,6 @@ def _meaning(unit: str) -> str:
     return "normalised score" if unit == "score" else "undiscounted return"
 
 
-def _wrapped(heading: str) -> str:
-    return "\n".join(textwrap.wrap(heading, 14))
+def _wrapped(heading: str, width: int) -> str:
+    """In lines of at most so many characters, but for words that are longer."""
+    return "\n".join(textwrap.wrap(heading, width, break_long_words=False, break_on_hyphens=False))

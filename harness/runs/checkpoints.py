@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,15 @@ def sound_checkpoint(folder: Path, due: Callable[[int], int]) -> tuple[dict[str,
     if stopped is not None and stopped["record"]["steps"] == reached and stopped["step"] <= due(reached):
         return stopped, _said(kept, stopped["step"])
     return found, _said(kept, reached)
+
+
+def step_reached(folder: Path) -> int:
+    """The last step that was kept of one seed, at an evaluation or since; damaged checkpoints do not count, and stay."""
+    steps = [0]
+    for name in (NEWEST, STOPPED):
+        with suppress(UserError):
+            steps += [checkpoint["step"] for checkpoint in [load_checkpoint(folder, name)] if checkpoint]
+    return max(steps)
 
 
 def _said(kept: list[str], step: int) -> str | None:

@@ -43,6 +43,7 @@ class Ledger:
         self.results, self.store = results, Store(results)
         self._known: dict[Path, Known | None] = {}
         self.repaired: list[str] = []  # what was damaged and was put aside before the runs, a line each
+        self.left: dict[Path, str] = {}  # why runs were left as they stand, by their seeds' folders
 
     def forget(self, folders: Iterable[Path] | None = None) -> None:
         """Has the records of these seeds' folders, or every one, read anew: what has come since."""
@@ -75,7 +76,7 @@ class Ledger:
     def reason(self, cell: Cell, seed: int) -> str:
         """Why a run is not done, in a line."""
         known = self.known(cell.seed_folder(seed))
-        return known.reason if known else reason({})
+        return self.left.get(cell.seed_folder(seed)) or (known.reason if known else reason({}))
 
     def warnings(self, cell: Cell, seed: int) -> tuple[str, ...]:
         """What a reader of a run's numbers should know, a sentence each."""

@@ -99,9 +99,10 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
                 )
             )
     if not cells:
-        whose = "the suite or grid" if "without" in request.of_grid else "--without"
+        by_grid = [name in request.of_grid for name in request.without]
+        whose = " and ".join(["the suite or grid"] * any(by_grid) + ["--without"] * (not all(by_grid)))
         raise UserError(
-            f"{whose} leaves out {', '.join(request.without)}, and nothing is left to run: name other tasks or algorithms"
+            f"left out by {whose}: {', '.join(request.without)}, and nothing is left to run: name other tasks or algorithms"
         )
     for cell in cells:
         if cell.needs_simulator:
@@ -161,7 +162,7 @@ def check_cell_names(tasks: list[Task], algorithms: list[Algorithm], request: Ru
         for name in value if isinstance(value, Mapping | tuple) else ():
             if not _names_a_cell(name, *known):
                 raise unknown(f"task or algorithm of {option_of(field)}", name, known[0] | known[1], "mopo-bench list tasks")
-            if not _names_a_cell(name, *here) and field not in request.of_grid:
+            if not _names_a_cell(name, *here) and field not in request.of_grid and name not in request.of_grid:
                 said = f"{name}={value[name]}" if isinstance(value, Mapping) else name
                 raise UserError(
                     f"{option_of(field)} {said}: not among the tasks and algorithms of this run "

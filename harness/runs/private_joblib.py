@@ -12,9 +12,11 @@ from contextlib import suppress
 
 try:
     from joblib.externals.loky import ProcessPoolExecutor
+    from joblib.externals.loky.backend import resource_tracker
     from joblib.externals.loky.process_executor import BrokenProcessPool, ShutdownExecutorError
 except ImportError:  # pragma: no cover - a joblib without its own copy depends on loky
     from loky import ProcessPoolExecutor  # type: ignore[no-redef]
+    from loky.backend import resource_tracker  # type: ignore[no-redef]
     from loky.process_executor import BrokenProcessPool, ShutdownExecutorError  # type: ignore[no-redef]
 
 __all__ = ["BrokenProcessPool", "ProcessPoolExecutor", "ShutdownExecutorError", "ask", "end", "processes", "ready_to_start"]
@@ -24,8 +26,18 @@ def ready_to_start() -> None:
     """Said by the main thread before processes are started with Ctrl-C blocked.
 
     Python's own tracker of resources, which loky starts with its first process, unblocks it in the thread that starts it
-    (CPython 3.11); once it runs it is not started again.
+    (CPython 3.11); once it runs it is not started again. Loky's own clears away the semaphores of a process that left at once,
+    and would warn of each where the user reads one line.
     """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
     if hasattr(signal, "pthread_sigmask"):
         from multiprocessing.resource_tracker import ensure_running
 

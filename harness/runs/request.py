@@ -72,7 +72,7 @@ class RunRequest:
     tasks: tuple[Any, ...] = asked((), "Tasks, separated by commas.")
     algorithms: tuple[Any, ...] = asked((), "Algorithms, separated by commas.")
     without: tuple[Any, ...] = asked(
-        (), "Cells that are left out, each TASK:ALGORITHM, separated by commas; in place of a suite's."
+        (), "Cells that are left out, each TASK:ALGORITHM, separated by commas, besides those of a suite or grid."
     )
     seeds: tuple[int, ...] = asked((0, 1, 2), "A count (6), a list (0,1,5) or a range (21-23).")
     steps: PerCell = asked(None, "Gradient steps, or some by task or algorithm (1000000,bc=500000); the task's own by default.")
@@ -99,7 +99,7 @@ class RunRequest:
         None, "Processes that evaluate beside training; by default one for each seed of a group on a GPU, else 0."
     )
     description: str = ""
-    of_grid: frozenset[str] = frozenset()  # the fields that a suite or a grid file gave
+    of_grid: frozenset[str] = frozenset()  # the fields that a suite or a grid file gave, and the cells that it leaves out
 
     def __post_init__(self) -> None:
         for name, kind in _kinds().items():
@@ -123,7 +123,8 @@ class RunRequest:
     def of(cls, *, suite: str | None = None, grid: str | Path | None = None, **said: Any) -> RunRequest:
         """A suite's or a grid file's request with what is said beside: fields that are None or empty are not said.
 
-        Settings and parameters of tasks that are said come after the grid's and win over them.
+        Settings and parameters of tasks that are said come after the grid's and win over them. Cells are left out besides those
+        that the grid leaves out.
         """
         if suite is not None and grid is not None:
             raise UserError(f"--suite {suite} and --grid {grid}: choose one")
@@ -139,8 +140,11 @@ class RunRequest:
             chosen["settings"] = (*of_grid, *(setting._replace(layer=layer) for setting in asked))
         task_set = _as_settings(base.get("task_set", ()), None, option_of("task_set"), of_grid=True)
         task_set += _as_settings(chosen.pop("task_set", ()), None, option_of("task_set"))
-        both = {"settings": of_grid, "task_set": task_set}
-        return cls(**{**base, **both, **chosen}, of_grid=frozenset(base) - set(chosen))
+        left_out = _as_names(base.get("without", ()), None, option_of("without"))
+        without = (*left_out, *_as_names(chosen.pop("without", ()), None, option_of("without")))
+        both = {"settings": of_grid, "task_set": task_set, "without": without}
+        of_grid_alone = frozenset(base) - {*chosen, "without"} | frozenset(map(str, left_out))
+        return cls(**{**base, **both, **chosen}, of_grid=of_grid_alone)
 
     def to_grid(self) -> dict[str, Any]:
         """The request as a grid file holds it: every field that is not at its default, names instead of objects."""

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ...common.errors import FOREIGN, WriteError
 from .cell import Cell
+from .checkpoints import part_path, stage_path, step_reached
 from .engines import Ended, Engine, Here, Lost, Piece, Stopped, Workers
 from .estimate import Job
 from .first_use import check_first_use
@@ -22,7 +23,7 @@ from .progress import Watch, measured_jobs, progress
 from .records import DAMAGED, SECONDS_TO_LOOK, Store, held, state_at, sweep_leftovers
 from .trial import run_cell, say_failed
 
-TRIES = 2  # of a piece whose worker is lost or told to stop
+TRIES = 2  # of a piece whose worker is lost
 
 
 def execute(
@@ -36,7 +37,8 @@ def execute(
     """Runs what is missing of the plan; gives the names of the runs that were missing by the state they ended in.
 
     Fits that several cells share come first, then the runs that need none, so that a worker seldom waits for one. A run whose
-    worker is lost goes on once, from where it stood; should that be lost, too, it has failed.
+    worker is lost goes on once, from where it stood; should that be lost, too, it has failed. One that is told to stop, as at a
+    time limit, goes on in another worker as long as each brings it further.
     jobs: worker processes, one thread each; with one job the work is done in this process. group: seeds trained together.
     console: where progress is shown. known: what an estimate has said of this plan's jobs, which is then not measured again.
     engine: who does the work in place of worker processes here.
@@ -67,7 +69,8 @@ class Work:
     """What is to be done for these runs, piece by piece."""
 
     def __init__(self, plan: Plan, todo: Sequence[Todo], group: int, watch: Watch):
-        self.watch, self.refusals, self.lost = watch, list[WriteError](), Counter[Key]()
+        self.ledger, self.watch, self.refusals, self.lost = plan.ledger, watch, list[WriteError](), Counter[Key]()
+        self.stood: dict[Key, list[float]] = {}  # how far pieces were whose workers were told to stop
         fits = [Piece(_fit, (cell, stage, seed)) for cell, stage, seed in missing_fits(plan, todo)]
         self.waiting = deque([*fits, *(Piece(run_cell, (cell, SECONDS_TO_LOOK)) for cell in groups(todo, group))])
 
@@ -87,23 +90,37 @@ class Work:
 
         Seeds that another process held are asked for once more, at the end.
 
-        Of a group that is lost each seed is, by itself: no other may have failed than one that was alone with its worker. What
-        was told to stop has not failed; the next run goes on with it.
+        Of a group that is lost each seed is, by itself: no other may have failed than one that was alone with its worker.
         """
         if isinstance(ended, WriteError):
             self.refusals.append(ended)
         if isinstance(ended, tuple) and ended and piece.arguments[1:]:
             self.waiting.append(Piece(run_cell, (piece.arguments[0].with_seeds(*ended),)))
-        if not isinstance(ended, Lost):
-            return
-        tries = self.lost[_key(piece)] + 1
-        told = isinstance(ended, Stopped)
-        for each in [piece] if told else reversed(alone(piece)):
-            self.lost[_key(each)] = tries
-            if tries < TRIES:
-                self.waiting.appendleft(each)
-            elif each.work is run_cell and not told:
-                say_failed(each.arguments[0], f"WorkerLost: {ended.why}, {TRIES} times: {ADVICE}")
+        if isinstance(ended, Stopped):
+            self._go_on(piece, ended)
+        elif isinstance(ended, Lost):
+            tries = self.lost[_key(piece)] + 1
+            for each in reversed(alone(piece)):
+                self.lost[_key(each)] = tries
+                if tries < TRIES:
+                    self.waiting.appendleft(each)
+                elif each.work is run_cell:
+                    say_failed(each.arguments[0], f"WorkerLost: {ended.why}, {TRIES} times: {ADVICE}")
+
+    def _go_on(self, piece: Piece, stopped: Stopped) -> None:
+        """Has a piece whose worker was told to stop go on, unless it stands where it stood when the one before was.
+
+        It has not failed then, and the next run goes on with it. A fit is left to the runs that want it.
+        """
+        before, stands = self.stood.get(_key(piece)), how_far(piece)
+        self.stood[_key(piece)] = stands
+        if stands != before:
+            self.waiting.appendleft(piece)
+        elif piece.work is run_cell:
+            cell = piece.arguments[0]
+            for seed in cell.seeds:
+                at = f"stopped at step {step_reached(cell.seed_folder(seed)):,}"
+                self.ledger.left[cell.seed_folder(seed)] = f"{at}, no further than before: {stopped.why}; {MORE_TIME}"
 
 
 Key = tuple[Path, str, tuple[int, ...]]
@@ -123,6 +140,21 @@ def alone(piece: Piece) -> list[Piece]:
     return [Piece(run_cell, (cell.with_seeds(seed), *more)) for seed in cell.seeds]
 
 
+def how_far(piece: Piece) -> list[float]:
+    """Numbers that change whenever a piece gets further: steps of its runs, and when its fits were kept, 0 before."""
+    cell = piece.arguments[0]
+    _, stage, seeds = _key(piece)
+    fits = [
+        stage_path(cell.results, name, cell.stage_identity(name), seed)
+        for name in ([stage] if stage else cell.algorithm.stages)
+        for seed in seeds
+    ]
+    kept = [each for path in fits for each in (path, part_path(path))]
+    steps = [] if stage else [step_reached(cell.seed_folder(seed)) for seed in seeds]
+    return [*steps, *(path.stat().st_mtime if path.exists() else 0 for path in kept)]
+
+
+MORE_TIME = "give a job more time, with Slurm by SBATCH_TIMELIMIT, and run again"
 ADVICE = "mostly memory has run out; ask for fewer --jobs, or a smaller batch, and run again"
 
 
@@ -130,7 +162,7 @@ def prepare(plan: Plan) -> list[Todo]:
     """Writes what is to be run into the results folder, and gives what of it is missing."""
     store, ledger = Store(plan.results), plan.ledger
     store.prepare()
-    ledger.repaired = []
+    ledger.repaired, ledger.left = [], {}
     for cell in plan.cells:
         damaged = [seed for seed in cell.seeds if ledger.state(cell, seed) == DAMAGED]
         ledger.repaired += store.repair(cell.folder, damaged)

@@ -7,7 +7,7 @@ import pandas
 import pytest
 from mopo_bench.harness.report.comparisons import comparisons
 from mopo_bench.harness.report.formats import Entry, Table
-from mopo_bench.harness.report.tables import table1, table2
+from mopo_bench.harness.report.tables import scores_table, table1, table2
 from rich.console import Console
 
 HOPPER = "hopper-medium"
@@ -111,9 +111,11 @@ def test_latex_is_sound(awkward, records):
         assert text.isascii()
         layout, inside = re.search(r"\\begin\{tabular\}\{([lc]+)\}\n(.*)\\end\{tabular\}", text, re.S).groups()
         assert len(layout) == len(table.columns)
-        lines = [line for line in inside.splitlines() if not re.fullmatch(r"\\(toprule|midrule|bottomrule|addlinespace)", line)]
+        assert inside.count("\\midrule") == 1
+        inside = inside.partition("\\midrule")[2]
+        lines = [line for line in inside.splitlines() if line and not re.fullmatch(r"\\(bottomrule|addlinespace)", line)]
         heights = [max(len(cell.lines(table.intervals)) for cell in row) for row in table.rows]
-        assert len(lines) == 1 + sum(heights)
+        assert len(lines) == sum(heights)
         for line in lines:
             assert line.endswith(r" \\") and len(re.findall(r"(?<!\\)&", line)) == len(layout) - 1
         assert not re.search(r"(?<!\\)[#%_]", text)
@@ -124,6 +126,30 @@ def test_latex_is_sound(awkward, records):
         r"a\_b \& 50\% \#1 \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} \textbar{} \textless{}i\textgreater{}"
         in (awkward.to_latex())
     )
+
+
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_a_wide_table_in_latex_is_cut_into_tabulars_that_can_be_read(count, records):
+    for number in range(count):
+        overrides = {"rollout_length": 1000 + number, "depth": number}
+        records.add([1000.0, 1100.0, 1200.0], identity=f"a{number}", overrides=overrides)
+    table = scores_table(records.runs())
+    tabulars = re.findall(r"\\toprule\n(.*?)\\midrule\n(.*?)\\bottomrule", table.to_latex(), re.S)
+    assert len(tabulars) == {1: 1, 4: 1, 12: 3}[count]
+    found = []
+    for head, body in tabulars:
+        heads = [" ".join(filter(None, words)) for words in zip(*cells(head), strict=True)]
+        assert heads[:3] == ["Task", "Data", "Unit"] and cells(body)[0][:3] == [HOPPER, "v0", "score"]
+        widest = [max(map(len, column)) for column in zip(*cells(head), *cells(body), strict=True)]
+        assert sum(widest) <= 160
+        found += heads[3:]
+    assert found == table.columns[3:]
+
+
+def cells(lines):
+    """The plain text of each cell of each line of a tabular."""
+    text = re.sub(r"\\textbf\{(.*?)\}", r"\1", lines).replace("\\addlinespace\n", "").replace(r"$\pm$", "±").replace("\\_", "_")
+    return [[cell.strip() for cell in line.removesuffix(r" \\").split("&")] for line in text.replace("$", "").splitlines()]
 
 
 def test_the_terminal_takes_brackets_literally(awkward):

@@ -100,7 +100,9 @@ def test_the_best_episode_is_that_of_the_table(records, drawn, command, name, wi
         probes = {"whole": WHOLE} if window != "all" else {"digest": "whole", "return_max": 2000.0}
         records.add([[900.0, 1000.0]] * 3, algorithm=algorithm, window=window, digest=window, probes=probes)
     (axis,), _ = drawn(name)
-    (line,) = [line.get_ydata()[0] for line in axis.lines if line.get_color() == "0.35"]
+    (line,) = [
+        (line.get_xdata() if name == "bars" else line.get_ydata())[0] for line in axis.lines if line.get_color() == "0.35"
+    ]
     (entry,) = [each for row in scores_table(records.runs()).rows for each in row if each.algorithm == "batch max"]
     best = 3000.0 if windows == ("last_1m", "last_1m") else 2000.0
     assert (line, entry.mean) == pytest.approx((score(best), score(best)))
@@ -113,12 +115,12 @@ def test_bars_are_means_with_seeds_and_whiskers(records, drawn):
     records.add([1000.0], algorithm="sac")
     (axis,), _ = drawn("bars")
     last = [score(history[-1]) for history in HISTORIES]
-    assert [bar.get_height() for bar in axis.patches] == pytest.approx([np.mean(last), score(1000.0)])
-    assert [tick.get_text() for tick in axis.get_xticklabels()] == ["MOPO", "SAC"]
-    dots = [list(line.get_ydata()) for line in axis.lines if line.get_marker() == "o"]
+    assert [bar.get_width() for bar in axis.patches] == pytest.approx([np.mean(last), score(1000.0)])
+    assert [tick.get_text() for tick in axis.get_yticklabels()] == ["MOPO", "SAC"] and axis.yaxis_inverted()
+    dots = [list(line.get_xdata()) for line in axis.lines if line.get_marker() == "o"]
     assert dots[0] == pytest.approx(last)
-    (whiskers,) = [each for each in axis.containers if hasattr(each, "has_yerr")]
-    ends = whiskers.lines[2][0].get_segments()[0][:, 1]
+    (whiskers,) = [each for each in axis.containers if hasattr(each, "has_xerr")]
+    ends = whiskers.lines[2][0].get_segments()[0][:, 0]
     assert ends == pytest.approx(mean_interval(last))
 
 
@@ -209,16 +211,18 @@ def words_of(picture):
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_is_written_with_its_caption(records, command, tmp_path, name):
-    records.add(HISTORIES, overrides={"depth": 3})
-    records.add(HISTORIES, identity="b", overrides={"depth": 4})
+    records.add(HISTORIES, overrides={"depth": 3, "width": 7})
+    records.add(HISTORIES, identity="b", overrides={"depth": 4, "width": 7})
     records.add([5.0], algorithm="sac", states=["failed"])
     out = tmp_path / "made" / "picture.svg"
     with plt.rc_context({"svg.fonttype": "none"}):  # text stays text
         done = command("plot", name, "--results", records.root, "--out", out)
     assert (done.code, done.err) == (0, "")
     text = words_of(out)
-    for said in ("Data hopper-medium@v0", "1,000 rows", "Steps: 1000000", "Seeds in a cell: 3", "mopo-bench 0.1.0", "depth=3"):
+    for said in ("Data hopper-medium@v0", "1,000 rows", "Steps: 1000000", "Seeds in a cell: 3", "mopo-bench 0.1.0"):
         assert said in text, said
+    assert re.search(r"\b3\b.*\b4\b.*\bdepth\b" if name == "sweep" else "depth=3", text)  # on an axis, or in a name
+    assert text.count("Not at the default: width=7 for mopo on hopper-medium") == 1 and "default: depth" not in text
     assert "Failed, not in the means: hopper-medium sac seed 0" in text
 
 
@@ -269,4 +273,35 @@ def test_long_labels_and_captions_stay_inside_the_picture(records, name):
     for artist in [*figure.legends, *(text for text in [figure._supxlabel] if text)]:
         box = artist.get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.width, name
+    plt.close("all")
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+@pytest.mark.parametrize("name", ["curves", "bars", "profile", "heatmap"])
+def test_many_long_names_do_not_run_into_one_another(records, name, tasks):
+    """Nor do they take the place of what is drawn."""
+    for task in ("hopper-medium", "walker2d-mixed", "point-angle")[:tasks]:
+        records.add(HISTORIES, task=task)
+        for number in range(11):
+            overrides = {"dynamics.max_epochs": 20 + number, "penalty": ("max_covariance", "ensemble")[number % 2]}
+            records.add(HISTORIES, task=task, identity=f"a{number}", overrides=overrides)
+    groups = labelled(grouped(records.runs()))
+    figure, said = pictures.DRAWN[name](groups, "last")
+    pictures._caption(figure, [*said, " ".join(pictures.provenance(groups))])
+    figure.canvas.draw()
+    panels = figure.axes[:1] if name == "heatmap" else [axis for axis in figure.axes if axis.get_title()]
+    for axis in panels:
+        ticks = [
+            tick
+            for each in (axis.xaxis, axis.yaxis)
+            for tick in each.get_major_ticks()
+            if min(each.get_view_interval()) <= tick.get_loc() <= max(each.get_view_interval())
+        ]
+        boxes = [tick.label1.get_window_extent() for tick in ticks if tick.label1.get_text()]
+        assert not [1 for place, box in enumerate(boxes) for other in boxes[:place] if box.overlaps(other)]
+        assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0 for box in boxes)
+        assert min(axis.bbox.width, axis.bbox.height) / figure.dpi > (0.5 if name == "heatmap" else 2)
+    for legend in figure.legends:
+        box = legend.get_window_extent()
+        assert not any(box.overlaps(axis.bbox) for axis in panels) and box.x0 >= 0 and box.x1 <= figure.bbox.width
     plt.close("all")

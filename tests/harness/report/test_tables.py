@@ -377,7 +377,16 @@ def test_overrides_become_columns_of_their_own(records):
     variant = records.cell(algorithm="mopo [penalty_coefficient=5]")
     assert variant.mean == pytest.approx(task.references.score(2000.0))
     assert variant.paper_mean is None
-    assert "penalty_coefficient=5 for mopo [penalty_coefficient=5] on hopper-medium" in notes(table)
+    assert "Not at the default" not in notes(table)  # the column's name says it
+
+
+def test_a_note_says_what_columns_of_an_algorithm_share_and_their_names_the_rest(records):
+    for epochs in (15, 20):
+        records.add([1000.0], identity=f"a{epochs}", overrides={"dynamics.max_epochs": epochs, "rollout_states": 100})
+    table = table1(records.runs())
+    assert table.columns[-2:] == ["MOPO [dynamics.max_epochs=15]", "MOPO [dynamics.max_epochs=20]"]
+    assert notes(table).count("Not at the default: rollout_states=100 for mopo on hopper-medium.") == 1
+    assert "default: dynamics" not in notes(table)
 
 
 def test_overrides_of_all_stay_out_of_the_name_and_in_the_notes(records):

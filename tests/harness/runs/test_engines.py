@@ -14,6 +14,7 @@ from mopo_bench.common.errors import UserError
 from mopo_bench.harness.runs.engines import BACKENDS, Here, Lost, Piece, Stopped, Workers, do, engine_of
 from mopo_bench.harness.runs.interrupts import stop_if_asked, stops_held
 from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.outcome import outcome_lines
 from mopo_bench.harness.runs.runner import execute
 
 TINY = {"batch_size": 8, "hidden": "8,8"}
@@ -105,8 +106,8 @@ def test_a_worker_whose_time_is_over_stops_where_all_is_whole(number):
     assert reached == ["what is at work"]
 
 
-def limited():
-    """SAC that meets its time limit after 13 steps of each job."""
+def limited(stuck=False):
+    """SAC that meets its time limit after 13 steps of each job; stuck: of the first, and before any step of the others."""
 
     class Limited(SAC):
         calls = 0
@@ -118,6 +119,11 @@ def limited():
                 os.kill(os.getpid(), signal.SIGUSR2)
             return super().update(batch, noise, phase)
 
+        def load_states(self, states):
+            super().load_states(states)
+            if stuck:
+                os.kill(os.getpid(), signal.SIGUSR2)
+
     Limited.__module__ = SAC.__module__  # to have its identity
     kind = get_algorithm("sac")
     return Algorithm("sac", Limited, kind.experience, kind.settings)
@@ -125,21 +131,29 @@ def limited():
 
 @pytest.mark.slow
 def test_a_job_that_meets_its_time_limit_goes_on_in_another(plan, monkeypatch, tmp_path):
-    """Once; then it is left to the next run, and has not failed."""
+    """And in as many as it takes, while each brings it further; then it is left to the next run, and has not failed."""
     pytest.importorskip("submitit")
     monkeypatch.setattr("mopo_bench.harness.runs.runner.check_first_use", lambda cells: None)  # it has no job there
     usual = {"settings": {f"all.{key}": value for key, value in TINY.items()}, "steps": 40, "evaluate_every": 10, "episodes": 1}
-    outcome = execute(
-        plan(limited(), results=tmp_path / "runs", **usual), engine=engine_of("slurm", 1, 2, "local", tmp_path / "runs")
-    )
-    assert outcome == {"running": ["point-angle/sac/seed-0"]}
-    (left,) = load_runs(tmp_path / "runs")
-    assert left.state == "running" and left.record["traceback"] is None and list((tmp_path / "runs").rglob("stopped.pt"))
-    execute(plan("sac", results=tmp_path / "runs", **usual))
+
+    def run(folder, algorithm):
+        here = plan(algorithm, results=tmp_path / folder, **usual)
+        return here, execute(here, engine=engine_of("slurm", 1, 2, "local", tmp_path / folder))
+
+    _, outcome = run("runs", limited())
+    assert outcome == {"done": ["point-angle/sac/seed-0"]}
+    here, outcome = run("stuck", limited(stuck=True))
+    assert outcome == {"running": ["point-angle/sac/seed-0"]} and len(list((tmp_path / "stuck/slurm").glob("*_log.out"))) == 2
+    (left,) = load_runs(tmp_path / "stuck")
+    assert left.state == "running" and left.record["traceback"] is None and list((tmp_path / "stuck").rglob("stopped.pt"))
+    why = "running: point-angle/sac/seed-0: stopped at step 13, no further than before: its worker was told to stop (SIGUSR2)"
+    (line,) = [line for line in outcome_lines(here, outcome) if line.startswith(why)]
+    assert line.endswith("give a job more time, with Slurm by SBATCH_TIMELIMIT, and run again")
+    assert execute(plan("sac", results=tmp_path / "stuck", **usual)).keys() == {"done"}
     execute(plan("sac", results=tmp_path / "undisturbed", **usual))
-    (resumed,), (plain,) = load_runs(tmp_path / "runs"), load_runs(tmp_path / "undisturbed")
-    assert [each["from_step"] for each in resumed.record["segments"]] == [0, 13, 26]
-    assert resumed.state == "done" and resumed.evaluations == plain.evaluations
+    (resumed,), (plain,), (stuck,) = (load_runs(tmp_path / folder) for folder in ("runs", "undisturbed", "stuck"))
+    assert [each["from_step"] for each in resumed.record["segments"]] == [0, 13, 26, 39]
+    assert resumed.state == "done" and resumed.evaluations == plain.evaluations == stuck.evaluations
 
 
 @pytest.mark.slow

@@ -41,3 +41,15 @@ def test_its_processes_are_started_with_interrupts_blocked():
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert finished.stdout == "True\n", finished.stderr
+
+
+def test_a_process_that_leaves_at_once_leaves_no_warning_behind():
+    program = (
+        "import os\n"
+        "from mopo_bench.harness.runs.private_joblib import ready_to_start\n"
+        "from joblib.externals.loky.backend.synchronize import Lock\n"
+        "before = dict(os.environ); ready_to_start(); assert dict(os.environ) == before\n"
+        "lock = Lock(); os._exit(0)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")

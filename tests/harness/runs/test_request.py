@@ -124,6 +124,18 @@ def test_cells_are_left_out(command, tmp_path):
     )
 
 
+def test_cells_left_out_are_left_out_besides_a_suite_s_own(tmp_path):
+    said = RunRequest.of(suite="demo", without="point-edge:sac")
+    assert said.without == ("halfcheetah-mixed:mbpo", "point-edge:sac")
+    here = {"suite": "demo", "tasks": "point-edge", "results": tmp_path}
+    assert [cell.algorithm.name for cell in plan_run(**here, without=["point-edge:sac"]).cells] == ["bc", "mopo", "mbpo"]
+    with pytest.raises(UserError, match="halfcheetah-mixed:sac: not among"):  # the suite's exceptions need not be, these must
+        plan_run(**here, without="halfcheetah-mixed:sac")
+    here = {"suite": "demo", "tasks": "halfcheetah-mixed", "algorithms": "mbpo,sac", "results": tmp_path}
+    with pytest.raises(UserError, match="by the suite or grid and --without: halfcheetah-mixed:mbpo, halfcheetah-mixed:sac"):
+        plan_run(**here, without="halfcheetah-mixed:sac")
+
+
 def test_a_grid_narrowed_leaves_out_settings_of_the_others(tmp_path):
     (cell,) = plan_run(suite="demo", tasks="point-edge", algorithms="bc", results=tmp_path).cells
     assert "dynamics.max_epochs" not in cell.config
