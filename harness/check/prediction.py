@@ -60,10 +60,10 @@ class Prediction:
 
     def limits(self, count: int, level: float) -> tuple[float, float]:
         """Between which the mean of `count` new seeds lies but with probability `level`; an open side is infinite."""
-        from scipy import stats
+        from scipy.special import stdtrit  # as `scipy.stats.t`, without a tenth of a millisecond of checks
 
         each = level / 2 if self.direction == BOTH else level
-        reach = self.margin + (float(stats.t.isf(each, self.freedom)) * self.error(count) if self.spread else 0.0)
+        reach = self.margin + (-float(stdtrit(self.freedom, each)) * self.error(count) if self.spread else 0.0)
         low = -math.inf if self.direction == HIGH else self.mean - reach
         return low, math.inf if self.direction == LOW else self.mean + reach
 
@@ -121,14 +121,14 @@ class Prediction:
 
     def _tail(self, distance: Distance, new: Sequence[float], looks: Sequence[int]) -> float:
         """P of the smallest distance (in standard errors) that the looks so far found, or of a smaller one."""
-        from scipy import stats
+        from scipy.special import stdtr
 
         counts = _looked_at(new, looks)
         distances = [distance(float(np.mean(new[:count]))) for count in counts]
         if not self.spread:
             return 0.0 if min(distances) < -_rounding(self.values) else 1.0
         lowest = min(found / self.error(count) for found, count in zip(distances, counts, strict=True))
-        alone = float(stats.t.cdf(lowest, self.freedom))
+        alone = float(stdtr(self.freedom, lowest))
         if len(looks) < 2:
             return alone
         any_look = min(1.0, len(looks) * alone)
