@@ -139,7 +139,7 @@ def make_table(
     """
     from .report import tables
 
-    folder, runs, faults = _believed(results)
+    folder, runs, faults = _believed(results, brief=True)
     if format in ("csv", "json") or not runs:
         print(*(f"not believed: {fault}" for fault in faults), sep="\n", end="\n" * bool(faults), file=sys.stderr)
     return tables.render(name, runs, folder, format, metric, reference, correct=holm, faults=faults, beside=beside)
@@ -225,10 +225,10 @@ def export(to: str, out: Path | str, results: Path | str = "runs") -> list[Path]
     return export_runs(to, runs, str(folder), _path(out, "--out"))
 
 
-def _believed(results: Path | str) -> tuple[Path, list[Run], list[str]]:
-    """The folder, its runs, and what in it is not to be believed, in words."""
+def _believed(results: Path | str, brief: bool = False) -> tuple[Path, list[Run], list[str]]:
+    """The folder, its runs (brief: as `shortened` leaves them), and what in it is not to be believed, in words."""
     folder = existing_folder(_path(results, "--results"))
-    found = Store(folder).everything()
+    found = Store(folder).everything(brief)
     return folder, [each for each in found if isinstance(each, Run)], [str(each) for each in found if isinstance(each, Fault)]
 
 

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class BaselineCell:
     vitals: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
 
-    @property
+    @cached_property
     def measure(self) -> str:
         """What is compared beside the vitals: the score, as it was computed then, or the return of a task without scores."""
         return SCORE if any(SCORE in numbers for numbers in self.seeds.values()) else RETURN

@@ -151,7 +151,7 @@ def check(
     asked = _asked(known, tasks, algorithms)
     if not Path(results).is_dir():
         raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
-    recorded, unreadable = read_cells(Path(results))
+    recorded, unreadable = read_cells(Path(results), {cell.steps for cell in asked})
     cells, compared = compare(asked, recorded, unreadable, chosen)
     return Report(tuple(cells), chosen, str(where), str(results), tuple(_notes(known, asked, recorded, compared, cells)))
 
@@ -277,16 +277,16 @@ def _judged(compared: Sequence[_Compared], level: float, options: Options) -> li
     found: list[list[Finding]] = [[] for _ in compared]
     for family in (measures, vitals):
         tests = [(compared[place].tests or {}).get(name) for place, name in family]
-        adjusted = holm([1.0 if test is None else test.prediction.p_value(test.new, options.looks) for test in tests])
-        for (place, name), test, value in zip(family, tests, adjusted, strict=True):
+        p_values = [1.0 if test is None else test.prediction.p_value(test.new, options.looks) for test in tests]
+        for (place, name), test, p_value, adjusted in zip(family, tests, p_values, holm(p_values), strict=True):
             if test is not None:
-                each = _finding(name, test, family is measures, level / len(family), options)
-                verdict = REGRESSION if value <= level else PASS
-                found[place].append(replace(each, adjusted=value, verdict=verdict))
+                each = _finding(name, test, p_value, family is measures, level / len(family), options)
+                verdict = REGRESSION if adjusted <= level else PASS
+                found[place].append(replace(each, adjusted=adjusted, verdict=verdict))
     return found
 
 
-def _finding(name: str, test: _Test, measure: bool, level: float, options: Options) -> Finding:
+def _finding(name: str, test: _Test, p_value: float, measure: bool, level: float, options: Options) -> Finding:
     """A finding before Holm's rule. level: of this test alone, by Bonferroni's."""
     prediction, new, logarithmic = test
     shown = math.exp if logarithmic else float
@@ -303,7 +303,7 @@ def _finding(name: str, test: _Test, measure: bool, level: float, options: Optio
         new_seeds=len(new),
         low=shown(low) if low > -math.inf else None,
         high=shown(high) if high < math.inf else None,
-        p_value=prediction.p_value(new, options.looks),
+        p_value=p_value,
         drop=Drop(prediction, effect, options.sequential or len(new), least) if measure else None,
         logarithmic=logarithmic,
     )

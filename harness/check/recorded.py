@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from ...common.trees import dotted
 from ..report.groups import score_of
 from ..report.statistics import mean
 from ..runs.ledger import reason
-from ..runs.reading import seed_of
+from ..runs.reading import NUMBERS, seed_of
 from ..runs.records import Fault, Store, identity_hash, state_at
 from .prediction import BOTH, NEITHER, SIDES
 
@@ -86,11 +86,14 @@ class Recorded:
         return found, faults
 
 
-def read_cells(root: Path) -> tuple[list[Recorded], dict[tuple[str, str], list[str]]]:
-    """Every cell in a folder of run records; and by task and algorithm the faults of cells that cannot be read at all."""
+def read_cells(root: Path, steps: Collection[int] = ()) -> tuple[list[Recorded], dict[tuple[str, str], list[str]]]:
+    """Every cell in a folder of run records; and by task and algorithm the faults of cells that cannot be read at all.
+
+    steps: the evaluations that are compared, beside the last of each run; of the others only the step and the return are kept.
+    """
     store, cells, faults = Store(root), list[Recorded](), dict[tuple[str, str], list[str]]()
     records: dict[tuple[str, str, str], dict[int, dict[str, Any] | str]] = {}
-    for each in store.everything():
+    for each in store.everything(brief=True, steps=steps):
         if isinstance(each, Fault) and each.of_cell:
             faults.setdefault((each.task, each.algorithm), []).append(f"{each.identity}/{each.reason}")
         elif each.seed is not None:
@@ -169,8 +172,8 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Every number under its dotted name, of a list of numbers their mean; texts and nothing are none."""
     for name, value in dotted(values).items():
         numbers = [each for each in (value if isinstance(value, list) else [value]) if each is not None]
-        if numbers and all(isinstance(each, int | float) and not isinstance(each, bool) for each in numbers):
-            yield name, mean(numbers)
+        if numbers and NUMBERS.issuperset(map(type, numbers)):
+            yield name, mean(numbers) if len(numbers) > 1 else float(numbers[0])
 
 
 def vitals_of(cell: Recorded) -> dict[str, str]:

@@ -101,12 +101,13 @@ class Ledger:
             except Damaged as why:
                 wanted = {}
                 self.repaired.append(f"damaged: {why}; it is kept as {put_aside(path).name}, and made anew")
+            new = {}
             for cell, seed in plan.seeds():
-                key = str(cell.seed_folder(seed).relative_to(self.results))
-                about = {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": 0}
-                entry = wanted.setdefault(key, about)
-                entry["steps"] = max(entry["steps"], cell.steps)
-            write_json(path, wanted)
+                key = "/".join([*cell.key, f"seed-{seed}"])
+                if key not in wanted or wanted[key]["steps"] < cell.steps:
+                    new[key] = {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": cell.steps}
+            if new or not path.exists():
+                write_json(path, wanted | new)
 
     def wanted(self) -> dict[str, Any]:
         """Every run that was ever planned here, by its folder: task, algorithm, seed and steps. Raises Damaged."""

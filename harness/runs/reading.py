@@ -15,6 +15,8 @@ from ...common.errors import UserError
 
 ENDED_OR_NOT = ("running", "failed", "diverged", "done")  # the states that a record may say
 LARGEST = 2**53  # of counts: beyond it floats skip numbers
+FARTHEST = 2.0**848  # from 0 that a number may lie: sums of such numbers are finite
+NUMBERS = frozenset((int, float))
 SHOWN = 300  # characters of a text from a file that are shown
 
 
@@ -71,7 +73,7 @@ def is_count(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST**16 and math.isfinite(value)
+    return type(value) in NUMBERS and -FARTHEST < value < FARTHEST
 
 
 def is_text(value: Any) -> bool:
@@ -96,9 +98,9 @@ def list_of(holds: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 def are_numbers(value: Any) -> bool:
     """Whether it is a list of at least one number, as `is_number` of each would say."""
-    if not isinstance(value, list) or not value or not set(map(type, value)) <= {int, float}:
+    if not isinstance(value, list) or not value or not NUMBERS.issuperset(map(type, value)):
         return False
-    return max(map(abs, value)) < LARGEST**16 and not any(map(math.isnan, value))
+    return min(value) > -FARTHEST and max(value) < FARTHEST and not math.isnan(sum(value))
 
 
 def is_object_of_numbers(value: Any) -> bool:
@@ -178,8 +180,8 @@ PLANNED: Fields = {"task": is_text, "algorithm": is_text, "seed": is_count, "ste
 
 def require(where: str, value: Mapping[str, Any], must: Fields, may: Fields) -> None:
     """Raises Damaged where a field that must be there is missing, or one has a value that it cannot have."""
-    if absent := must.keys() - value.keys():
-        raise Damaged(f"{where} has no {', '.join(sorted(absent))}")
+    if not must.keys() <= value.keys():
+        raise Damaged(f"{where} has no {', '.join(sorted(must.keys() - value.keys()))}")
     for fields in (must, may):
         for name, holds in fields.items():
             if name in value and not holds(value[name]):

@@ -22,7 +22,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -217,15 +217,15 @@ class Store:
         """What is in the folder and is not to be believed, and why."""
         return [each for each in self.found() if isinstance(each, Fault)]
 
-    def everything(self) -> list[Run | Fault]:
-        """All that `found` gives, at once.
+    def everything(self, brief: bool = False, steps: Collection[int] = ()) -> list[Run | Fault]:
+        """All that `found` gives, at once; `brief`: with no more of its evaluations than `shortened` at these steps leaves.
 
         Python's collector, which would look through what is read again and again, waits until it is.
         """
         waits = gc.isenabled()
         gc.disable()
         try:
-            return list(self.found())
+            return [shortened(each, steps) if brief and isinstance(each, Run) else each for each in self.found()]
         finally:
             if waits:
                 gc.enable()
@@ -265,6 +265,17 @@ class Store:
                         cell=cell,
                         record=record,
                     )
+
+
+BRIEF = ("step", "return_mean", "value")  # of an evaluation: what tables read of those before the last
+
+
+def shortened(run: Run, steps: Collection[int] = ()) -> Run:
+    """The run with no more than `BRIEF` of its evaluations but for the last and those at these steps: a third of the memory."""
+    run.evaluations[:-1] = [
+        row if row["step"] in steps else {name: row[name] for name in BRIEF if name in row} for row in run.evaluations[:-1]
+    ]
+    return run
 
 
 def _damage(path: Path, read: Callable[[], object]) -> Damaged | None:

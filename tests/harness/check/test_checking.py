@@ -41,6 +41,26 @@ def test_power_is_computed_where_it_is_shown_and_once(new, normal, baseline, mon
     assert "drop" not in shown
 
 
+def test_p_values_are_computed_once(new, normal, baseline, monkeypatch):
+    computed, p_value = [], Prediction.p_value
+    monkeypatch.setattr(Prediction, "p_value", lambda self, *asked: computed.append(asked) or p_value(self, *asked))
+    new.add(normal(100, 5, 5, seed=11), first=100)
+    (found,) = only(check(new.root, baseline)).findings
+    assert len(computed) == 1 and 0 < found.p_value <= 1
+
+
+def test_runs_that_went_on_are_compared_at_the_baselines_step(new, normal, baseline):
+    """Of their other evaluations but the last no more is kept in memory than the step and the return."""
+    values = normal(100, 5, 5, seed=11)
+    new.add(values, first=100, steps=32_000)
+    for seed, value in enumerate(values, 100):
+        rows = [{"step": step, "returns": [each] * 20, "return_mean": each}
+                for step, each in ((4000, 0.0), (8000, value), (16_000, 0.0), (32_000, 0.0))]  # fmt: skip
+        new.change(seed, evaluations=rows)
+    (found,) = only(check(new.root, baseline)).findings
+    assert found.verdict == "pass" and found.new_mean == pytest.approx(np.mean(values))
+
+
 def test_a_better_sample_passes(new, normal, baseline):
     new.add(normal(140, 5, 5), first=100)
     assert check(new.root, baseline).verdict == "pass"

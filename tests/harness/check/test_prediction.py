@@ -99,6 +99,17 @@ def test_ranks_are_those_of_every_arrangement():
     assert Prediction(values, 0.0, LOW).rank_p_value(new, (4, 5, 6)) >= 3 * min(low, 1 / 3)
 
 
+@pytest.mark.parametrize("count, behind", [(1, 3), (3, 3), (5, 20), (30, 40), (100, 100)])
+def test_ranks_are_those_of_scipy(count, behind):
+    generator = np.random.default_rng(count)
+    values = generator.normal(size=behind)
+    for shift in (-2.0, -0.5, 0.0, 1.0):
+        new = generator.normal(shift, 1, count)
+        expected = stats.mannwhitneyu(new, values, alternative="less", method="exact").pvalue
+        assert Prediction(tuple(values)).rank_p_value(new) == pytest.approx(expected, rel=1e-9)
+    assert Prediction((1.0, 2.0, 3.0)).rank_p_value([0.0] * 3) == 1 / 20  # to the last bit: it may be the level
+
+
 def test_ranks_hold_their_level_where_one_seed_in_ten_lies_far_out():
     """Over 4 000 baselines of twenty, which is where Student's limit is exceeded several times as often as it says."""
     generator, level = np.random.default_rng(5), 0.002

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from mopo_bench.common.errors import UserError
+from mopo_bench.harness import api
 from mopo_bench.harness.report import tables
 from mopo_bench.harness.report.choices import METRICS
 from mopo_bench.harness.report.comparisons import comparisons
 from mopo_bench.harness.report.tables import render, scores, scores_table, table1, table2
+from mopo_bench.harness.runs.records import Store
 from mopo_bench.tasks.registry import get_task
 from scipy import stats
 
@@ -518,6 +520,20 @@ def test_render_knows_every_table_and_format(records):
 def test_every_choice_that_is_offered_works(records, name, format, metric):
     records.add([1000.0, 1100.0])
     assert tables.render(name, records.runs(), "f", format, metric)
+
+
+@pytest.mark.parametrize("name", ["scores", "table1", "aggregate"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_dropped_of_earlier_evaluations_is_in_no_table(records, name, metric):
+    """Ten thousand records would fill the memory with the returns of every evaluation."""
+    records.add([[3.0, 1.0, 2.0], [1000.0, 1400.0, 1100.0]], values=[[(9.0, 5.0), (1.0, 5.0), (1.0, 5.0)]] * 2)
+    brief = Store(records.root).everything(brief=True)
+    assert [[sorted(row) for row in run.evaluations] for run in brief] == [
+        [["return_mean", "step", "value"]] * 2 + [["return_mean", "returns", "step", "value"]]
+    ] * 2
+    made = api.make_table(name, records.root, "markdown", metric)
+    assert made == render(name, records.runs(), records.root, "markdown", metric)
+    assert name == "aggregate" or "what the rewards allow in 2 of 2 seeds" in made
 
 
 def test_headings_that_would_read_the_same_are_told_apart(records):

@@ -11,6 +11,7 @@ import torch
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.runs.checkpoints import load_checkpoint, load_fit, save_tensors
 from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.reading import are_numbers, is_number
 from mopo_bench.harness.runs.records import Store
 from mopo_bench.harness.runs.runner import execute
 
@@ -21,6 +22,15 @@ def whole(plan, tmp_path_factory):
     results = tmp_path_factory.mktemp("whole")
     execute(plan("sac", results=results, seeds=(0, 1), steps=4, evaluate_every=2, episodes=2), jobs=1)
     return results
+
+
+@pytest.mark.parametrize("value, sound", [
+    (0, True), (-2.5, True), (1e254, True), (-1e254, True), (10**254, True), (1e256, False), (-1e256, False), (10**400, False),
+    (math.inf, False), (-math.inf, False), (math.nan, False), (True, False), (None, False), ("1", False), ([1.0], False),
+])  # fmt: skip
+def test_a_number_is_finite_by_itself_and_in_a_list(value, sound):
+    assert is_number(value) is sound
+    assert are_numbers([value]) is are_numbers([1.0, value, 2]) is are_numbers([value, 1.0]) is sound
 
 
 TEXTS = {

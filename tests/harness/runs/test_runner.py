@@ -506,6 +506,9 @@ def test_plan_keeps_what_was_asked_before(plan, tmp_path):
     planned = json.loads((tmp_path / "plan.json").read_text())
     assert {entry["algorithm"]: entry["steps"] for entry in planned.values()} == {"sac": 50, "bc": 25}
     assert all((tmp_path / key / "record.json").is_file() for key in planned)
+    before = (tmp_path / "plan.json").stat()
+    execute(plan("sac", results=tmp_path, steps=25), jobs=1)
+    assert (tmp_path / "plan.json").stat() == before  # nothing new is wanted
 
 
 def test_dry_run_writes_nothing(arguments, command, contents, tmp_path):
