@@ -149,22 +149,12 @@ def _lower_ranks(new: Any, values: Sequence[float]) -> Any:
 
 @lru_cache(maxsize=64)
 def _rank_probabilities(count: int, behind: int) -> np.ndarray:
-    """P(U <= u), u = 0, ..., count * behind: of all orders of the seeds, those in which so few pairs have the new one above.
+    """P(U <= u), u = 0, ..., count * behind, of so many new seeds and others: scipy is asked once, not for each of many tests."""
+    from scipy import stats
 
-    By the highest of all seeds: a new one, with probability n / (n + m), lies above all m others; else n stay beside m - 1. As
-    `scipy.stats.mannwhitneyu`, which takes half a second to import and checks its input at each of hundreds of calls.
-    """
-    fewer = [np.ones(1)] * (count + 1)  # by n: the probabilities of each u beside m - 1 others
-    for others in range(1, behind + 1):
-        beside = [np.ones(1)]
-        for seeds in range(1, count + 1):
-            share, each = seeds / (seeds + others), np.zeros(seeds * others + 1)
-            each[others:] += share * beside[-1]
-            each[: len(fewer[seeds])] += (1 - share) * fewer[seeds]
-            beside.append(each)
-        fewer = beside
-    orders, found = math.comb(count + behind, count), np.cumsum(fewer[count])
-    return np.rint(found * orders) / orders if orders < 2**50 else found  # so that one at a level of 1/20 is not above it
+    pairs = np.arange(count * behind + 1)[:, None] - behind * np.arange(count)  # the others below each new one, that u in all
+    new, others = pairs.clip(0, behind) - 0.5, np.arange(float(behind))[None]
+    return stats.mannwhitneyu(new, others, alternative="less", axis=1, method="exact").pvalue
 
 
 def _joint(looks: Sequence[int], behind: int) -> Any:
