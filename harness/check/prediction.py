@@ -149,7 +149,7 @@ def _lower_ranks(new: Any, values: Sequence[float]) -> Any:
 
 @lru_cache(maxsize=64)
 def _rank_probabilities(count: int, behind: int) -> np.ndarray:
-    """P(U <= u), u = 0, ..., count * behind, of so many new seeds and others: scipy is asked once, not for each of many tests."""
+    """P(U <= u), u = 0, ..., count * behind, of so many new seeds and others: scipy is asked once, not for each test."""
     from scipy import stats
 
     pairs = np.arange(count * behind + 1)[:, None] - behind * np.arange(count)  # the others below each new one, that u in all

@@ -10,7 +10,7 @@ from .run import Jobs, report
 
 
 def demo(results: Results = Path("runs/demo"), jobs: Jobs = None) -> None:
-    """The main job in small, from nothing to a printed table: about twelve minutes on two cores.
+    """The main job in small, from nothing to a printed table: about ten minutes on two cores.
 
     Example: mopo-bench demo
     """

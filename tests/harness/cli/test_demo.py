@@ -1,4 +1,4 @@
-"""`mopo-bench demo`, but for its twelve minutes of training."""
+"""`mopo-bench demo`, but for its ten minutes of training."""
 
 from importlib import resources
 from pathlib import Path

@@ -97,7 +97,7 @@ def test_what_is_said_beside_a_grid_wins(tmp_path):
     ).cells
     assert cell.config["dynamics.max_epochs"] == 3
     (plain,) = plan_run(suite="demo", tasks="halfcheetah-mixed", algorithms="mopo", results=tmp_path).cells
-    assert plain.config["dynamics.max_epochs"] == 100 and (plain.steps, plain.evaluate_every) == (50_000, 5_000)
+    assert plain.config["dynamics.max_epochs"] == 100 and (plain.steps, plain.evaluate_every) == (35_000, 5_000)
 
 
 def test_cells_are_left_out(command, tmp_path):
