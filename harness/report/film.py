@@ -118,8 +118,13 @@ def record(
 def _camera(simulator: Any, size: tuple[int, int]) -> Any:
     import mujoco
 
+    model = simulator.model
+    floors = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE  # endless, but drawn for 40 m, which a fast policy leaves
+    covers = model.geom_matid[floors]
+    model.geom_size[floors, :2] *= 20
+    model.mat_texrepeat[np.unique(covers[covers >= 0])] *= 20
     try:
-        renderer = mujoco.Renderer(simulator.model, size[1], size[0])
+        renderer = mujoco.Renderer(model, size[1], size[0])
     except Exception as error:  # each backend has errors of its own
         backend = os.environ.get("MUJOCO_GL", "a screen")
         raise UserError(f"MuJoCo cannot draw by {backend} ({error}): set MUJOCO_GL to egl or osmesa") from None

@@ -39,6 +39,12 @@ def test_strip_and_film(can_draw, tmp_path):
     assert imageio.imread(moving).shape[:3] == (3, 96, 160)
 
 
+def test_the_floor_goes_on_where_a_policy_has_run_far(can_draw, tmp_path):
+    words = ("halfcheetah-medium", "--frames", 1, "--start", 900, "--width", 160, "--height", 96, "--out", tmp_path / "far.png")
+    assert render(*words).returncode == 0
+    assert imageio.imread(tmp_path / "far.png")[-24:].astype(int).std() > 40  # its squares, not the grey that is below
+
+
 def test_nothing_is_written_in_vain(can_draw, tmp_path):
     for words, why in (
         (("halfcheetah-medium", "--out", tmp_path / "film.avi"), "ends in one of .png"),
