@@ -1,4 +1,4 @@
-"""What a learner holds beside its networks, and an experience at all: saved if it changes, refused if it cannot be.
+"""What a learner holds beside its networks, or an experience in all: saved if it changes, refused if it cannot be saved.
 
 Tensors, arrays, numbers, words, generators of random numbers, and lists, tuples and dicts of them are known. What is as `build`
 made it is not saved, since `build` makes it again; what has changed once is saved from then on.
@@ -39,7 +39,7 @@ class Held:
     """The attributes of `owner`, a learner or an experience of `seeds` seeds, as they were built and as they are.
 
     derived: names of attributes that are made again in another way. in_place: names of large tensors of which only the place is
-    compared. networks: whether weights and moments of networks are saved here, too, since no other state of the owner does.
+    compared. networks: whether weights and moments of networks are saved here, too: an experience has no other state.
     """
 
     def __init__(self, owner: Any, derived: frozenset[str], in_place: frozenset[str] = frozenset(), *, networks: bool = False):

@@ -144,15 +144,16 @@ def _looked_at(new: Sequence[float], looks: Sequence[int]) -> list[int]:
 def _lower_ranks(new: Any, values: Sequence[float]) -> Any:
     """The probability that ranks of `new` (..., n) among `values` are as low as these; of equal numbers a new one is higher."""
     above = np.searchsorted(np.sort(values), new, side="right").sum(-1)  # pairs with the new one above
-    return _rank_probabilities(np.shape(new)[-1], len(values))[above]
+    found, places = np.unique(above, return_inverse=True)
+    return _rank_probabilities(np.shape(new)[-1], len(values), tuple(found.tolist()))[places.reshape(np.shape(above))]
 
 
-@lru_cache(maxsize=64)
-def _rank_probabilities(count: int, behind: int) -> np.ndarray:
-    """P(U <= u), u = 0, ..., count * behind, of so many new seeds and others: scipy is asked once, not for each test."""
+@lru_cache(maxsize=1024)
+def _rank_probabilities(count: int, behind: int, above: tuple[int, ...]) -> np.ndarray:
+    """P(U <= u) for each u of `above`, of so many new seeds and others; of a hundred each, all u would take a second."""
     from scipy import stats
 
-    pairs = np.arange(count * behind + 1)[:, None] - behind * np.arange(count)  # the others below each new one, that u in all
+    pairs = np.array(above)[:, None] - behind * np.arange(count)  # the others below each new one, that u in all
     new, others = pairs.clip(0, behind) - 0.5, np.arange(float(behind))[None]
     return stats.mannwhitneyu(new, others, alternative="less", axis=1, method="exact").pvalue
 

@@ -218,7 +218,7 @@ class Store:
         return [each for each in self.found() if isinstance(each, Fault)]
 
     def everything(self, brief: bool = False, steps: Collection[int] = ()) -> list[Run | Fault]:
-        """All that `found` gives, at once; `brief`: with no more of its evaluations than `shortened` at these steps leaves.
+        """All that `found` gives, at once. brief: each run as `shortened` leaves it at these steps.
 
         Python's collector, which would look through what is read again and again, waits until it is.
         """
@@ -271,7 +271,7 @@ BRIEF = ("step", "return_mean", "value")  # of an evaluation: what tables read o
 
 
 def shortened(run: Run, steps: Collection[int] = ()) -> Run:
-    """The run with no more than `BRIEF` of its evaluations but for the last and those at these steps: a third of the memory."""
+    """The run with its last evaluation and those at these steps whole, and `BRIEF` of the others: a third of the memory."""
     run.evaluations[:-1] = [
         row if row["step"] in steps else {name: row[name] for name in BRIEF if name in row} for row in run.evaluations[:-1]
     ]
