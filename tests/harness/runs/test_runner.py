@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import filelock
@@ -19,10 +20,12 @@ from mopo_bench.common.errors import WriteError
 from mopo_bench.harness.api import run as run_grid
 from mopo_bench.harness.runs import fits, trial
 from mopo_bench.harness.runs.checkpoints import stage_path
+from mopo_bench.harness.runs.engines import Here, Stopped
 from mopo_bench.harness.runs.ledger import Ledger, load_runs
 from mopo_bench.harness.runs.outcome import at_work, outcome_lines
 from mopo_bench.harness.runs.records import Store
 from mopo_bench.harness.runs.runner import execute, groups
+from mopo_bench.harness.runs.trial import run_cell
 
 
 class Breaks(SAC):
@@ -559,3 +562,28 @@ def test_results_folder_may_be_relative(plan, monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path / name)
         outcomes.append(execute(plan("sac", results=Path("runs"), seeds=(0, 1), steps=10), jobs=2))
     assert outcomes == [{"done": ["point-angle/sac/seed-0", "point-angle/sac/seed-1"]}] * 2
+
+
+class WithTimeLimits(Here):
+    """Workers that are told to stop once a run has come to these steps, one after the other."""
+
+    def __init__(self, *steps):
+        super().__init__()
+        self.steps = list(steps)
+
+    def ended(self, following):
+        while (piece := following()) is not None:
+            cell, steps = piece.arguments[0], self.steps.pop(0)
+            run_cell(replace(cell, steps=steps))
+            yield piece, None if steps == cell.steps else Stopped("its time was over")
+
+
+@pytest.mark.parametrize("limits, state", [((25, 50, 75, 100), "done"), ((25, 50, 50), "running")])
+def test_told_to_stop_a_run_goes_on_as_long_as_it_gets_further(plan, evaluations, tmp_path, limits, state):
+    limited, whole = plan("bc", results=tmp_path / "limited"), plan("bc", results=tmp_path / "whole")
+    engine = WithTimeLimits(*limits)
+    assert execute(limited, engine=engine) == {state: ["point-angle/bc/seed-0"]} and not engine.steps
+    execute(whole)
+    assert evaluations(limited.results) == evaluations(whole.results, until=limits[-1])
+    if state == "running":
+        assert "stopped at step 50, no further than before: its time was over" in limited.ledger.reason(limited.cells[0], 0)
