@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from ...common.trees import dotted
 from ..report.groups import score_of
 from ..report.statistics import mean
 from ..runs.ledger import reason
-from ..runs.reading import NUMBERS, seed_of
+from ..runs.reading import NUMBERS, is_number, seed_of
 from ..runs.records import Fault, Store, identity_hash, state_at
 from .prediction import BOTH, NEITHER, SIDES
 
@@ -169,11 +170,15 @@ def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Every number under its dotted name, of a list of numbers their mean; texts and nothing are none."""
+    """Every number under its dotted name, of a list of numbers their mean; texts and nothing are none.
+
+    NaN for what is no finite number, such as an integer too long for a float: fits and older metrics are read as they are.
+    """
     for name, value in dotted(values).items():
         numbers = [each for each in (value if isinstance(value, list) else [value]) if each is not None]
         if numbers and NUMBERS.issuperset(map(type, numbers)):
-            yield name, mean(numbers) if len(numbers) > 1 else float(numbers[0])
+            centre = mean if len(numbers) > 1 else lambda one: float(one[0])  # the faster
+            yield name, centre(numbers) if all(map(is_number, numbers)) else math.nan
 
 
 def vitals_of(cell: Recorded) -> dict[str, str]:

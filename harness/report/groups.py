@@ -8,6 +8,7 @@ for its row: a row is a task, its parameters and a dataset. What an algorithm is
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -248,8 +249,29 @@ def by_row(groups: Iterable[Group]) -> Iterable[tuple[RowKey, Iterable[Group]]]:
 
 
 def in_columns(groups: Iterable[Group]) -> list[Group]:
-    """Groups in the order of columns: the paper's, other algorithms after them, the plain name before its variants."""
-    return sorted(groups, key=lambda group: (index_in(list(HEADINGS), group.algorithm), group.algorithm, group.label))
+    """Groups in the order of columns: the paper's, other algorithms after them, the plain name before its variants.
+
+    Variants stand in the order of their names, numbers in these by value.
+    """
+
+    def place(group: Group) -> tuple[Any, ...]:
+        return index_in(list(HEADINGS), group.algorithm), group.algorithm, _by_value(group.named), group.label
+
+    return sorted(groups, key=place)
+
+
+def _by_value(named: Iterable[str]) -> list[tuple[str, float, str]]:
+    """The choices "rollout_length=10" as what sorts them: setting, number (0 where it is none), text."""
+    parts = (each.partition("=") for each in named)
+    return [(name, _number(value), value) for name, _, value in parts]
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        return 0.0
+    return 0.0 if math.isnan(value) else value
 
 
 def facts_of_data(groups: Sequence[Group]) -> Mapping[str, Any]:

@@ -115,15 +115,24 @@ def simulator_notes(groups: Sequence[Group]) -> list[str]:
 
 
 def _shared_fits(groups: Sequence[Group]) -> list[str]:
-    """Which algorithms stand on the same fit of a stage, seed by seed."""
-    users: dict[tuple[Any, ...], set[tuple[str, str, str]]] = {}
+    """Which algorithms stand on the same fit of a stage, seed by seed; of one all of whose columns do, no column by name."""
+    columns: dict[tuple[str, str], set[str]] = {}
+    users: dict[tuple[Any, ...], set[tuple[str, str, str, str]]] = {}
     titles: dict[str, str] = {}
     for group, run in _counted(groups):
         titles |= group.stage_titles
+        columns.setdefault((group.row, group.algorithm), set()).add(group.label)
         for stage, identity in run.record.get("stages", {}).items():
-            users.setdefault((group.key, stage, identity, run.seed), set()).add((stage, group.row, group.label))
-    shared = sorted(set().union(*(each for each in users.values() if len(each) > 1)))
-    return [f"One {titles.get(stage, stage)} per seed is shared by {what}." for stage, what in _merged(shared)]
+            users.setdefault((group.key, stage, identity, run.seed), set()).add(
+                (stage, group.row, group.algorithm, group.label)
+            )
+    shared = set[tuple[str, str, str, str]]().union(*(each for each in users.values() if len(each) > 1))
+    said = dict[tuple[str, str, str], None]()
+    for stage, row, algorithm, label in sorted(shared):
+        all_of_it = columns[row, algorithm]
+        whole = len(all_of_it) > 1 and all((stage, row, algorithm, each) in shared for each in all_of_it)
+        said[stage, row, f"all columns of {algorithm}" if whole else label] = None
+    return [f"One {titles.get(stage, stage)} per seed is shared by {what}." for stage, what in _merged(said)]
 
 
 def _warmup_only(groups: Sequence[Group]) -> list[str]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 from ...common.errors import UserError, WriteError
 from .fits import work_for
@@ -127,13 +128,13 @@ class Workers(Engine):
     """Processes of one thread each on this machine; each is an executor of its own, so that none falls with another."""
 
     idle: list[ProcessPoolExecutor] = []  # noqa: RUF012 - shared by all: starting a process takes seconds
+    begun: WeakSet[ProcessPoolExecutor] = WeakSet()  # noqa: RUF012 - by all, while anybody holds them
     starting = threading.Lock()
 
     def __init__(self, slots: int):
         super().__init__(slots)
         ready_to_start()
         self.busy: list[ProcessPoolExecutor] = []
-        ends_with_this(lambda: (process for executor in [*self.busy, *self.idle] for process in processes(executor)))
 
     def begin(self, piece: Piece) -> tuple[ProcessPoolExecutor, Future[Ended]]:
         """A process that was idle has it, or a new one."""
@@ -142,6 +143,7 @@ class Workers(Engine):
             with suppress(BrokenProcessPool):  # it was killed meanwhile
                 return executor, executor.submit(do, os.getpid(), piece.work, *piece.arguments)
         executor = ProcessPoolExecutor(1, timeout=IDLE_SECONDS, env=ONE_THREAD)
+        self.begun.add(executor)
         return executor, executor.submit(do, os.getpid(), piece.work, *piece.arguments)
 
     def do(self, piece: Piece) -> Ended:
@@ -174,6 +176,9 @@ class Workers(Engine):
             threading.Event().wait(0.05)
         for executor in list(self.busy):
             end(executor)
+
+
+ends_with_this(lambda: (process for executor in list(Workers.begun) for process in processes(executor)))
 
 
 def _signal(started: dict[int, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import wait
 from dataclasses import replace
@@ -18,7 +19,7 @@ from ...tasks.simulation import simulate
 from ...tasks.task import Task
 from .cell import Cell, build
 from .fits import fit_stage
-from .interrupts import ignore_interrupts, interrupts_held, stop_if_asked
+from .interrupts import end_with, ignore_interrupts, interrupts_held, stop_if_asked
 from .machine import prepare_process, usable_cores
 from .private_joblib import ProcessPoolExecutor, end, ready_to_start
 
@@ -47,7 +48,7 @@ class Begun(NamedTuple):
     result: Callable[[], Evaluated]  # waits for it
 
 
-IDLE_SECONDS = 60  # after which a process that evaluates ends; also one whose training was killed
+IDLE_SECONDS = 60  # after which a process that evaluates ends
 
 
 class Evaluator:
@@ -161,7 +162,7 @@ class EvaluationBeside:
     def __init__(self, cell: Cell, processes: int):
         self.cell, self.processes = replace(cell, device="cpu"), processes
         ready_to_start()
-        self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS)
+        self.executor = ProcessPoolExecutor(processes, timeout=IDLE_SECONDS, initializer=end_with, initargs=(os.getpid(),))
 
     def begin(self, learner: Learner, states: Sequence[dict[str, Any]], starts: Sequence[Sequence[int]]) -> Begun:
         with interrupts_held():  # processes are started; they end with the one they work for

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 SECONDS_TO_STOP = 8.0  # within which a process that was asked to stop has left: clusters kill after thirty, or ten
+SECONDS_LEFT_ALONE = 0.5  # after which a process that ends with its parent has seen that the parent is gone
 ONE_PRESS = 0.5  # seconds: a signal that comes twice within them is one request, as `timeout` sends it
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TIME_IS_OVER = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
@@ -167,8 +168,22 @@ def stop_signal() -> str:
 
 
 def ends_with_this(processes: Callable[[], Iterable[int]]) -> None:
-    """`processes()` gives the numbers of those that are killed should this one leave at once."""
+    """`processes()` gives the numbers of those that are killed should this one leave at once; said once by a module."""
     _children.append(processes)
+
+
+def end_with(parent: int) -> None:
+    """Said by a process that keeps nothing: it ends once `parent`, which started it, is gone, however that ended.
+
+    Windows does not tell a process that its parent is gone; there nothing is done.
+    """
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(SECONDS_LEFT_ALONE)
+        os._exit(1)
+
+    threading.Thread(target=look, name="parent", daemon=True).start()
 
 
 def ignore_interrupts() -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,20 @@ def is_object_of_numbers(value: Any) -> bool:
     return isinstance(value, dict) and are_numbers([0, *(each for each in value.values() if each is not None)])
 
 
+def is_object_of_measures(value: Any) -> bool:
+    """Whether it is an object in which every number, also in lists, is one as `is_number` says; texts are let be."""
+    return isinstance(value, dict) and _are_measures(value.values())
+
+
+def _are_measures(values: Iterable[Any]) -> bool:
+    try:
+        return math.hypot(*values) < FARTHEST  # the fastest way to say that each is
+    except (TypeError, OverflowError):  # not numbers alone, or one too long for a float
+        return all(
+            _are_measures(each) if isinstance(each, list) else type(each) not in NUMBERS or is_number(each) for each in values
+        )
+
+
 Fields = Mapping[str, Callable[[Any], bool]]
 
 CELL: Fields = {
@@ -171,8 +185,8 @@ EVALUATION: Fields = {
 }
 EVALUATION_MAY: Fields = {
     "return_std": or_none(is_number),
-    "metrics": is_object,
-    "vitals": is_object,
+    "metrics": is_object_of_measures,
+    "vitals": is_object_of_measures,
     "value": or_none(is_object_of_numbers),
 }
 PLANNED: Fields = {"task": is_text, "algorithm": is_text, "seed": is_count, "steps": is_count}

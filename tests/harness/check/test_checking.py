@@ -266,6 +266,19 @@ def test_a_lost_vital_is_undecided(folder, new, normal, lost):
     assert only(check(new.root, old.root)).reasons[0] == f"seed 100: {'loss is nan' if lost else 'no loss'}"
 
 
+@pytest.mark.parametrize("where", ["fit", "metric"])
+def test_a_number_too_long_for_a_float_is_undecided(where, folder, new, normal):
+    """What a stage says of its fit is its own, and older metrics lie beside the step: neither is checked when it is read."""
+    old, worse, vitals = folder("old"), {"model.error": "high"}, {"loss": 1.0}
+    old.add(normal(0, 1, 20), worse=worse, fits={"error": normal(1, 0.1, 20)}, vitals=vitals)
+    cell = new.add(normal(0, 1, 5), first=100, worse=worse, fits={"error": [1.0] * 5}, vitals=vitals)
+    record = json.loads((cell / "seed-102" / "record.json").read_text())
+    part, name = {"fit": (record["stage_records"]["model"], "error"), "metric": (record["evaluations"][-1], "loss")}[where]
+    part[name] = 10**400
+    (cell / "seed-102" / "record.json").write_text(json.dumps(record))
+    assert [each.endswith(f"{name} is nan") for each in only(check(new.root, old.root)).reasons] == [True]
+
+
 def test_holm_over_cells_is_what_a_direct_computation_gives(folder, new, normal):
     """Three cells: the returns' p-values by hand, their error rate halved for the vitals beside them."""
     old, lost, given = folder("old"), {"bc": 14.0, "mopo": 7.0, "sac": 1.0}, {}

@@ -1,6 +1,6 @@
 from itertools import count
 
-from mopo_bench.harness.report.groups import grouped, labelled
+from mopo_bench.harness.report.groups import grouped, in_columns, labelled
 from mopo_bench.harness.runs.records import Run
 
 
@@ -54,3 +54,9 @@ def test_the_newest_version_keeps_the_plain_name():
     assert list(labels(old, new).values()) == ["mopo [learner version 1]", "mopo"]
     named = labels(a_run(identity="c"), a_run(identity="d"), a_run(identity="d", seed=1))
     assert list(named.values()) == ["mopo [c]", "mopo"]
+
+
+def test_columns_of_numbers_stand_by_value():
+    runs = [a_run(identity=str(length), rollout_length=length) for length in (10, 1, 5)]
+    names = [group.label for group in in_columns(labelled(grouped(runs)))]
+    assert names == ["mopo [rollout_length=1]", "mopo [rollout_length=5]", "mopo [rollout_length=10]"]

@@ -12,6 +12,19 @@ def test_shared_fits_are_read_from_the_records(records):
     assert shared == ["One dynamics ensemble per seed is shared by mbpo and mopo on hopper-medium."]
 
 
+def test_an_algorithm_whose_columns_all_share_a_fit_is_named_once(records):
+    for coefficient in (0.5, 1.0, 4.0):
+        chosen = {"overrides": {"penalty_coefficient": coefficient}, "identity": str(coefficient)}
+        records.add([1.0], algorithm="mopo", stages={"dynamics": "x"}, about=ENSEMBLE, **chosen)
+    records.add([1.0], algorithm="mbpo", stages={"dynamics": "x"})
+    shared = [note for note in table1(records.runs()).notes if "shared" in note]
+    assert shared == ["One dynamics ensemble per seed is shared by mbpo and all columns of mopo on hopper-medium."]
+    other = {"overrides": {"penalty_coefficient": 8.0}, "identity": "8"}
+    records.add([1.0], algorithm="mopo", stages={"dynamics": "y"}, **other)
+    (shared,) = [note for note in table1(records.runs()).notes if "shared" in note]
+    assert "mbpo and mopo [penalty_coefficient=0.5] and mopo [penalty_coefficient=1.0] and" in shared and "=8" not in shared
+
+
 def test_fits_of_different_seeds_are_not_shared(records):
     records.add([1.0], algorithm="mopo", stages={"dynamics": "x"}, seeds=[0])
     records.add([1.0], algorithm="mbpo", stages={"dynamics": "x"}, seeds=[1])

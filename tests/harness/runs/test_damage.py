@@ -50,6 +50,8 @@ LAST = {
     "mean list": {"return_mean": [1]}, "returns text": {"returns": "abc"}, "returns null": {"returns": None},
     "no returns": {"returns": []}, "step text": {"step": "4"}, "step negative": {"step": -5},
     "value": {"value": {"highest": 1}}, "metrics": {"metrics": 3},
+    "metric huge": {"metrics": {"a": 10**400}}, "metric NaN": {"metrics": {"a": None, "b": math.nan}},
+    "vital huge": {"vitals": {"a": [1.0, None, 10**400]}}, "vital infinite": {"vitals": {"a": [[math.inf]]}},
 }  # fmt: skip
 RECORD = {
     "steps huge": {"steps": 10**30}, "steps text": {"steps": "4"}, "steps null": {"steps": None}, "steps half": {"steps": 4.5},

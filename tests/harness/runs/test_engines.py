@@ -1,20 +1,24 @@
 """Slurm, Dask, Ray and several commands on one folder: the numbers of worker processes here."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import UserError
+from mopo_bench.harness.runs import interrupts
 from mopo_bench.harness.runs.engines import BACKENDS, Here, Lost, Piece, Stopped, Workers, do, engine_of
 from mopo_bench.harness.runs.interrupts import stop_if_asked, stops_held
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.outcome import outcome_lines
+from mopo_bench.harness.runs.private_joblib import end, processes
 from mopo_bench.harness.runs.runner import execute
 
 TINY = {"batch_size": 8, "hidden": "8,8"}
@@ -180,6 +184,22 @@ def test_a_command_that_is_stopped_cancels_what_it_was_about_to_submit(monkeypat
         thread.join(60)
     assert isinstance(ended[0], Lost) and submitted[0].done()
     assert isinstance(engine.do(piece), Lost) and len(submitted) == 1
+
+
+def test_workers_that_are_gone_are_not_kept(monkeypatch):
+    """Who makes plans all day in one process leaves nothing behind but what is idle."""
+    monkeypatch.setattr(Workers, "idle", [])  # older ones
+    ask_who_ends, before = interrupts._children, len(interrupts._children)
+    workers = Workers(1)
+    assert workers.do(Piece(abs, (-1,))) == 1
+    (executor,) = workers.idle
+    (process,) = processes(executor)
+    assert process in [each for who in ask_who_ends for each in who()] and len(ask_who_ends) == before
+    end(workers.idle.pop())
+    gone = weakref.ref(executor)
+    del workers, executor
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.slow

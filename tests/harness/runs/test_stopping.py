@@ -179,15 +179,19 @@ def test_sigterm_ends_a_grid_in_ten_seconds_with_143(jobs, plan, arguments, star
     assert {run.state for run in load_runs(tmp_path)} == {"running"}
 
 
-def test_ctrl_c_twice_leaves_at_once(arguments, start, wait_for, tmp_path):
-    """Also where a learner never comes back."""
+@pytest.mark.parametrize("beside", [0, 1], ids=["alone", "with an evaluation beside"])
+def test_ctrl_c_twice_leaves_at_once(beside, arguments, start, tmp_path):
+    """Also where a learner never comes back; and nothing is left that holds the output open."""
     program = tmp_path / "hangs.py"
     program.write_text(
         "import time\nfrom mopo_bench import register_algorithm\nfrom mopo_bench.algorithms.sac import SAC\n"
-        "class Hangs(SAC):\n    def update(self, batch, noise, phase):\n        print('hangs', flush=True); time.sleep(1000)\n"
+        "class Hangs(SAC):\n    calls = 0\n    derived = SAC.derived | {'calls'}\n"
+        "    def update(self, batch, noise, phase):\n        self.calls += 1\n        if self.calls == 13:\n"
+        "            print('hangs', flush=True); time.sleep(1000)\n        return super().update(batch, noise, phase)\n"
         "register_algorithm('hangs', Hangs)\nimport mopo_bench.harness.runs.runner as runner\nrunner.check_first_use = list\n"
     )
     words = arguments("sac", results=tmp_path / "runs", steps=20)
+    words += ["--evaluate-every", "10", "--evaluation-processes", str(beside), "--compile", "off"]
     process = start(*(["hangs" if word == "sac" else word for word in words]), before=f"exec(open({str(program)!r}).read())")
     assert process.stdout.readline().strip() == "hangs"
     process.send_signal(signal.SIGINT)
