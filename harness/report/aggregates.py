@@ -34,11 +34,13 @@ HEADS = ["Over", "Unit", "Algorithm", "Runs", "Interquartile mean", "Mean", "Med
 TARGET = 100.0  # the score of an expert: what an optimality gap is measured from
 THRESHOLDS = (0.0, 25.0, 50.0, 75.0, 100.0)  # of a profile of scores
 MOST_POINTS = 20  # that are shown where there are too few seeds for an interval
-NOTES = (
+NOTE = (
     "Interquartile mean: of the middle half of all seeds of all tasks. Median: of the tasks' means. In brackets: 95 % "
     f"percentile intervals of {DRAWS:,} stratified bootstrap draws, seeds drawn anew within each task; with fewer than "
-    f"{FEWEST_DRAWN} seeds of a task there is none, and the seeds' own numbers are shown.",
-    "Optimality gap: how much is missing to a score of 100, on average, what is above it not counted; the less, the better.",
+    f"{FEWEST_DRAWN} seeds of a task there is none, and the seeds' own numbers are shown."
+)
+GAP_NOTE = (
+    "Optimality gap: how much is missing to a score of 100, on average, what is above it not counted; the less, the better."
 )
 
 
@@ -80,9 +82,12 @@ def aggregates(runs: Iterable[Run], metric: str = "last", folder: str = "results
     counted = in_columns(group for group in groups if group.counted)
     chosen, notes = chosen_reference(groups, counted, reference, folder)
     found, said = families(groups, metric)
-    notes = [*notes, *said, f"Each seed counts with {get_metric(metric).meaning}.", *NOTES, *simulator_notes(groups)]
+    notes = [*notes, *said, f"Each seed counts with {get_metric(metric).meaning}.", NOTE]
+    notes += [GAP_NOTE] * any(each.unit == "score" for each in found) + simulator_notes(groups)
     rows = [row for each in found for row in _rows(each)]
-    tables = [Table("Over all tasks", metric, HEADS, rows, notes, intervals=True)]
+    filled = [place for place in range(len(HEADS)) if not rows or any(row[place] != Entry() for row in rows)]
+    heads, rows = [HEADS[place] for place in filled], [[row[place] for place in filled] for row in rows]
+    tables = [Table("Over all tasks", metric, heads, rows, notes, intervals=True)]
     tables += [_profile(each, metric) for each in found]
     improvement = [row for each in found for row in _improvements(each, chosen)]
     if improvement:

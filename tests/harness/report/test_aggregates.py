@@ -125,6 +125,12 @@ def test_under_five_seeds_the_points_are_shown(records):
     assert table.rows[0][4].low is None and table.rows[0][8].text == "46.7, 55.9, 62.1"
 
 
+def test_columns_without_a_number_and_their_note_are_left_out(records):
+    records.add([100.0, 150.0, 120.0, 110.0, 130.0], task="point-angle")
+    table, *_ = aggregates(records.runs())
+    assert table.columns[-1] == "Median" and not any("Optimality gap" in note for note in table.notes)
+
+
 def test_formats(grid):
     (rows,) = {len(each["rows"]) for each in [json.loads(render("aggregate", grid.runs(), "x", "json"))]}
     lines = render("aggregate", grid.runs(), "x", "csv").splitlines()
