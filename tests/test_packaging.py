@@ -1,8 +1,12 @@
 """What pyproject.toml allows is what is tried, and versions that stand twice agree."""
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
+
+import pytest
+from mopo_bench.harness.runs.commit import commit
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -31,3 +35,9 @@ def test_commits_are_checked_by_the_same_ruff():
 
 def test_versions_agree():
     assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the tests are not in a repository")
+def test_the_package_names_its_commit_also_where_it_is_installed():
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12"]
+    assert commit().removesuffix("-dirty") == subprocess.check_output(command, text=True).strip()

@@ -7,13 +7,13 @@ import ctypes
 import importlib.metadata
 import os
 import platform
-import subprocess
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import threadpoolctl
 import torch
+
+from .commit import commit
 
 
 def prepare_process(device: str = "cpu", threads: int = 1) -> None:
@@ -85,21 +85,3 @@ def describe_machine() -> dict[str, Any]:
         "versions": {name: importlib.metadata.version(name) for name in packages},
         "commit": commit(),
     }
-
-
-@cache
-def commit() -> str | None:
-    """The commit of the source tree this package is imported from, "-dirty" if changed; None where it is installed without one.
-
-    The tree is only read: `git describe --dirty` would write its index, and on a full disk leave a lock behind.
-    """
-    root = Path(__file__).resolve().parents[2]
-    if not (root / ".git").exists():
-        return None
-
-    def answer(*words: str) -> str:
-        command = ["git", "--no-optional-locks", "-C", str(root), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-    name = answer("describe", "--always", "--abbrev=12")
-    return name + "-dirty" * bool(answer("status", "--porcelain", "--untracked-files=no")) if name else None

@@ -12,7 +12,7 @@ from mopo_bench.algorithms.learning.fast import compiling
 from mopo_bench.algorithms.learning.registry import Algorithm, get_algorithm
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import UserError, WriteError
-from mopo_bench.harness.runs import machine
+from mopo_bench.harness.runs import commit
 from mopo_bench.harness.runs.checkpoints import load_checkpoint, save_checkpoint
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.policies import load_policy
@@ -45,16 +45,16 @@ def test_the_commit_is_read_and_nothing_is_written(monkeypatch, tmp_path):
     def git(*words):
         return subprocess.run(["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True)
 
-    module = tmp_path / "harness" / "runs" / "machine.py"
+    module = tmp_path / "harness" / "runs" / "commit.py"
     module.parent.mkdir(parents=True)
     module.write_text("")
     git("init", "-q"), git("add", "."), git("commit", "-qm", "first")
     os.utime(module, (1, 1))  # git would note in its index that the file is as it was
     before = (tmp_path / ".git" / "index").read_bytes()
-    monkeypatch.setattr(machine, "__file__", str(module))
-    clean = machine.commit.__wrapped__()
+    monkeypatch.setattr(commit, "__file__", str(module))
+    clean = commit.commit.__wrapped__()
     module.write_text("changed")
-    assert len(clean) == 12 and machine.commit.__wrapped__() == f"{clean}-dirty"
+    assert len(clean) == 12 and commit.commit.__wrapped__() == f"{clean}-dirty"
     assert (tmp_path / ".git" / "index").read_bytes() == before
 
 
