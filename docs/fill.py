@@ -22,6 +22,9 @@ BLOCK = re.compile(
     r"(<!-- (table|batches|actors|first weights|claims|commands|reference|file) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)",
     re.DOTALL,
 )
+# how any table of run records is read: said under the first table of a page that it holds for, not under each
+HOW_TO_READ = re.compile(r"- (Score:|Zero Action,|Mean ±|Bold:|Each seed counts|In brackets|Clear \(bold|Nothing corrects)")
+READ_ABOVE = "- How to read it stands under the first table of its kind on this page."
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
     "actors": ("collection/actors.csv",),
@@ -48,7 +51,26 @@ def made(kind: str, folder: str) -> str:
 
 def filled(page: Path) -> str:
     """The text of a page with every block made anew."""
-    return BLOCK.sub(lambda found: f"{found[1]}{made(found[2], found[3])}\n{found[5]}", page.read_text(encoding="utf-8"))
+    said: set[str] = set()
+
+    def block(found: re.Match[str]) -> str:
+        text = made(found[2], found[3])
+        return f"{found[1]}{without_repeats(text, said) if found[2] == 'table' else text}\n{found[5]}"
+
+    return BLOCK.sub(block, page.read_text(encoding="utf-8"))
+
+
+def without_repeats(text: str, said: set[str]) -> str:
+    """The Markdown of tables without the notes on how to read them that were `said` before, to which it adds its own."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if HOW_TO_READ.match(line) and line in said:
+            line = READ_ABOVE
+        if line != READ_ABOVE or lines[-1] != line:
+            lines.append(line)
+        if HOW_TO_READ.match(line):
+            said.add(line)
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -107,3 +107,10 @@ def test_the_picture_is_that_of_its_source():
     labels = [line.strip() for label in re.findall(r'label="([^"]*)"', source) for line in label.split("\\n")]
     shown = [html.unescape(text).strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", image)]
     assert labels and sorted(labels) == sorted(shown)
+
+
+def test_how_to_read_tables_is_said_once_a_page_and_what_holds_for_one_under_each():
+    said, under_each = set(), "- Score: 100.\n- Steps: 5.\n- Bold: the best.\n- Episodes: 10."
+    first, second = (FILL["without_repeats"](under_each, said) for _ in range(2))
+    assert first == under_each
+    assert second.splitlines() == [FILL["READ_ABOVE"], "- Steps: 5.", FILL["READ_ABOVE"], "- Episodes: 10."]
