@@ -66,7 +66,7 @@ def without_repeats(text: str, said: set[str]) -> str:
     for line in text.split("\n"):
         if HOW_TO_READ.match(line) and line in said:
             line = READ_ABOVE
-        if line != READ_ABOVE or lines[-1] != line:
+        if line != READ_ABOVE or lines[-1:] != [line]:
             lines.append(line)
         if HOW_TO_READ.match(line):
             said.add(line)
