@@ -16,6 +16,7 @@ STATES = {
     "diverged": "Diverged, not in the means",
     "failed": "Failed, not in the means",
 }
+NAMED_SEEDS = 10  # of a column with at most so many, those are named that a warning is for
 
 
 def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
@@ -159,13 +160,16 @@ def _overvalued(groups: Sequence[Group]) -> list[str]:
 
 
 def _warnings(groups: Sequence[Group]) -> list[str]:
-    """What else the records say that a reader should know, with the words of one seed as an example."""
+    """What else the records say that a reader should know, in the words of one seed where they are not those of all."""
     notes = []
     for group in groups:
         for kind in sorted({kind for run in group.counted for kind in run.record.get("warnings", {})}):
-            found = [(run.seed, text) for run in group.counted if (text := run.record.get("warnings", {}).get(kind))]
-            (seed, text), count = found[0], f"{len(found)} of {len(group.counted)} seeds"
-            notes.append(f"{group.row} {group.label}, {count}: {text} (seed {seed}).")
+            said = {run.seed: text for run in group.counted if (text := run.record.get("warnings", {}).get(kind))}
+            if said:
+                seeds, count, text = list(said), len(group.counted), next(iter(said.values()))
+                listed = f" (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})" * (len(seeds) < count <= NAMED_SEEDS)
+                alone = f" (in the words of seed {seeds[0]})" * (len(set(said.values())) > 1)
+                notes.append(f"{group.row} {group.label}, {len(seeds)} of {count} seeds{listed}: {text}{alone}.")
     return notes
 
 

@@ -21,8 +21,8 @@ from mopo_bench.tasks.registry import get_task
 
 HERE = Path(__file__).parent
 BUNDLED = HERE.parents[1] / "tasks" / "data" / "bundled"
-FIRST = {"halfcheetah-jump-4", "ant-angle-1"}  # the batches of seed 0
-SPREAD, SPREAD_OF_OTHERS = 200_000, 100_000  # rows of a whole run's buffer: what the package may weigh
+SPREAD = 200_000  # rows of a whole run's buffer; fewer of the second collections, for what the package may weigh
+SPREAD_OF = {"halfcheetah-jump-5": 100_000, "ant-angle-2": 60_000}
 # of each run's folder: its options, and what is bundled from it: (name, task whose dataset it is, part, rows)
 RUNS = {
     "halfcheetah-0": (
@@ -100,7 +100,7 @@ def write_buffer(plan: Collection, folder: Path, target: Path, rows: int | None)
         "policy": trainer.policy().about | {"policy": "SAC's replay buffer", "command": plan.command()},
         "whole": {"rows": len(whole), "return_mean": float(returns.mean()), "return_max": float(returns.max())},
     }
-    kept = replace(whole if rows else thinned(whole, SPREAD if folder.name in FIRST else SPREAD_OF_OTHERS), provenance=about)
+    kept = replace(whole if rows else thinned(whole, SPREAD_OF.get(folder.name, SPREAD)), provenance=about)
     write_compact(kept, target, [f"infos/{name}" for name in plan.task.recipe.recorded])
     print(f"{target.name}: {len(kept)} of {len(whole)} rows, {target.stat().st_size / 1e6:.1f} MB, {about['whole']}")
 

@@ -28,7 +28,21 @@ def test_marked_and_told_in_every_table(marked):
             "‡ hopper-medium mopo: the critics' mean value exceeds what the rewards allow in 2 of 3 seeds (seed 1 at step "
             "1,000,000: 678, of at most 350)."
         ]
-        assert f"hopper-medium mopo, 1 of 3 seeds: {SAID} (seed 1)." in build(marked.runs()).notes
+        assert f"hopper-medium mopo, 1 of 3 seeds (seed 1): {SAID}." in build(marked.runs()).notes
+
+
+@pytest.mark.parametrize(
+    "said, note",
+    [
+        (["cut off"] * 3, "3 of 3 seeds: cut off."),
+        (["cut off", None, "cut off"], "2 of 3 seeds (seeds 0, 2): cut off."),
+        (["cut off at 5", "cut off at 7", "cut off at 5"], "3 of 3 seeds: cut off at 5 (in the words of seed 0)."),
+        ([None, "cut off"] + ["cut off"] * 10, "11 of 12 seeds: cut off."),
+    ],
+)
+def test_which_seeds_a_warning_is_for(records, said, note):
+    records.add([[80, 25]] * len(said), warnings=[{"fit": text} if text else {} for text in said])
+    assert f"hopper-medium mopo, {note}" in scores_table(records.runs()).notes
 
 
 @pytest.mark.parametrize("format, mark", [("markdown", "‡"), ("html", "‡"), ("latex", r"$^\ddagger$")])
