@@ -156,7 +156,7 @@ def catalogue() -> list[Task]:
             parameters={"angle": 30.0, "survive_bonus": 1.0, "healthy_z_range": (0.2, 1.0)},
             follows=ant_angle_follows,
             recipe=out_of_distribution_recipe(
-                FromReplayBuffer(("ant-angle-1",)),
+                FromReplayBuffer(("ant-angle-1", "ant-angle-2")),
                 rewards.ant_angle,
                 Acceptance(margin=500, speed=-14, growing=True),
                 *("x_velocity", "y_velocity", "contact_cost"),

@@ -108,8 +108,8 @@ def write_buffer(plan: Collection, folder: Path, target: Path, rows: int | None)
 if __name__ == "__main__":
     collected, *only = [word for word in sys.argv[1:] if not word.startswith("--")]
     for run, (options, outputs) in RUNS.items():
-        if (Path(collected) / run / "curve.csv").exists():
-            for name, *what in outputs:
-                if not only or f"{name}:{what[1]}" in only:
-                    bundle(Path(collected) / run, name, *what, options)
+        wanted = [(name, *what) for name, *what in outputs if not only or f"{name}:{what[1]}" in only]
+        if wanted and (Path(collected) / run / "curve.csv").exists():
+            for each in wanted:
+                bundle(Path(collected) / run, *each, options)
             shutil.copy(Path(collected) / run / "curve.csv", HERE / f"{run}.csv")

@@ -71,21 +71,20 @@ def read_compact(path: str | os.PathLike[str], *, action_low: ArrayLike, action_
 
 
 def thinned(dataset: OfflineDataset, rows: int) -> OfflineDataset:
-    """About `rows` rows: whole episodes, evenly spread over the log, so that a replay buffer keeps its spread of skill.
+    """About `rows` rows: every so-many-th episode of the log, so that a replay buffer keeps its spread of skill.
 
-    The whole dataset where it has no more. `provenance` says of how many rows these are. Raises UserError for fewer than 1.
+    Episodes are counted, not their rows: to fill up with rows would prefer short episodes, which are those that fell. The whole
+    dataset where it has no more; its first rows where they are less than half an episode. `provenance` says of how many rows
+    these are. Raises UserError for fewer than 1.
     """
     if rows < 1:
         raise UserError(f"cannot keep {rows} rows of a dataset: ask for at least 1")
     if rows >= len(dataset):
         return dataset
-    kept: list[np.ndarray] = []
-    count = 0
-    for start, stop in zip(*dataset.episodes(), strict=True):
-        if count + (stop - start) / 2 <= stop * rows / len(dataset):
-            kept.append(np.arange(start, stop))
-            count += len(kept[-1])
-    chosen = np.concatenate(kept) if kept else np.arange(min(rows, len(dataset)))  # less than half of the first episode
+    starts, stops = dataset.episodes()
+    due = np.arange(len(starts) + 1) * rows / len(dataset) + 0.5  # episodes to have been kept before each, from the middle on
+    kept = np.flatnonzero(np.floor(due[1:]) > np.floor(due[:-1]))
+    chosen = np.concatenate([np.arange(starts[each], stops[each]) for each in kept]) if len(kept) else np.arange(rows)
     return replace(
         dataset,
         **{name: getattr(dataset, name)[chosen] for name in COLUMNS},

@@ -81,6 +81,17 @@ def test_thinned_keeps_whole_episodes_from_all_along(rows, logged):
     assert found.provenance["thinned_from"] == 2_000
 
 
+def test_thinned_prefers_no_length_of_episodes(logged):
+    """Of twenty logs of as many long episodes as short ones; filled up by rows, nine of ten that were kept were short."""
+    kept = []
+    for seed in range(20):
+        lengths = np.random.default_rng(seed).permutation([5, 45] * 40)
+        ends = np.isin(np.arange(2_000), np.cumsum(lengths) - 1)
+        kept += list(thinned(replace(logged, terminals=np.zeros(2_000, bool), timeouts=ends), 250).episode_lengths())
+    assert set(kept) == {5, 45} and len(kept) == 200
+    assert 0.4 < np.mean(np.array(kept) == 5) < 0.6
+
+
 def test_thinned_asked_for_more_is_the_whole(logged):
     assert thinned(logged, 2_000) is logged
     with pytest.raises(UserError, match="at least 1"):
