@@ -362,7 +362,7 @@ class EarlyStopping:
 
 
 def split_rows(rows: Tensor, config: Dynamics.Config, seed: int) -> tuple[Tensor, Tensor]:
-    """Rows to train on and rows held out, at random."""
+    """Rows to train on and rows held out, at random, whichever episode they are of, as in the authors' code."""
     order = torch.randperm(len(rows), generator=torch_stream(seed, "dynamics", "holdout")).to(rows.device)
     holdout = holdout_size(len(rows), config)
     return rows[order[holdout:]], rows[order[:holdout]]

@@ -232,8 +232,9 @@ def data_collect(
         compiled=compile_,
         report=_print_curve,
     )
-    returns = dataset.episode_returns()
-    console.print(f"{len(dataset):,} rows in {out / task}.hdf5: return {returns.mean():.0f}, best {returns.max():.0f}")
+    facts = dataset.describe()
+    what = f"return {facts['return_mean']:.0f}, best {facts['return_max']:.0f}"
+    console.print(f"{len(dataset):,} rows in {out / task}.hdf5: {what}")
     for check in check_dataset(dataset, chosen):
         console.print(f"  {check}")
 

@@ -61,7 +61,7 @@ def _posture(dataset: OfflineDataset, asked: Acceptance) -> list[Check]:
 
 
 def _returns(dataset: OfflineDataset, task: Task, asked: Acceptance) -> list[Check]:
-    best, idle = dataset.episode_returns().max(), probe_returns(task, checked_specification(task))
+    best, idle = dataset.describe()["return_max"], probe_returns(task, checked_specification(task))
     names = {"return_zero": "zero action", "return_random": "random actions"}
     return [
         Check(
@@ -76,10 +76,7 @@ def _returns(dataset: OfflineDataset, task: Task, asked: Acceptance) -> list[Che
 
 def _mean_returns(dataset: OfflineDataset) -> tuple[float, float]:
     """Mean returns of the episodes that begin in the first tenth of the rows, and of those that end in the last."""
-    starts, stops = dataset.episodes()
-    returns = dataset.episode_returns()
-    if not (dataset.terminals | dataset.timeouts)[-1] and len(returns) > 1:  # cut where the log ends
-        starts, stops, returns = starts[:-1], stops[:-1], returns[:-1]
+    starts, stops, returns = (each[dataset.whole_episodes()] for each in (*dataset.episodes(), dataset.episode_returns()))
     first = returns[starts <= len(dataset) / 10]
     last = returns[stops > min(len(dataset) * 0.9, stops[-1] - 1)]
     return float(first.mean()), float(last.mean())
@@ -87,6 +84,7 @@ def _mean_returns(dataset: OfflineDataset) -> tuple[float, float]:
 
 def _best_episodes(dataset: OfflineDataset) -> float:
     """The mean return of the best episodes, as many as fill `EXPERT_ROWS` of the rows."""
-    order = np.argsort(-dataset.episode_returns())
-    filled = np.cumsum(dataset.episode_lengths()[order]) <= EXPERT_ROWS * len(dataset)
-    return float(dataset.episode_returns()[order][: max(1, filled.sum())].mean())
+    lengths, returns = (each[dataset.whole_episodes()] for each in (dataset.episode_lengths(), dataset.episode_returns()))
+    order = np.argsort(-returns)
+    filled = np.cumsum(lengths[order]) <= EXPERT_ROWS * len(dataset)
+    return float(returns[order][: max(1, filled.sum())].mean())

@@ -51,7 +51,7 @@ def export(dataset: OfflineDataset, task: Task | None, layout: str, out: Path, c
 def card(dataset: OfflineDataset, task: Task | None, layout: str, file: Path, name: str, command: str) -> str:
     """The dataset card, in Markdown: what is in the file, where it comes from, and what one must know to use it."""
     notes, facts = dataset.provenance, dataset.describe()
-    returns = dataset.episode_returns()
+    returns = dataset.episode_returns()[dataset.whole_episodes()]
     spread = f" ± {returns.std(ddof=1):.1f}" if len(returns) > 1 else ""
     rows = {
         "source": notes.get("label"),

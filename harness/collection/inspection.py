@@ -61,7 +61,7 @@ def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any
 
 
 def _facts(dataset: OfflineDataset, task: Task | None, checks: Sequence[Check]) -> dict[str, Any]:
-    lengths, returns = dataset.episode_lengths(), dataset.episode_returns()
+    lengths, returns = (each[dataset.whole_episodes()] for each in (dataset.episode_lengths(), dataset.episode_returns()))
     facts: dict[str, Any] = {
         "label": dataset.provenance.get("label"),
         **dataset.describe(),

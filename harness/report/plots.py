@@ -57,7 +57,9 @@ def dataset_picture(dataset: OfflineDataset, title: str, out: Path) -> None:
     """Returns of the episodes: their distribution, along the log, and against the episodes' lengths."""
     import seaborn as sns
 
-    returns, lengths, starts = dataset.episode_returns(), dataset.episode_lengths(), dataset.episodes()[0]
+    whole = dataset.whole_episodes()
+    columns = (dataset.episode_returns(), dataset.episode_lengths(), dataset.episodes()[0])
+    returns, lengths, starts = (each[whole] for each in columns)
     figure, ((distribution, along, by_length),) = panels(1, 3, (15, 3.8))
     sns.histplot(x=returns, bins=min(50, max(5, len(returns) // 4)), ax=distribution)
     distribution.axvline(returns.mean(), color="black", linestyle="--", linewidth=1, label=f"mean {returns.mean():,.0f}")
@@ -70,7 +72,7 @@ def dataset_picture(dataset: OfflineDataset, title: str, out: Path) -> None:
     short_ticks(along)
     by_length.scatter(lengths, returns, **dots)
     by_length.set(xlabel="length of the episode, steps", ylabel="return")
-    figure.suptitle(f"{title}: {len(dataset):,} rows, {len(returns):,} episodes")
+    figure.suptitle(f"{title}: {len(dataset):,} rows, {len(whole):,} episodes")
     save(figure, out)
 
 

@@ -158,7 +158,10 @@ def task_means(scores: Scores) -> np.ndarray:
 
 
 def interquartile_mean(scores: Scores) -> Any:
-    """The mean of the middle half of all numbers, tasks and seeds together: neither the best nor the worst quarter counts."""
+    """The mean of the middle half of all numbers, tasks and seeds together: neither the best nor the worst quarter counts.
+
+    A quarter that is no whole number of them is rounded down, as in rliable: of 7 it is the mean of 5, of 3 the mean of all.
+    """
     from scipy import stats
 
     return stats.trim_mean(pooled(scores), 0.25, axis=-1)
@@ -195,7 +198,8 @@ def bootstrap_interval(
 ) -> Interval | None:
     """The percentile interval of `statistic` of the scores of one algorithm or several, seeds drawn anew within each task.
 
-    None where a task has fewer than `FEWEST_DRAWN` seeds. The same seed gives the same interval.
+    It is too narrow with few seeds: n of them drawn anew scatter by their sum of squares over n, not over n - 1. None where a
+    task has fewer than `FEWEST_DRAWN` seeds. The same seed gives the same interval.
     """
     if min(len(each) for scores in algorithms for each in scores) < FEWEST_DRAWN:
         return None

@@ -106,7 +106,9 @@ def evaluated(evaluator: Evaluator, learner: Learner, starts: Sequence[Sequence[
     """The learner's episodes from resets with these seeds (S, n); and, if it has critics, how wrong they are of the starts.
 
     value_error: the critics' value of the first state and the policy's action there minus the discounted return that followed,
-    in the mean over episodes. Of tasks that cut episodes it is not 0 even of perfect critics, who look beyond the cut.
+    in the mean over episodes. Even of perfect critics it is not 0: they look beyond the cut of an episode, and value what they
+    learn from, rewards less penalties, with an entropy bonus, where an algorithm has them. What comes of these alone is about
+    (temperature * entropy - penalty) / (1 - discount), by the metrics and vitals of those names, where an episode is long.
     """
     act = acting(learner)
     played = evaluator.episodes(act, starts)

@@ -93,12 +93,12 @@ def write_buffer(plan: Collection, folder: Path, target: Path, rows: int | None)
         print(f"  {folder.name}: {check}")
         if not check.holds and "--unfit" not in sys.argv:
             sys.exit(f"{target.name} is not written: the task asks more of its dataset (--unfit bundles it all the same)")
-    returns = judged.episode_returns()
+    facts = judged.describe()
     about = {
         "source": "collected",
         "task": plan.task.name,
         "policy": trainer.policy().about | {"policy": "SAC's replay buffer", "command": plan.command()},
-        "whole": {"rows": len(whole), "return_mean": float(returns.mean()), "return_max": float(returns.max())},
+        "whole": {"rows": len(whole), "return_mean": facts["return_mean"], "return_max": facts["return_max"]},
     }
     kept = replace(whole if rows else thinned(whole, SPREAD_OF.get(folder.name, SPREAD)), provenance=about)
     write_compact(kept, target, [f"infos/{name}" for name in plan.task.recipe.recorded])

@@ -85,34 +85,36 @@ def roll_out(
 ) -> OfflineDataset:
     """Rolls out a dataset of `rows` steps of the stochastic policy in the task's environment, episodes one after another.
 
-    Of several policies, each with its share of the rows, whole episodes of one follow whole episodes of the other. Episode k
-    draws its start and its noise from streams named by k, so that its content does not depend on the others. The last
-    episode is cut where the rows end: its last row is neither terminal nor a timeout, as in D4RL's files. Besides, the dataset
-    stores what `recorded_step` gives.
+    Of several policies, each with its share of the rows, whole episodes of one follow whole episodes of the other; one whose
+    share others ran over has fewer rows, or none: `provenance` says how many. Episode k draws its start and its noise from
+    streams named by k, so that its content does not depend on the others. The last episode is cut where the rows end: its last
+    row is neither terminal nor a timeout, as in D4RL's files. Besides, the dataset stores what `recorded_step` gives.
     """
     if rows < 1:
         raise UserError(f"cannot roll out {rows} rows of {task.name}: ask for at least 1")
     parts = [(policies, 1.0)] if isinstance(policies, BehaviourPolicy) else list(policies)
     ends = rows * np.cumsum([share for _, share in parts]) / sum(share for _, share in parts)
     finished: list[_Columns] = []
-    made = 0
+    made = [0]  # rows before each policy, and after the last
     for (policy, _), end in zip(parts, ends, strict=True):
-        for episode in _episodes(task, policy, round(end) - made, seed, len(finished)):
-            finished.append(episode)
-            made += len(episode["rewards"])
+        finished += (episodes := _episodes(task, policy, round(end) - made[-1], seed, len(finished)))
+        made.append(made[-1] + sum(len(episode["rewards"]) for episode in episodes))
+    kept = np.diff(np.minimum(made, rows)).tolist()
     columns = {name: np.concatenate([episode[name] for episode in finished])[:rows] for name in finished[0]}
     return OfflineDataset(
         **{name: columns.pop(name) for name in _Episode.columns},
         valid_next=np.ones(rows, bool),
         extras=columns,
-        provenance={"source": "regenerated", "task": task.name, "seed": seed, **_origin([policy for policy, _ in parts])},
+        provenance={"source": "regenerated", "task": task.name, "seed": seed, **_origin([policy for policy, _ in parts], kept)},
     )
 
 
-def _origin(policies: Sequence[BehaviourPolicy]) -> dict[str, Any]:
+def _origin(policies: Sequence[BehaviourPolicy], rows: Sequence[int]) -> dict[str, Any]:
+    """Which policies made a dataset, and of several how many of its rows each."""
     if len(policies) == 1:
         return {"policy": policies[0].about}
-    return {"policies": [{key: value for key, value in each.about.items() if key != "machine"} for each in policies]}
+    abouts = [{key: value for key, value in each.about.items() if key != "machine"} for each in policies]
+    return {"policies": [about | {"rows": count} for about, count in zip(abouts, rows, strict=True)]}
 
 
 _Columns = dict[str, np.ndarray]  # of an episode, a row per step

@@ -190,6 +190,15 @@ class OfflineDataset:
         starts, stops = self.episodes()
         return stops - starts
 
+    def whole_episodes(self) -> np.ndarray:
+        """(episodes,) bool: all but one that is cut where the rows end, neither terminal nor timed out; that, too, if alone.
+
+        The rest of a cut episode has no return: under a reward that costs, its few rows would be the dataset's best episode.
+        """
+        whole = np.ones(len(self.episodes()[1]), bool)
+        whole[-1] = len(whole) == 1 or self.terminals[-1] or self.timeouts[-1]
+        return whole
+
     def window(self, name: str) -> OfflineDataset:
         """The rows named `all`, `last_1m` (MOPO's ring of a million) or `first_1m` (D4RL's BC and BRAC runs).
 
@@ -244,18 +253,18 @@ class OfflineDataset:
     def describe(self) -> dict[str, int | float]:
         """Counts, returns and ranges as plain numbers.
 
-        `rows`, `episodes`; `return_mean`, `return_max`, `return_min` over episodes, cut ones included; `terminals`,
-        `timeouts`, `valid_next`, `critic_rows` count rows; `repaired` counts the rows whose timeout was inferred, since
-        the file did not store it, `repaired_by_data` those where the next row does not follow, `repaired_by_count` those where
-        only the number of steps said so; `dropped` counts the rows that no learner can use, neither valid nor terminal;
-        `action_min` and `action_max` are over all rows and dimensions.
+        `rows`, `episodes`; `return_mean`, `return_max`, `return_min` over `whole_episodes`; `terminals`, `timeouts`,
+        `valid_next`, `critic_rows` count rows; `repaired` counts the rows whose timeout was inferred, since the file
+        did not store it, `repaired_by_data` those where the next row does not follow, `repaired_by_count` those where
+        only the number of steps said so; `dropped` counts the rows that no learner can use, neither valid nor
+        terminal; `action_min` and `action_max` are over all rows and dimensions.
         """
-        returns = self.episode_returns()
+        returns = self.episode_returns()[self.whole_episodes()]
         repaired = tally(np.atleast_1d(np.asarray(self.extras.get(TIMEOUT_INFERRED, 0), np.uint8)))
         flags = ("terminals", "timeouts", "valid_next", "critic_rows")
         return {
             "rows": len(self),
-            "episodes": len(returns),
+            "episodes": len(self.episodes()[1]),
             **{f"return_{of}": float(getattr(returns, of)()) for of in ("mean", "max", "min")},
             **{flag: int(getattr(self, flag).sum()) for flag in flags},
             "repaired": sum(repaired.values()),

@@ -130,7 +130,7 @@ def relabel(dataset: OfflineDataset, reward: Reward, parameters: dict[str, Any],
     if not finite.all():
         raise UserError(f"{name} is not finite in {int((~finite).sum())} rows, first in row {finite.argmin()}")
     used = _defaults(reward) | parameters
-    note = {"reward": name, "parameters": used, "return_mean_before": float(dataset.episode_returns().mean())}
+    note = {"reward": name, "parameters": used, "return_mean_before": dataset.describe()["return_mean"]}
     return replace(dataset, rewards=rewards.astype(np.float32), provenance={**dataset.provenance, "relabelled": note})
 
 

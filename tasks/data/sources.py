@@ -115,7 +115,12 @@ def _regenerated(task: Task, request: DatasetRequest) -> OfflineDataset:
     notes = {"source": task.recipe.label, "from": task.recipe.made_from}
     if request.seed:  # another dataset, of some tasks from another training run
         notes["label"] = f"{task.name}@{task.recipe.label}-seed{request.seed}"
-    return _read(task, path, request, notes)
+    dataset = _read(task, path, request, notes)
+    policies = dataset.provenance.get("policies", [])
+    if idle := sum(each.get("rows") == 0 for each in policies):
+        origin = f"{task.recipe.made_from} (too few rows for {idle} of these {len(policies)} policies)"
+        return dataset.noting(**{"from": origin})
+    return dataset
 
 
 def regenerated_path(task: Task, request: DatasetRequest) -> Path:

@@ -78,6 +78,21 @@ def test_a_bootstrap_draws_within_tasks_is_seeded_and_wants_five_seeds():
     assert bootstrap_interval(mean_over_tasks, [*A, [1.0, 2.0, 3.0, 4.0]]) is None
 
 
+@pytest.mark.parametrize(("tasks", "share"), [(1, 85), (30, 92)])
+def test_with_five_seeds_intervals_are_as_narrow_as_is_said(grid, tasks, share):
+    """A bootstrap of n draws has (n - 1) / n of the variance: for a known one 1.96 standard errors become 1.75."""
+    generator = np.random.default_rng(0)
+    intervals = [bootstrap_interval(mean_over_tasks, generator.normal(0, 1, (tasks, 5)), draws=300) for _ in range(1_000)]
+    assert np.mean([low <= 0 <= high for low, high in intervals]) == pytest.approx(share / 100, abs=0.03)
+    assert any(f"in {share} % " in note for note in aggregates(grid.runs())[0].notes)
+
+
+def test_a_quarter_that_is_no_whole_number_is_rounded_down_and_said(grid):
+    assert interquartile_mean([[0.0, 0.0, 9.0]]) == 3  # nothing is left out
+    assert interquartile_mean([[0.0, 1.0, 2.0, 9.0], [-5.0, 3.0, 4.0]]) == 2  # five of seven
+    assert any("rounded down" in note for note in aggregates(grid.runs())[0].notes)
+
+
 def test_holm():
     assert holm([]) == []
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 p, then 2 p, then p, none below the one before

@@ -160,7 +160,7 @@ def test_policies_in_turn_share_the_rows():
         # episode k is the same whichever policies came before it
         alone = [roll_out(PENDULUM, each, 300, seed=0).actions[rows] for each in policies]
         assert [np.array_equal(actions, dataset.actions[rows]) for actions in alone].index(True) == policy
-    assert [each["seed"] for each in dataset.provenance["policies"]] == [0, 1, 2]
+    assert [(each["seed"], each["rows"]) for each in dataset.provenance["policies"]] == [(0, 120), (1, 30), (2, 50)]
 
 
 def test_one_policy_among_several_with_no_rows():
@@ -168,6 +168,7 @@ def test_one_policy_among_several_with_no_rows():
     policies = [BehaviourPolicy.random(PENDULUM, seed) for seed in range(3)]
     dataset = roll_out(PENDULUM, [(policies[0], 10), (policies[1], 10), (policies[2], 10)], 30, seed=0)
     assert dataset.digest() == roll_out(PENDULUM, policies[0], 30, seed=0).digest()
+    assert [each["rows"] for each in dataset.provenance["policies"]] == [30, 0, 0]
 
 
 def test_states_of_the_simulator_are_stored(hopper_dataset):

@@ -195,9 +195,23 @@ def test_episode_statistics_equal_a_plain_double_loop(dataset):
     np.testing.assert_allclose(dataset.episode_returns(), returns, rtol=1e-12)
     facts = dataset.describe()
     assert (facts["rows"], facts["episodes"]) == (ROWS, 4)
-    assert facts["return_min"] == pytest.approx(min(returns)) and facts["return_max"] == pytest.approx(max(returns))
-    assert facts["return_mean"] == pytest.approx(sum(returns) / 4)
+    assert not (dataset.terminals | dataset.timeouts)[-1]  # the last of them is cut
+    assert dataset.whole_episodes().tolist() == [True, True, True, False]
+    assert facts["return_min"] == pytest.approx(min(returns[:3])) and facts["return_max"] == pytest.approx(max(returns[:3]))
+    assert facts["return_mean"] == pytest.approx(sum(returns[:3]) / 3)
     assert facts["action_min"] == dataset.actions.min() and facts["action_max"] == dataset.actions.max()
+
+
+def test_what_is_left_of_a_cut_episode_is_no_return(dataset):
+    """Of ten steps that cost 1 each, in episodes of ten: nobody returned -3."""
+    ends = np.arange(ROWS) % 10 == 9
+    costly = replace(dataset, rewards=np.full(ROWS, -1, np.float32), timeouts=ends, terminals=np.zeros(ROWS, bool)).head(33)
+    facts = costly.describe()
+    assert (facts["episodes"], facts["return_mean"], facts["return_max"], facts["return_min"]) == (4, -10, -10, -10)
+    assert costly.episode_returns().tolist() == [-10, -10, -10, -3]
+    assert costly.head(30).describe()["return_max"] == -10  # nothing is cut
+    only = costly.head(7)  # it is all there is
+    assert only.whole_episodes().tolist() == [True] and only.describe()["return_max"] == -7
 
 
 def test_windows_cut_a_million_rows_at_either_end():
