@@ -15,9 +15,11 @@ COMMIT = runpy.run_path(str(Path(__file__).with_name("harness") / "runs" / "comm
 
 
 def write_commit(root):
-    """Writes COMMIT where `harness/runs/commit.py` below `root` finds it."""
+    """Writes COMMIT where `harness/runs/commit.py` below `root` finds it, and leaves none there that another build wrote."""
+    file = Path(root, "harness", "runs", "COMMIT")
+    file.unlink(missing_ok=True)
     if COMMIT:
-        Path(root, "harness", "runs", "COMMIT").write_text(f"{COMMIT}\n", encoding="utf-8")
+        file.write_text(f"{COMMIT}\n", encoding="utf-8")
 
 
 class Build(build_py):

@@ -23,7 +23,10 @@ def commit() -> str | None:
 
     def answer(*words: str) -> str:
         command = ["git", "--no-optional-locks", "-C", str(root), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        try:
+            return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        except OSError:  # git is not installed
+            return ""
 
     name = answer("describe", "--always", "--abbrev=12")
     return name + "-dirty" * bool(answer("status", "--porcelain", "--untracked-files=no")) if name else None

@@ -56,6 +56,8 @@ def test_the_commit_is_read_and_nothing_is_written(monkeypatch, tmp_path):
     module.write_text("changed")
     assert len(clean) == 12 and commit.commit.__wrapped__() == f"{clean}-dirty"
     assert (tmp_path / ".git" / "index").read_bytes() == before
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit.commit.__wrapped__() is None  # git is not installed
 
 
 def test_order_of_keys_does_not_matter(identity):
