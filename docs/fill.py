@@ -64,12 +64,13 @@ def without_repeats(text: str, said: set[str]) -> str:
     """The Markdown of tables without the notes on how to read them that were `said` before, to which it adds its own."""
     lines: list[str] = []
     for line in text.split("\n"):
-        if HOW_TO_READ.match(line) and line in said:
-            line = READ_ABOVE
-        if line != READ_ABOVE or lines[-1:] != [line]:
-            lines.append(line)
+        repeated = line in said
         if HOW_TO_READ.match(line):
             said.add(line)
+        if not repeated:
+            lines.append(line)
+        elif lines[-1:] != [READ_ABOVE]:
+            lines.append(READ_ABOVE)
     return "\n".join(lines)
 
 

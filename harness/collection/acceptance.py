@@ -76,7 +76,8 @@ def _returns(dataset: OfflineDataset, task: Task, asked: Acceptance) -> list[Che
 
 def _mean_returns(dataset: OfflineDataset) -> tuple[float, float]:
     """Mean returns of the episodes that begin in the first tenth of the rows, and of those that end in the last."""
-    starts, stops, returns = (each[dataset.whole_episodes()] for each in (*dataset.episodes(), dataset.episode_returns()))
+    whole = dataset.whole_episodes()
+    starts, stops, returns = (each[whole] for each in (*dataset.episodes(), dataset.episode_returns()))
     first = returns[starts <= len(dataset) / 10]
     last = returns[stops > min(len(dataset) * 0.9, stops[-1] - 1)]
     return float(first.mean()), float(last.mean())
@@ -84,7 +85,8 @@ def _mean_returns(dataset: OfflineDataset) -> tuple[float, float]:
 
 def _best_episodes(dataset: OfflineDataset) -> float:
     """The mean return of the best episodes, as many as fill `EXPERT_ROWS` of the rows."""
-    lengths, returns = (each[dataset.whole_episodes()] for each in (dataset.episode_lengths(), dataset.episode_returns()))
+    whole = dataset.whole_episodes()
+    lengths, returns = dataset.episode_lengths()[whole], dataset.episode_returns()[whole]
     order = np.argsort(-returns)
     filled = np.cumsum(lengths[order]) <= EXPERT_ROWS * len(dataset)
     return float(returns[order][: max(1, filled.sum())].mean())

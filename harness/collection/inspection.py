@@ -61,7 +61,8 @@ def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any
 
 
 def _facts(dataset: OfflineDataset, task: Task | None, checks: Sequence[Check]) -> dict[str, Any]:
-    lengths, returns = (each[dataset.whole_episodes()] for each in (dataset.episode_lengths(), dataset.episode_returns()))
+    whole = dataset.whole_episodes()
+    lengths, returns = dataset.episode_lengths()[whole], dataset.episode_returns()[whole]
     facts: dict[str, Any] = {
         "label": dataset.provenance.get("label"),
         **dataset.describe(),

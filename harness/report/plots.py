@@ -58,8 +58,7 @@ def dataset_picture(dataset: OfflineDataset, title: str, out: Path) -> None:
     import seaborn as sns
 
     whole = dataset.whole_episodes()
-    columns = (dataset.episode_returns(), dataset.episode_lengths(), dataset.episodes()[0])
-    returns, lengths, starts = (each[whole] for each in columns)
+    returns, lengths, starts = dataset.episode_returns()[whole], dataset.episode_lengths()[whole], dataset.episodes()[0][whole]
     figure, ((distribution, along, by_length),) = panels(1, 3, (15, 3.8))
     sns.histplot(x=returns, bins=min(50, max(5, len(returns) // 4)), ax=distribution)
     distribution.axvline(returns.mean(), color="black", linestyle="--", linewidth=1, label=f"mean {returns.mean():,.0f}")
