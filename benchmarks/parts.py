@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -249,22 +248,12 @@ def machine() -> dict[str, Any]:
     return {
         **facts,
         "versions": {**facts["versions"], **peers},
-        "commit": facts["commit"] or commit_here(),
         "cpu_model": cpu_model(),
         "products": matmul_precision(),
         "threads": torch.get_num_threads(),
         "load_before": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "quick": is_quick(),
     }
-
-
-def commit_here() -> str | None:
-    """Of the tree that this file is in: the package may be installed from it, without its history."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-    except OSError:  # no git
-        return None
 
 
 def cpu_model() -> str:

@@ -27,10 +27,13 @@ Act = Callable[[np.ndarray], np.ndarray]
 
 
 class Episodes(NamedTuple):
-    """What n episodes of each of S seeds gave: returns (S, n), plain and discounted, and first observations (S, n, obs)."""
+    """What n episodes of each of S seeds gave: returns (S, n), plain and discounted, lengths (S, n) in steps, and first
+    observations (S, n, obs).
+    """
 
     returns: np.ndarray
     discounted: np.ndarray
+    lengths: np.ndarray
     first: np.ndarray
 
 
@@ -78,7 +81,8 @@ class Evaluator:
         environments = self.environments[: len(flat)]
         first = [environment.reset(seed=seed)[0] for environment, seed in zip(environments, flat, strict=True)]
         observations = np.stack(first).astype(np.float32)
-        returns, discounted, running = np.zeros(len(flat)), np.zeros(len(flat)), list(range(len(flat)))
+        returns, discounted, lengths = np.zeros(len(flat)), np.zeros(len(flat)), np.zeros(len(flat), int)
+        running = list(range(len(flat)))
         starts = observations.reshape(groups, episodes, -1).copy()
         box = task.problem.action_box
         for step in range(task.problem.max_episode_steps):
@@ -94,17 +98,19 @@ class Evaluator:
                 observation, reward, terminated, truncated, _ = environments[index].step(actions[index])
                 observations[index] = observation
                 returns[index] += reward
+                lengths[index] += 1
                 discounted[index] += task.problem.discount**step * reward
                 if terminated or truncated:
                     running.remove(index)
             if not running:
                 break
-        return Episodes(returns.reshape(groups, episodes), discounted.reshape(groups, episodes), starts)
+        return Episodes(*(each.reshape(groups, episodes) for each in (returns, discounted, lengths)), starts)
 
 
 def evaluated(evaluator: Evaluator, learner: Learner, starts: Sequence[Sequence[int]]) -> Evaluated:
-    """The learner's episodes from resets with these seeds (S, n); and, if it has critics, how wrong they are of the starts.
+    """The learner's episodes from resets with these seeds (S, n); how long they are, and how wrong its critics, if it has some.
 
+    episode_length: the episodes' mean number of steps, which is below the task's where a terminal state ended some.
     value_error: the critics' value of the first state and the policy's action there minus the discounted return that followed,
     in the mean over episodes. Even of perfect critics it is not 0: they look beyond the cut of an episode, and value what they
     learn from, rewards less penalties, with an entropy bonus, where an algorithm has them. What comes of these alone is about
@@ -113,10 +119,10 @@ def evaluated(evaluator: Evaluator, learner: Learner, starts: Sequence[Sequence[
     act = acting(learner)
     played = evaluator.episodes(act, starts)
     seen, actions = (torch.as_tensor(each).to(learner.device, learner.dtype) for each in (played.first, act(played.first)))
-    values = learner.action_value(seen, actions)
-    if values is None:
-        return Evaluated(played.returns, {})
-    return Evaluated(played.returns, {"value_error": (values.float().cpu().numpy() - played.discounted).mean(1)})
+    vitals, values = {"episode_length": played.lengths.mean(1)}, learner.action_value(seen, actions)
+    if values is not None:
+        vitals["value_error"] = (values.float().cpu().numpy() - played.discounted).mean(1)
+    return Evaluated(played.returns, vitals)
 
 
 def reset_seeds(seed: int, step: int, episodes: int) -> list[int]:

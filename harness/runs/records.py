@@ -93,8 +93,8 @@ class Run:
     """One seed of one cell, as its record says.
 
     evaluations: one per evaluation, in order, each with `step`, `returns` (every episode's), `return_mean`, `metrics` (the
-    learner's, by name), `vitals` (the experience's) and `value` (the critics' mean, and the highest that rewards have allowed).
-    Records that were begun before there was `metrics` have all of these beside `step`.
+    learner's, by name), `vitals` (the experience's and the evaluation's) and `value` (the critics' mean, and the highest that
+    rewards have allowed). Records that were begun before there was `metrics` have all of these beside `step`.
     cell: what `cell.json` holds: `task`, `algorithm`, `config`, `data` (label, source, rows, digest, window, ...), `versions`.
     record: what `record.json` holds: beside what is told above where it ran, `seconds` of training so far, and `seconds_at`, by
     the step of each evaluation.

@@ -75,7 +75,7 @@ def test_action_box_is_mapped():
     assert found != pytest.approx(plain_returns(PENDULUM, act, seeds)[0], rel=1e-2)
 
 
-def test_discounted_returns_and_first_observations():
+def test_discounted_returns_lengths_and_first_observations():
     task, act, seeds = get_task("hopper-medium"), policy(get_task("hopper-medium")), [3, 4]
     played = Evaluator(task).episodes(act, [seeds])
     with quiet_model_loading():
@@ -83,11 +83,13 @@ def test_discounted_returns_and_first_observations():
     for place, seed in enumerate(seeds):
         observation, _ = environment.reset(seed=seed)
         assert played.first[0, place] == pytest.approx(observation)
-        expected, factor, over = 0.0, 1.0, False
+        expected, length, over = 0.0, 0, False
         while not over:
             observation, reward, terminated, truncated, _ = environment.step(act(np.asarray(observation, np.float32)))
-            expected, factor, over = expected + factor * reward, factor * task.problem.discount, terminated or truncated
+            expected, over = expected + task.problem.discount**length * reward, terminated or truncated
+            length += 1
         assert played.discounted[0, place] == pytest.approx(expected, rel=1e-4)
+        assert played.lengths[0, place] == length < task.problem.max_episode_steps
 
 
 def test_a_run_records_how_far_its_critics_are_from_what_follows(plan, tmp_path):
@@ -104,6 +106,7 @@ def test_a_run_records_how_far_its_critics_are_from_what_follows(plan, tmp_path)
     row = load_runs(tmp_path)[0].evaluations[-1]
     vitals = row["vitals"]
     assert row["step"] == 100 and vitals["value_error"] == pytest.approx(expected, rel=1e-4)
+    assert vitals["episode_length"] == played.lengths.mean()
     flat, slow = (torch.cat([weight.flatten() for weight in each.weights]) for each in (learner.critic, learner.target))
     assert vitals["target_lag"] == pytest.approx(float((slow - flat).norm() / flat.norm()), rel=1e-4)
     assert vitals["target_lag"] > 0
