@@ -160,17 +160,23 @@ def _overvalued(groups: Sequence[Group]) -> list[str]:
 
 
 def _warnings(groups: Sequence[Group]) -> list[str]:
-    """What else the records say that a reader should know, in the words of one seed where they are not those of all."""
-    notes = []
+    """What else the records say that a reader should know, in the words of one seed where they are not those of all.
+
+    What every seed of a column says in the same words is said once for all such columns.
+    """
+    notes, alike = [], []
     for group in groups:
         for kind in sorted({kind for run in group.counted for kind in run.record.get("warnings", {})}):
             said = {run.seed: text for run in group.counted if (text := run.record.get("warnings", {}).get(kind))}
             if said:
                 seeds, count, text = list(said), len(group.counted), next(iter(said.values()))
+                if len(seeds) == count and len(set(said.values())) == 1:
+                    alike.append((text, group.row, group.label))
+                    continue
                 listed = f" (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})" * (len(seeds) < count <= NAMED_SEEDS)
                 alone = f" (in the words of seed {seeds[0]})" * (len(set(said.values())) > 1)
                 notes.append(f"{group.row} {group.label}, {len(seeds)} of {count} seeds{listed}: {text}{alone}.")
-    return notes
+    return [*(f"Every seed of {what}: {text}." for text, what in _merged(alike)), *notes]
 
 
 def _states(groups: Sequence[Group]) -> list[str]:

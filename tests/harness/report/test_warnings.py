@@ -34,7 +34,6 @@ def test_marked_and_told_in_every_table(marked):
 @pytest.mark.parametrize(
     "said, note",
     [
-        (["cut off"] * 3, "3 of 3 seeds: cut off."),
         (["cut off", None, "cut off"], "2 of 3 seeds (seeds 0, 2): cut off."),
         (["cut off at 5", "cut off at 7", "cut off at 5"], "3 of 3 seeds: cut off at 5 (in the words of seed 0)."),
         ([None, "cut off"] + ["cut off"] * 10, "11 of 12 seeds: cut off."),
@@ -43,6 +42,17 @@ def test_marked_and_told_in_every_table(marked):
 def test_which_seeds_a_warning_is_for(records, said, note):
     records.add([[80, 25]] * len(said), warnings=[{"fit": text} if text else {} for text in said])
     assert f"hopper-medium mopo, {note}" in scores_table(records.runs()).notes
+
+
+def test_what_every_seed_says_is_said_once(records):
+    for algorithm, task in (("mbpo", "hopper-medium"), ("mopo", "hopper-medium"), ("mbpo", "walker2d-medium")):
+        records.add([[80, 25]] * 2, algorithm=algorithm, task=task, warnings=[{"fit": "cut off"}] * 2)
+    records.add([[80, 25]] * 2, task="walker2d-medium", warnings=[{"fit": "cut off"}, {}])
+    assert [note for note in scores_table(records.runs()).notes if "cut off" in note] == [
+        "Every seed of mbpo and mopo on hopper-medium: cut off.",
+        "Every seed of mbpo on walker2d-medium: cut off.",
+        "walker2d-medium mopo, 1 of 2 seeds (seed 0): cut off.",
+    ]
 
 
 @pytest.mark.parametrize("format, mark", [("markdown", "‡"), ("html", "‡"), ("latex", r"$^\ddagger$")])
