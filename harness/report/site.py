@@ -213,9 +213,9 @@ def _seed(run: Run, unit: str) -> dict[str, Any]:
     counted = is_counted(run)
     numbers = {metric: in_unit(unit, run.task, aggregate(run.evaluations, metric)) if counted else None for metric in METRICS}
     said = [*warnings(run.record), *([reason(run.record)] if run.state in ("failed", "diverged") else [])]
-    return {"seed": run.seed, "state": run.state, "steps": last_step(run), "seconds": run.record.get("seconds"), **numbers} | {
-        "warnings": said
-    }
+    length = run.evaluations[-1].get("vitals", {}).get("episode_length") if counted else None  # older records have none
+    about = {"seed": run.seed, "state": run.state, "steps": last_step(run), "seconds": run.record.get("seconds")}
+    return about | numbers | {"length": length, "warnings": said}
 
 
 def _origin(group: Group) -> dict[str, str]:

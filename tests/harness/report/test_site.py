@@ -118,6 +118,20 @@ def test_pages_of_tasks_whose_names_are_alike(records, tmp_path):
     assert [page.path.name for page in site(records, tmp_path / "site")[1:]] == ["a-b--2.html", "a-b--3.html", "a-b.html"]
 
 
+def test_a_seed_says_how_long_its_episodes_are(plan, tmp_path):
+    """As its last evaluation found; a record from before there was such a vital has none."""
+    from mopo_bench.harness.runs.runner import execute
+
+    execute(plan("bc", results=tmp_path / "runs"), 1)
+    (run,) = load_runs(tmp_path / "runs")
+    length = run.evaluations[-1]["vitals"]["episode_length"]
+    shown = {True: f'data-value="{length}">{length:.0f}<', False: 'data-value="None">–<'}
+    for known, cell in shown.items():
+        write_site([run], "runs", tmp_path / str(known))
+        assert cell in (tmp_path / str(known) / "tasks" / f"{run.task}.html").read_text(encoding="utf-8")
+        run.evaluations[-1]["vitals"].pop("episode_length", None)
+
+
 def test_a_run_without_a_number_has_a_page(records, tmp_path):
     records.add([1.0], states=["failed"])
     _, page = site(records, tmp_path / "site")
