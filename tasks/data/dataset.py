@@ -191,13 +191,15 @@ class OfflineDataset:
         return stops - starts
 
     def whole_episodes(self) -> np.ndarray:
-        """(episodes,) bool: all but one that is cut where the rows end, neither terminal nor timed out; that, too, if alone.
+        """(episodes,) bool: all but those that a window cut at its start, or that neither end nor time out where the rows end.
 
-        The rest of a cut episode has no return: under a reward that costs, its few rows would be the dataset's best episode.
+        What is left of a cut episode has no return: under a reward that costs, its few rows would be the dataset's best
+        episode. Where there is no other episode all count.
         """
         whole = np.ones(len(self.episodes()[1]), bool)
-        whole[-1] = len(whole) == 1 or self.terminals[-1] or self.timeouts[-1]
-        return whole
+        whole[0] = not self.provenance.get("starts_within_an_episode", False)
+        whole[-1] &= self.terminals[-1] or self.timeouts[-1]
+        return whole if whole.any() else ~whole
 
     def window(self, name: str) -> OfflineDataset:
         """The rows named `all`, `last_1m` (MOPO's ring of a million) or `first_1m` (D4RL's BC and BRAC runs).
@@ -217,6 +219,8 @@ class OfflineDataset:
         # Successors and timeouts were completed from the whole file, so the row at a cut keeps its true successor.
         start, stop, _ = rows.indices(len(self))
         before = self.provenance.get("rows", [0])[0]
+        if start:
+            note["starts_within_an_episode"] = not (self.terminals[start - 1] or self.timeouts[start - 1])
         cut = replace(
             self,
             **{name: getattr(self, name)[rows] for name in COLUMNS},

@@ -8,6 +8,7 @@ import pytest
 from mopo_bench.common.errors import UserError
 from mopo_bench.tasks.data import dataset as dataset_module
 from mopo_bench.tasks.data.dataset import OfflineDataset, Packing
+from mopo_bench.tasks.data.request import WINDOWS
 
 ROWS, OBSERVATION_SIZE, ACTION_SIZE = 40, 3, 2
 ARRAYS = ("observations", "actions", "rewards", "next_observations", "terminals", "timeouts", "valid_next")
@@ -214,6 +215,16 @@ def test_what_is_left_of_a_cut_episode_is_no_return(dataset):
     assert only.whole_episodes().tolist() == [True] and only.describe()["return_max"] == -7
 
 
+def test_what_a_window_leaves_of_its_first_episode_is_no_return(dataset, monkeypatch):
+    ends = np.arange(ROWS) % 10 == 9
+    costly = replace(dataset, rewards=np.full(ROWS, -1, np.float32), timeouts=ends, terminals=np.zeros(ROWS, bool)).head(30)
+    for rows, whole in ((13, [False, True]), (10, [True]), (3, [True]), (30, [True] * 3)):
+        monkeypatch.setitem(WINDOWS, "last_1m", slice(-rows, None))
+        last = costly.window("last_1m")
+        assert last.whole_episodes().tolist() == whole
+        assert last.describe()["return_max"] == (-3 if rows == 3 else -10)
+
+
 def test_windows_cut_a_million_rows_at_either_end():
     rows = 1_000_005
     number = np.arange(rows, dtype=np.float32)
@@ -227,7 +238,8 @@ def test_windows_cut_a_million_rows_at_either_end():
         assert len(window) == stop - start
         assert (window.rewards[0], window.rewards[-1]) == (start, stop - 1)
         assert (window.extras["infos/row"][0], window.next_observations[-1, 0]) == (start, stop)
-        assert window.provenance == {"source": "regenerated", "window": name, "rows": [start, stop]}
+        within = {"starts_within_an_episode": True} if start else {}
+        assert window.provenance == {"source": "regenerated", "window": name, "rows": [start, stop], **within}
         assert (window.digest() == dataset.digest()) == (name == "all")
     assert dataset.window("last_1m").head(10).provenance["rows"] == [5, 15]
     assert dataset.provenance == {"source": "regenerated"}
