@@ -1,9 +1,12 @@
-"""MOPO of OfflineRL-Kit on a dataset of ours: python benchmarks/peers/offlinerl_kit.py CLONE CSV TASK [--seed N] [--steps N]
+"""MOPO of OfflineRL-Kit on a dataset of ours: python benchmarks/peers/offlinerl_kit.py CLONE TASK [--seed N] [--steps N]
 
 CLONE is a clone of github.com/yihaosun1124/OfflineRL-Kit, whose dynamics, rollouts, penalty and SAC are run as they are, on the
 dataset that this package has for TASK, with the lengths and coefficients of its MOPO, and evaluated as its runs are: from the
 same starts, every 1,000 steps. `--rates authors` takes 3e-4 for the actor and the temperature, as MOPO's authors and this
-package do; `own` the peer's 1e-4. CSV gets a row per evaluation, beside the rows of other runs that it holds.
+package do; `own` the peer's 1e-4.
+
+offlinerl_kit.csv beside this file (or `--csv FILE`) gets a row per evaluation, and offlinerl_kit.md is made of its rows and of
+this package's published runs of the same dataset, seed, steps and reductions.
 
 Needs `tqdm` beside this package. Of Gym, which it imports, nothing is used; Gymnasium stands in.
 """
@@ -25,12 +28,14 @@ import torch
 from gymnasium.envs import mujoco
 from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
 from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
+from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.machine import prepare_process
 from mopo_bench.tasks.data.dataset import OfflineDataset
 from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.task import OfflineProblem
 
+PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "table1-short"
 RATES = {"authors": 3e-4, "own": 1e-4}
 USED = {
     "buffer": ("ReplayBuffer",),
@@ -100,8 +105,8 @@ def fitted(kit: SimpleNamespace, problem: OfflineProblem, rows: dict[str, np.nda
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clone", type=Path)
-    parser.add_argument("csv", type=Path)
     parser.add_argument("task")
+    parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--max-epochs", type=int, default=100, help="of the fit, as in this package's short suites")
@@ -147,6 +152,7 @@ def main() -> None:
             }
             print(row, flush=True)
             write(options.csv, row)
+    write_table(options.csv)
 
 
 def imported(clone: Path) -> SimpleNamespace:
@@ -163,6 +169,45 @@ def write(path: Path, row: dict[str, Any]) -> None:
     if path.exists():
         table = pd.concat([pd.read_csv(path, dtype={"digest": str}), table])
     table.drop_duplicates(KEY, keep="last").to_csv(path, index=False)
+
+
+def write_table(path: Path) -> None:
+    """The peer's runs in the file, each beside this package's published run of the same, as Markdown beside the file."""
+    ours = {}
+    for run in load_runs(PUBLISHED):
+        changed, data = run.cell["overrides"], run.cell["data"]["digest"][:12]
+        if run.algorithm == "mopo" and changed.keys() == {"dynamics.max_epochs", "rollout_states"}:
+            ours[run.task, data, run.seed, changed["dynamics.max_epochs"], changed["rollout_states"]] = run.evaluations
+    lines = [
+        "# MOPO beside OfflineRL-Kit",
+        "",
+        "| Task | Seed | Steps | Rates | mopo-bench, last | OfflineRL-Kit, last | mopo-bench, mean10 | OfflineRL-Kit, mean10 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    table = pd.read_csv(path, dtype={"digest": str})
+    for (task, digest, rates, seed, epochs, states), rows in table.groupby([name for name in KEY if name != "step"]):
+        evaluations = ours.get((task, digest, seed, epochs, states), [])
+        both = ({row["step"]: row["return_mean"] for row in evaluations}, dict(zip(rows.step, rows.return_mean, strict=True)))
+        last = rows.step.max()
+        scores = [
+            [
+                get_task(task).references.score(np.mean([returns[step] for step in steps])) if last in returns else None
+                for returns in both
+            ]
+            for steps in ([last], range(last - 9_000, last + 1, 1_000))
+        ]
+        shown = ["–" if score is None else f"{score:.1f}" for pair in scores for score in pair]
+        lines.append(f"| {task} | {seed} | {last:,} | {rates} | {' | '.join(shown)} |")
+    lines += [
+        "",
+        "- Scores of the last evaluation, and the mean of the last ten; ten episodes each, from the same starts.",
+        "- Both: the same dataset, rollout length and coefficient, fits of at most 100 epochs, 10 000 rollout states. Each",
+        "  has its own fit, first weights, batches and noise, so that single seeds differ.",
+        "- Rates of the peer's actor and temperature: `authors`, 3e-4, as MOPO's authors and this package; `own`, its 1e-4.",
+        "- Made by `python benchmarks/peers/offlinerl_kit.py`, and the runs of `results/published/table1-short`.",
+        "",
+    ]
+    path.with_suffix(".md").write_text("\n".join(lines))
 
 
 if __name__ == "__main__":
