@@ -42,7 +42,7 @@ RUNS = {
         ],
     ),
     "walker2d-0": (
-        {"evaluate_every": 2_500},
+        {"evaluate_every": 10_000},
         [
             ("walker2d-medium", "walker2d-medium", "medium", None),
             ("walker2d-mixed", "walker2d-mixed", "buffer", 100_930),
