@@ -1,12 +1,14 @@
 """MOPO of OfflineRL-Kit on a dataset of ours: python benchmarks/peers/offlinerl_kit.py CLONE TASK [--seed N] [--steps N]
 
-CLONE is a clone of github.com/yihaosun1124/OfflineRL-Kit, whose dynamics, rollouts, penalty and SAC are run as they are, on the
-dataset that this package has for TASK, with the lengths and coefficients of its MOPO, and evaluated as its runs are: from the
-same starts, every 1,000 steps. `--rates authors` takes 3e-4 for the actor and the temperature, as MOPO's authors and this
-package do; `own` the peer's 1e-4.
+CLONE is a clone of github.com/yihaosun1124/OfflineRL-Kit, whose dynamics, rollouts, penalty and SAC are run as they are, with
+the hyperparameters of MOPO's authors, which are this package's, too. (The peer's own are 1e-4 for actor and temperature, a
+target entropy of minus the number of action dimensions, and a rate of the actor that falls over three million steps.)
+
+Dataset, rollout length, coefficient, longest fit and number of rollout states are those of the suite `table1-short`.
+Evaluations are made as in its runs, every 1,000 steps from the same starts.
 
 offlinerl_kit.csv beside this file (or `--csv FILE`) gets a row per evaluation, and offlinerl_kit.md is made of its rows and of
-this package's published runs of the same dataset, seed, steps and reductions.
+the published runs of `table1-short` on the same dataset with the same seed.
 
 Needs `tqdm` beside this package. Of Gym, which it imports, nothing is used; Gymnasium stands in.
 """
@@ -14,6 +16,7 @@ Needs `tqdm` beside this package. Of Gym, which it imports, nothing is used; Gym
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from importlib import import_module
@@ -36,7 +39,8 @@ from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.task import OfflineProblem
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "table1-short"
-RATES = {"authors": 3e-4, "own": 1e-4}
+SHORT = {"rollout_states": 10_000, "dynamics.max_epochs": 100}  # the suite's
+INTERVAL = 1_000  # steps between evaluations, and between rollouts
 USED = {
     "buffer": ("ReplayBuffer",),
     "dynamics": ("EnsembleDynamics",),
@@ -45,38 +49,49 @@ USED = {
     "policy": ("MOPOPolicy",),
     "utils.scaler": ("StandardScaler",),
 }
-KEY = ["task", "digest", "rates", "seed", "step", "max_epochs", "rollout_states"]
+
+
+def imported(clone: Path) -> SimpleNamespace:
+    """What is used of the peer. Its modules import `gym`, for which Gymnasium stands in."""
+    sys.modules |= {"gym": gymnasium, "gym.envs": gymnasium.envs, "gym.envs.mujoco": mujoco}
+    sys.path.insert(0, str(clone))
+    modules = {name: import_module(f"offlinerlkit.{module}") for module, names in USED.items() for name in names}
+    return SimpleNamespace(**{name: getattr(module, name) for name, module in modules.items()})
 
 
 def rows_of(dataset: OfflineDataset) -> dict[str, np.ndarray]:
-    """The dataset in the peer's layout; its rows must all have their successors."""
-    assert dataset.valid_next.all()
+    """The dataset in the peer's layout."""
+    if not dataset.valid_next.all():
+        sys.exit("the peer's layout has a successor for every row, and this dataset does not")
     names = ("observations", "actions", "next_observations", "rewards", "terminals")
     return {name: getattr(dataset, name) for name in names}
 
 
-def make(kit: SimpleNamespace, problem: OfflineProblem, coefficient: float, rate: float, dynamics: Any) -> Any:
-    """The peer's policy with its networks, at its defaults but for the two rates."""
-    actor_body = kit.MLP(input_dim=problem.observation_size, hidden_dims=[256, 256])
-    law = kit.TanhDiagGaussian(actor_body.output_dim, problem.action_size, unbounded=True, conditioned_sigma=True, max_mu=1.0)
-    actor = kit.ActorProb(actor_body, law, "cpu")
+def make_policy(kit: SimpleNamespace, problem: OfflineProblem, settings: dict[str, Any], dynamics: Any) -> Any:
+    """The peer's policy with its networks."""
+    body = kit.MLP(input_dim=problem.observation_size, hidden_dims=list(settings["hidden"]))
+    distribution = kit.TanhDiagGaussian(
+        body.output_dim, problem.action_size, unbounded=True, conditioned_sigma=True, max_mu=1.0
+    )
+    actor = kit.ActorProb(body, distribution, "cpu")
     width = problem.observation_size + problem.action_size
-    critics = [kit.Critic(kit.MLP(input_dim=width, hidden_dims=[256, 256]), "cpu") for _ in range(2)]
+    critics = [kit.Critic(kit.MLP(input_dim=width, hidden_dims=list(settings["hidden"])), "cpu") for _ in range(2)]
     log_temperature = torch.zeros(1, requires_grad=True)
+    temperature_adam = torch.optim.Adam([log_temperature], lr=settings["temperature_learning_rate"])
     return kit.MOPOPolicy(
         dynamics,
         actor,
         *critics,
-        torch.optim.Adam(actor.parameters(), lr=rate),
-        *(torch.optim.Adam(critic.parameters(), lr=3e-4) for critic in critics),
-        tau=0.005,
+        torch.optim.Adam(actor.parameters(), lr=settings["actor_learning_rate"]),
+        *(torch.optim.Adam(critic.parameters(), lr=settings["critic_learning_rate"]) for critic in critics),
+        tau=settings["tau"],
         gamma=problem.discount,
-        alpha=(-float(problem.action_size), log_temperature, torch.optim.Adam([log_temperature], lr=rate)),
+        alpha=(settings["target_entropy"], log_temperature, temperature_adam),
     )
 
 
-def fitted(kit: SimpleNamespace, problem: OfflineProblem, rows: dict[str, np.ndarray], settings: Any, epochs: int) -> Any:
-    """The peer's ensemble, fitted to the rows."""
+def fit_dynamics(kit: SimpleNamespace, problem: OfflineProblem, rows: dict[str, np.ndarray], coefficient: float) -> Any:
+    """The peer's ensemble at its defaults, fitted to the rows."""
     model = kit.EnsembleDynamicsModel(
         obs_dim=problem.observation_size,
         action_dim=problem.action_size,
@@ -91,15 +106,17 @@ def fitted(kit: SimpleNamespace, problem: OfflineProblem, rows: dict[str, np.nda
         return problem.termination(*(torch.as_tensor(each) for each in (states, actions, successors))).numpy()[:, None]
 
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
-    dynamics = kit.EnsembleDynamics(model, adam, kit.StandardScaler(), ended, penalty_coef=settings["penalty_coefficient"])
-    with tempfile.TemporaryDirectory() as folder:
-        losses: dict[str, float] = {}
-        nothing = lambda *_, **__: None  # noqa: E731 - a logger that writes nothing
-        log = SimpleNamespace(
-            log=lambda text: print(text, losses, flush=True), logkv=losses.__setitem__, set_timestep=nothing, dumpkvs=nothing
-        )
-        dynamics.train(rows | {"rewards": rows["rewards"][:, None]}, SimpleNamespace(**vars(log), model_dir=folder), epochs)
+    dynamics = kit.EnsembleDynamics(model, adam, kit.StandardScaler(), ended, penalty_coef=coefficient)
+    with tempfile.TemporaryDirectory() as folder:  # for the weights, which the fit writes
+        unheard = dict.fromkeys(("logkv", "set_timestep", "dumpkvs"), lambda *_, **__: None)
+        log = SimpleNamespace(log=lambda text: print(text, flush=True), model_dir=folder, **unheard)
+        dynamics.train(rows | {"rewards": rows["rewards"][:, None]}, log, SHORT["dynamics.max_epochs"])
     return dynamics
+
+
+def commit_of(clone: Path) -> str:
+    command = ["git", "-C", str(clone), "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def main() -> None:
@@ -109,105 +126,73 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=Path(__file__).with_suffix(".csv"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=50_000)
-    parser.add_argument("--max-epochs", type=int, default=100, help="of the fit, as in this package's short suites")
-    parser.add_argument("--rollout-states", type=int, default=10_000, help="as in this package's short suites")
-    parser.add_argument("--rates", choices=RATES, default="authors")
     options = parser.parse_args()
     prepare_process()
-    kit = imported(options.clone)
+    kit, task, algorithm = imported(options.clone), get_task(options.task), get_algorithm("mopo")
+    if task.references is None or options.steps < INTERVAL:
+        sys.exit(f"{task.name}, {options.steps} steps: name a task of Table 1, and at least {INTERVAL:,} steps")
     np.random.seed(options.seed)  # what the peer draws from
     torch.manual_seed(options.seed)
 
-    task, algorithm = get_task(options.task), get_algorithm("mopo")
     settings = algorithm.configure(task_settings(algorithm, options.task))
     dataset = load_dataset(task, DatasetRequest("regenerated"))
-    problem, rows = task.offline_problem(dataset), rows_of(dataset)
-    states, length = options.rollout_states, settings["rollout_length"]
-    dynamics = fitted(kit, problem, rows, settings, options.max_epochs)
-    policy = make(kit, problem, settings["penalty_coefficient"], RATES[options.rates], dynamics)
+    problem, states, length = task.offline_problem(dataset), SHORT["rollout_states"], settings["rollout_length"]
+    rows = rows_of(problem.dataset)
+    policy = make_policy(kit, problem, settings, fit_dynamics(kit, problem, rows, settings["penalty_coefficient"]))
     shapes = ((problem.observation_size,), np.float32, problem.action_size, np.float32, "cpu")
-    real = kit.ReplayBuffer(len(dataset), *shapes)
+    real, imagined = kit.ReplayBuffer(len(dataset), *shapes), kit.ReplayBuffer(5 * length * states, *shapes)
     real.load_dataset(rows)
-    imagined = kit.ReplayBuffer(5 * length * states, *shapes)
-    evaluator = Evaluator(task)
+    evaluator, found = Evaluator(task), []
     for step in range(options.steps):
-        if step % 1_000 == 0:
+        if step % INTERVAL == 0:
             imagined.add_batch(**policy.rollout(real.sample(states)["observations"].numpy(), length)[0])
         policy.learn({"real": real.sample(12), "fake": imagined.sample(244)})
-        if (done := step + 1) % 1_000 == 0:
+        if (done := step + 1) % INTERVAL == 0:
             starts = reset_seeds(options.seed, done, task.evaluation.episodes)
             returns = evaluator.returns(lambda seen: policy.select_action(seen[0], deterministic=True)[None], [starts])[0]
-            row = {
-                "task": options.task,
-                "digest": dataset.digest()[:12],
-                "rates": options.rates,
-                "seed": options.seed,
-                "step": done,
-                "max_epochs": options.max_epochs,
-                "rollout_states": states,
-                "penalty_coefficient": settings["penalty_coefficient"],
-                "rollout_length": length,
-                "return_mean": round(float(returns.mean()), 2),
-                "temperature": round(float(policy._alpha), 4),
-            }
-            print(row, flush=True)
-            write(options.csv, row)
+            run = {"task": task.name, "digest": dataset.digest()[:12], "seed": options.seed, "peer": commit_of(options.clone)}
+            found.append(run | {"step": done, "return": round(float(returns.mean()), 2)})
+            print(found[-1], flush=True)
+    earlier = [pd.read_csv(options.csv, dtype=str)] if options.csv.exists() else []
+    together = pd.concat([*earlier, pd.DataFrame(found).astype(str)])
+    together.drop_duplicates(["task", "digest", "seed", "peer", "step"], keep="last").to_csv(options.csv, index=False)
     write_table(options.csv)
-
-
-def imported(clone: Path) -> SimpleNamespace:
-    """What is used of the peer. Its modules import `gym`, for which Gymnasium stands in."""
-    sys.modules |= {"gym": gymnasium, "gym.envs": gymnasium.envs, "gym.envs.mujoco": mujoco}
-    sys.path.insert(0, str(clone))
-    modules = {name: import_module(f"offlinerlkit.{module}") for module, names in USED.items() for name in names}
-    return SimpleNamespace(**{name: getattr(module, name) for name, module in modules.items()})
-
-
-def write(path: Path, row: dict[str, Any]) -> None:
-    """Adds the row to the file, in place of one of the same run and step."""
-    table = pd.DataFrame([row])
-    if path.exists():
-        table = pd.concat([pd.read_csv(path, dtype={"digest": str}), table])
-    table.drop_duplicates(KEY, keep="last").to_csv(path, index=False)
 
 
 def write_table(path: Path) -> None:
     """The peer's runs in the file, each beside this package's published run of the same, as Markdown beside the file."""
-    ours = {}
-    for run in load_runs(PUBLISHED):
-        changed, data = run.cell["overrides"], run.cell["data"]["digest"][:12]
-        if run.algorithm == "mopo" and changed.keys() == {"dynamics.max_epochs", "rollout_states"}:
-            ours[run.task, data, run.seed, changed["dynamics.max_epochs"], changed["rollout_states"]] = run.evaluations
+    ours = {
+        (run.task, run.cell["data"]["digest"][:12], run.seed): {row["step"]: row["return_mean"] for row in run.evaluations}
+        for run in load_runs(PUBLISHED)
+        if run.algorithm == "mopo" and run.cell["overrides"] == SHORT
+    }
     lines = [
         "# MOPO beside OfflineRL-Kit",
         "",
-        "| Task | Seed | Steps | Rates | mopo-bench, last | OfflineRL-Kit, last | mopo-bench, mean10 | OfflineRL-Kit, mean10 |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| Task | Seed | Steps | mopo-bench, last | OfflineRL-Kit, last | mopo-bench, mean10 | OfflineRL-Kit, mean10 |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    table = pd.read_csv(path, dtype={"digest": str})
-    for (task, digest, rates, seed, epochs, states), rows in table.groupby([name for name in KEY if name != "step"]):
-        evaluations = ours.get((task, digest, seed, epochs, states), [])
-        both = ({row["step"]: row["return_mean"] for row in evaluations}, dict(zip(rows.step, rows.return_mean, strict=True)))
-        last = rows.step.max()
-        scores = [
-            [
-                get_task(task).references.score(np.mean([returns[step] for step in steps])) if last in returns else None
-                for returns in both
-            ]
-            for steps in ([last], range(last - 9_000, last + 1, 1_000))
-        ]
-        shown = ["–" if score is None else f"{score:.1f}" for pair in scores for score in pair]
-        lines.append(f"| {task} | {seed} | {last:,} | {rates} | {' | '.join(shown)} |")
+    table = pd.read_csv(path, dtype={"digest": str, "peer": str})
+    for (task, digest, seed), rows in table.groupby(["task", "digest", "seed"]):
+        both = (ours.get((task, digest, seed), {}), dict(zip(rows["step"], rows["return"], strict=True)))
+        last, shown = rows["step"].max(), []
+        for steps in ([last], range(last - 9 * INTERVAL, last + 1, INTERVAL)):
+            for returns in both:
+                whole = all(step in returns for step in steps)
+                score = get_task(task).references.score(np.mean([returns[step] for step in steps])) if whole else None
+                shown.append("–" if score is None else f"{score:.1f}")
+        lines.append(f"| {task} | {seed} | {last:,} | {' | '.join(shown)} |")
     lines += [
         "",
-        "- Scores of the last evaluation, and the mean of the last ten; ten episodes each, from the same starts.",
-        "- Both: the same dataset, rollout length and coefficient, fits of at most 100 epochs, 10 000 rollout states. Each",
-        "  has its own fit, first weights, batches and noise, so that single seeds differ.",
-        "- Rates of the peer's actor and temperature: `authors`, 3e-4, as MOPO's authors and this package; `own`, its 1e-4.",
-        "- Made by `python benchmarks/peers/offlinerl_kit.py`, and the runs of `results/published/table1-short`.",
+        "- Scores of the last evaluation, and mean10, the mean of the last ten; the same starts for both. –: no such run.",
+        "- Both have the same dataset, hyperparameters, rollout length and coefficient, fits of at most "
+        f"{SHORT['dynamics.max_epochs']} epochs, and {SHORT['rollout_states']:,} rollout states.",
+        "- Each has its own fit, first weights, batches and noise: a single seed of one is no pair of the other's.",
+        f"- OfflineRL-Kit at {', '.join(sorted(set(table['peer'])))}.",
+        "- Made by `python benchmarks/peers/offlinerl_kit.py`, and from the runs of `results/published/table1-short`.",
         "",
     ]
-    path.with_suffix(".md").write_text("\n".join(lines))
+    path.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -170,7 +170,7 @@ def _warnings(groups: Sequence[Group]) -> list[str]:
             said = {run.seed: text for run in group.counted if (text := run.record.get("warnings", {}).get(kind))}
             if said:
                 seeds, count, text = list(said), len(group.counted), next(iter(said.values()))
-                if len(seeds) == count and len(set(said.values())) == 1:
+                if len(seeds) == len(group.runs) and len(set(said.values())) == 1:
                     alike.append((text, group.row, group.label))
                     continue
                 listed = f" (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})" * (len(seeds) < count <= NAMED_SEEDS)

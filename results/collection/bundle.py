@@ -41,10 +41,10 @@ RUNS = {
             ("hopper-expert", "hopper-medium-expert", "expert", None),
         ],
     ),
-    "walker2d-0": (
-        {"evaluate_every": 10_000},
+    "walker2d": ({"evaluate_every": 2_500}, [("walker2d-medium", "walker2d-medium", "medium", None)]),
+    "walker2d-0": (  # the same seed anew
+        {"evaluate_every": 10_000},  # up to 102 331 steps, *mixed*, every 2 500
         [
-            ("walker2d-medium", "walker2d-medium", "medium", None),
             ("walker2d-mixed", "walker2d-mixed", "buffer", 100_930),
             ("walker2d-expert", "walker2d-medium-expert", "expert", None),
         ],

@@ -125,10 +125,10 @@ def test_a_seed_says_how_long_its_episodes_are(plan, tmp_path):
     execute(plan("bc", results=tmp_path / "runs"), 1)
     (run,) = load_runs(tmp_path / "runs")
     length = run.evaluations[-1]["vitals"]["episode_length"]
-    shown = {True: f'data-value="{length}">{length:.0f}<', False: 'data-value="None">–<'}
-    for known, cell in shown.items():
+    steps = f'<td class="number" data-value="{run.record["steps"]}">'
+    for known, cell in {True: f'data-value="{length}">{length:.0f}</td>', False: 'data-value="None">–</td>'}.items():
         write_site([run], "runs", tmp_path / str(known))
-        assert cell in (tmp_path / str(known) / "tasks" / f"{run.task}.html").read_text(encoding="utf-8")
+        assert cell + steps in (tmp_path / str(known) / "tasks" / f"{run.task}.html").read_text(encoding="utf-8")
         run.evaluations[-1]["vitals"].pop("episode_length", None)
 
 
