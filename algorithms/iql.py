@@ -144,7 +144,7 @@ class ScaledRewards(Experience):
     def build(self) -> None:
         if not self.config.scaled_rewards:
             return
-        returns = self.problem.dataset.episode_returns()
+        returns = self.problem.dataset.episode_returns()  # of all, even of one cut where the rows end, as in the authors' code
         if not (spread := float(returns.max() - returns.min())) > 0:
             raise UserError(
                 f"all {len(returns)} episodes of the dataset return {returns.max():.6g}, which gives rewards no scale; set "
