@@ -18,7 +18,7 @@ from mopo_bench.harness.report.statistics import mean, mean_interval
 HERE = Path(__file__).parent
 EDGE = ("point-edge",)
 SMALL = (*EDGE, "point-angle")
-TABLE_1 = ("halfcheetah-mixed", "walker2d-mixed")
+TABLE_1 = ("halfcheetah-mixed", "hopper-mixed", "walker2d-mixed")
 TABLE_2 = ("halfcheetah-jump", "ant-angle")
 FIGURE_1 = ("halfcheetah-mixed", "halfcheetah-jump")
 KEPT_NEAR = ("bear", "brac-p", "brac-v")
