@@ -382,18 +382,16 @@ def _at_paper_budget(group: Group, layout: Layout) -> bool:
 
 
 def _bolded(entries: Sequence[Entry], groups: Mapping[str, Group], metric: str) -> list[Entry]:
-    """The best of our means in bold, and those not clearly below it, if at least `FEWEST` seeds are behind each.
+    """The best of several of our means in bold, and those not clearly below it, if at least `FEWEST` seeds are behind each.
 
     What nobody trained does not compete, nor does a column with a diverged seed.
     """
-    rivals = {entry.algorithm: groups[entry.algorithm].values(metric, entry.unit) for entry in entries if _competes(entry)}
+    learned = [entry for entry in entries if entry.mean is not None and entry.algorithm not in NOT_LEARNED]
+    rivals = {each.algorithm: groups[each.algorithm].values(metric, each.unit) for each in learned if not each.diverged}
     best = max(rivals.values(), key=lambda values: mean(list(values.values())), default={})
-    winners = {label for label, values in rivals.items() if len(best) >= FEWEST and _holds_its_own(values, best)}
+    told = len(learned) > 1 and len(best) >= FEWEST  # a mean alone in its row is no winner
+    winners = {label for label, values in rivals.items() if told and _holds_its_own(values, best)}
     return [replace(entry, bold=entry.algorithm in winners) for entry in entries]
-
-
-def _competes(entry: Entry) -> bool:
-    return entry.mean is not None and not entry.diverged and entry.algorithm not in NOT_LEARNED
 
 
 def _holds_its_own(values: Mapping[int, float], best: Mapping[int, float]) -> bool:

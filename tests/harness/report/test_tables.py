@@ -70,6 +70,7 @@ def test_one_seed_has_no_spread(records):
 
 def test_table2_is_in_returns_and_shows_the_datasets_episodes(records):
     records.add([4000.0, 4005.0, 4010.0], "halfcheetah-jump", source="regenerated")
+    records.add([1.0, 2.0, 3.5], "halfcheetah-jump", "sac", source="regenerated")
     row = table2(records.runs()).rows[0]
     assert [cell.lines()[0] for cell in row[1:4]] == ["1000.0", "3000.0", "4005.0 ± 5.0"]
     assert [cell.bold for cell in row[1:4]] == [False, False, True]
@@ -140,6 +141,13 @@ def test_those_that_are_not_clearly_below_the_best_are_bold_too(records):
     records.add([940.0, 990.0, 1350.0], algorithm="mopo", identity="b", overrides={"x": 1}, seeds=[7, 8, 9])  # Welch's
     assert bold(records) == {"mopo", "mbpo", "mopo [x=1]"}
     assert any("not clearly below" in note for note in scores_table(records.runs()).notes)
+
+
+def test_a_mean_without_a_rival_is_not_bold(records):
+    records.add([1.0, 2.0, 3.0])
+    assert bold(records) == set()
+    records.add([-10.0, -9.5, -9.0], algorithm="sac")
+    assert bold(records) == {"mopo"}
 
 
 def test_nothing_is_bold_where_the_best_mean_has_fewer_than_three_seeds(records):
@@ -255,6 +263,7 @@ def test_a_difference_asks_for_the_steps_behind_the_papers_number(records, algor
 def test_what_nobody_trained_stands_beside_the_datasets_episodes(records):
     probes = {"return_zero": 900.0, "return_random": -50.0}
     records.add([400.0, 500.0, 650.0], "ant-angle", source="regenerated", probes=probes)
+    records.add([1.0, 2.0, 3.5], "ant-angle", "bc", source="regenerated", probes=probes)
     records.add([1.0], source="v0")  # an older record has none
     table = scores_table(records.runs())
     assert table.columns[-4:] == ["Batch Mean", "Batch Max", "Zero Action", "Random Actions"]
