@@ -104,7 +104,8 @@ class Evaluator:
                     running.remove(index)
             if not running:
                 break
-        return Episodes(*(each.reshape(groups, episodes) for each in (returns, discounted, lengths)), starts)
+        shape = groups, episodes
+        return Episodes(returns.reshape(shape), discounted.reshape(shape), lengths.reshape(shape), starts)
 
 
 def evaluated(evaluator: Evaluator, learner: Learner, starts: Sequence[Sequence[int]]) -> Evaluated:
