@@ -32,10 +32,7 @@ CLAIMS = [
     ("MOPO is above cloning the data", "Table 1", SMALL + TABLE_1, "mopo", "bc"),
     ("MOPO is above cloning the data", "ours", TABLE_2, "mopo", "bc"),
     ("MOPO is above SAC on the data", "Tables 1, 2", SMALL + TABLE_1 + TABLE_2, "mopo", "sac"),
-    *(
-        ("MOPO is above a policy kept near the data", "Tables 1, 2", KEPT_NEAR_RUN, "mopo", near)
-        for near in KEPT_NEAR
-    ),
+    *(("MOPO is above a policy kept near the data", "Tables 1, 2", KEPT_NEAR_RUN, "mopo", near) for near in KEPT_NEAR),
     ("MOPO goes beyond what the data shows", "Table 2", SMALL + TABLE_1 + TABLE_2, "mopo", BEST),
     ("The learned spread as a penalty, beside disagreement", "appendix D", EDGE, "mopo", "mopo [penalty=ensemble]"),
     ("The learned spread as a penalty, beside the true error", "appendix D", EDGE, "mopo", "mopo [penalty=true_error]"),
