@@ -2,7 +2,9 @@
 
 CLONE is a clone of github.com/yihaosun1124/OfflineRL-Kit, whose dynamics, rollouts, penalty and SAC are run as they are, with
 the hyperparameters of MOPO's authors, which are this package's, too. (The peer's own are 1e-4 for actor and temperature, a
-target entropy of minus the number of action dimensions, and a rate of the actor that falls over three million steps.)
+target entropy of minus the number of action dimensions, and a rate of the actor that falls over three million steps.) What
+stays the peer's own: the policy's log standard deviation is at least -5, where ours may be -20, the temperature at most 1, and
+first weights and Adam are PyTorch's.
 
 Dataset, rollout length, coefficient, longest fit and number of rollout states are those of the suite `table1-short`.
 Evaluations are made as in its runs, every 1,000 steps from the same starts.
@@ -30,17 +32,19 @@ import pandas as pd
 import torch
 from gymnasium.envs import mujoco
 from mopo_bench.algorithms.learning.registry import get_algorithm, task_settings
+from mopo_bench.harness.report.statistics import aggregate
 from mopo_bench.harness.runs.evaluation import Evaluator, reset_seeds
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.machine import prepare_process
+from mopo_bench.harness.runs.request import get_suite
 from mopo_bench.tasks.data.dataset import OfflineDataset
 from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.task import OfflineProblem
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "table1-short"
-SHORT = {"rollout_states": 10_000, "dynamics.max_epochs": 100}  # the suite's
-INTERVAL = 1_000  # steps between evaluations, and between rollouts
+SHORT = {name: get_suite(PUBLISHED.name)["settings"][name] for name in ("rollout_states", "dynamics.max_epochs")}
+INTERVAL = 1_000  # steps between evaluations
 USED = {
     "buffer": ("ReplayBuffer",),
     "dynamics": ("EnsembleDynamics",),
@@ -90,27 +94,30 @@ def make_policy(kit: SimpleNamespace, problem: OfflineProblem, settings: dict[st
     )
 
 
-def fit_dynamics(kit: SimpleNamespace, problem: OfflineProblem, rows: dict[str, np.ndarray], coefficient: float) -> Any:
-    """The peer's ensemble at its defaults, fitted to the rows."""
+def fit_dynamics(kit: SimpleNamespace, problem: OfflineProblem, settings: dict[str, Any], rows: dict[str, np.ndarray]) -> Any:
+    """The peer's ensemble, fitted to the rows."""
     model = kit.EnsembleDynamicsModel(
         obs_dim=problem.observation_size,
         action_dim=problem.action_size,
-        hidden_dims=[200, 200, 200, 200],
-        num_ensemble=7,
-        num_elites=5,
-        weight_decays=[2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4],
+        hidden_dims=list(settings["dynamics.hidden"]),
+        num_ensemble=settings["dynamics.networks"],
+        num_elites=settings["dynamics.elites"],
+        weight_decays=list(settings["dynamics.weight_decays"]),
         device="cpu",
     )
 
     def ended(states: np.ndarray, actions: np.ndarray, successors: np.ndarray) -> np.ndarray:
         return problem.termination(*(torch.as_tensor(each) for each in (states, actions, successors))).numpy()[:, None]
 
-    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    adam, coefficient = (
+        torch.optim.Adam(model.parameters(), lr=settings["dynamics.learning_rate"]),
+        settings["penalty_coefficient"],
+    )
     dynamics = kit.EnsembleDynamics(model, adam, kit.StandardScaler(), ended, penalty_coef=coefficient)
     with tempfile.TemporaryDirectory() as folder:  # for the weights, which the fit writes
         unheard = dict.fromkeys(("logkv", "set_timestep", "dumpkvs"), lambda *_, **__: None)
         log = SimpleNamespace(log=lambda text: print(text, flush=True), model_dir=folder, **unheard)
-        dynamics.train(rows | {"rewards": rows["rewards"][:, None]}, log, SHORT["dynamics.max_epochs"])
+        dynamics.train(rows | {"rewards": rows["rewards"][:, None]}, log, settings["dynamics.max_epochs"])
     return dynamics
 
 
@@ -134,24 +141,27 @@ def main() -> None:
     np.random.seed(options.seed)  # what the peer draws from
     torch.manual_seed(options.seed)
 
-    settings = algorithm.configure(task_settings(algorithm, options.task))
+    settings = algorithm.configure(task_settings(algorithm, options.task), SHORT)
     dataset = load_dataset(task, DatasetRequest("regenerated"))
-    problem, states, length = task.offline_problem(dataset), SHORT["rollout_states"], settings["rollout_length"]
+    problem, states, length = task.offline_problem(dataset), settings["rollout_states"], settings["rollout_length"]
     rows = rows_of(problem.dataset)
-    policy = make_policy(kit, problem, settings, fit_dynamics(kit, problem, rows, settings["penalty_coefficient"]))
+    policy = make_policy(kit, problem, settings, fit_dynamics(kit, problem, settings, rows))
     shapes = ((problem.observation_size,), np.float32, problem.action_size, np.float32, "cpu")
-    real, imagined = kit.ReplayBuffer(len(dataset), *shapes), kit.ReplayBuffer(5 * length * states, *shapes)
+    real = kit.ReplayBuffer(len(dataset), *shapes)
+    imagined = kit.ReplayBuffer(settings["retained_rollouts"] * length * states, *shapes)
     real.load_dataset(rows)
+    batch = settings["batch_size"]
+    real_rows = int(settings["real_fraction"] * batch)
+    run = {"task": task.name, "digest": dataset.digest()[:12], "seed": options.seed, "peer": commit_of(options.clone)}
     evaluator, found = Evaluator(task), []
     for step in range(options.steps):
-        if step % INTERVAL == 0:
+        if step % settings["rollout_every"] == 0:
             imagined.add_batch(**policy.rollout(real.sample(states)["observations"].numpy(), length)[0])
-        policy.learn({"real": real.sample(12), "fake": imagined.sample(244)})
+        policy.learn({"real": real.sample(real_rows), "fake": imagined.sample(batch - real_rows)})
         if (done := step + 1) % INTERVAL == 0:
             starts = reset_seeds(options.seed, done, task.evaluation.episodes)
             returns = evaluator.returns(lambda seen: policy.select_action(seen[0], deterministic=True)[None], [starts])[0]
-            run = {"task": task.name, "digest": dataset.digest()[:12], "seed": options.seed, "peer": commit_of(options.clone)}
-            found.append(run | {"step": done, "return": round(float(returns.mean()), 2)})
+            found.append(run | {"step": done, "return_mean": round(float(returns.mean()), 2)})
             print(found[-1], flush=True)
     earlier = [pd.read_csv(options.csv, dtype=str)] if options.csv.exists() else []
     together = pd.concat([*earlier, pd.DataFrame(found).astype(str)])
@@ -162,7 +172,7 @@ def main() -> None:
 def write_table(path: Path) -> None:
     """The peer's runs in the file, each beside this package's published run of the same, as Markdown beside the file."""
     ours = {
-        (run.task, run.cell["data"]["digest"][:12], run.seed): {row["step"]: row["return_mean"] for row in run.evaluations}
+        (run.task, run.cell["data"]["digest"][:12], run.seed): run.evaluations
         for run in load_runs(PUBLISHED)
         if run.algorithm == "mopo" and run.cell["overrides"] == SHORT
     }
@@ -174,13 +184,13 @@ def write_table(path: Path) -> None:
     ]
     table = pd.read_csv(path, dtype={"digest": str, "peer": str})
     for (task, digest, seed), rows in table.groupby(["task", "digest", "seed"]):
-        both = (ours.get((task, digest, seed), {}), dict(zip(rows["step"], rows["return"], strict=True)))
-        last, shown = rows["step"].max(), []
-        for steps in ([last], range(last - 9 * INTERVAL, last + 1, INTERVAL)):
-            for returns in both:
-                whole = all(step in returns for step in steps)
-                score = get_task(task).references.score(np.mean([returns[step] for step in steps])) if whole else None
-                shown.append("–" if score is None else f"{score:.1f}")
+        last, score = rows["step"].max(), get_task(task).references.score
+        both = ([row for row in ours.get((task, digest, seed), []) if row["step"] <= last], rows.to_dict("records"))
+        shown = [
+            f"{score(aggregate(evaluations, metric)):.1f}" if evaluations else "–"
+            for metric in ("last", "mean10")
+            for evaluations in both
+        ]
         lines.append(f"| {task} | {seed} | {last:,} | {' | '.join(shown)} |")
     lines += [
         "",
@@ -188,6 +198,7 @@ def write_table(path: Path) -> None:
         "- Both have the same dataset, hyperparameters, rollout length and coefficient, fits of at most "
         f"{SHORT['dynamics.max_epochs']} epochs, and {SHORT['rollout_states']:,} rollout states.",
         "- Each has its own fit, first weights, batches and noise: a single seed of one is no pair of the other's.",
+        "- The peer bounds its policy's log standard deviation at -5 (here -20), its temperature at 1, and has PyTorch's Adam.",
         f"- OfflineRL-Kit at {', '.join(sorted(set(table['peer'])))}.",
         "- Made by `python benchmarks/peers/offlinerl_kit.py`, and from the runs of `results/published/table1-short`.",
         "",
