@@ -17,6 +17,12 @@ class WriteError(UserError):
     """A file that cannot be written: mostly a full disk, on which nothing else would come to anything either."""
 
 
+def in_words(names: Iterable[str]) -> str:
+    """A list as one writes it in a sentence: "bc", "bc and sac", "bc, mopo and sac"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def unknown(kind: str, name: object, known: Iterable[str], command: str) -> UserError:
     """The error for a name nobody registered: the nearest one, and the command that lists them all."""
     nearest = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=0.4)

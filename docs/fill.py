@@ -1,7 +1,7 @@
 """Fills README.md and pages in docs/ from committed files and from the code: `python docs/fill.py`, from anywhere.
 
 A block stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER
-(`table FOLDER:NAME` another table than `scores`),
+(`table FOLDER:NAME` another table than `scores`, `table FOLDER:NAME+mean10` with that metric beside),
 `commands` and `reference` from the code (`reference.py`), `file PATH` is that file, others are the rows of `FILES`, below
 `results/`. Nothing between two such lines is written by hand.
 """
@@ -23,7 +23,7 @@ BLOCK = re.compile(
     re.DOTALL,
 )
 # how any table of run records is read: said under the first table of a page that it holds for, not under each
-HOW_TO_READ = re.compile(r"- (Score:|Zero Action,|Mean ±|Bold:|Each seed counts|In brackets|Clear \(bold|Nothing corrects)")
+HOW_TO_READ = re.compile(r"- (mean10:|Score:|Zero Action,|Mean ±|Bold:|Each seed|In brackets|Clear|Nothing corrects)")
 READ_ABOVE = "- How to read it stands under the first table of its kind on this page."
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
@@ -36,8 +36,9 @@ FILES = {
 def made(kind: str, folder: str) -> str:
     """The Markdown of one block, without a last line break."""
     if kind == "table":
-        folder, _, name = folder.partition(":")
-        return table(name or "scores", ROOT / folder, "markdown").strip()
+        folder, _, asked = folder.partition(":")
+        name, _, beside = asked.partition("+")
+        return table(name or "scores", ROOT / folder, "markdown", beside=beside or None).strip()
     if kind == "file":
         return (ROOT / folder).read_text(encoding="utf-8").strip()
     if kind in ("commands", "reference"):

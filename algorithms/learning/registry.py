@@ -14,7 +14,7 @@ from importlib import resources
 from itertools import pairwise
 from typing import Any, get_type_hints
 
-from ...common.errors import UserError, unknown
+from ...common.errors import UserError, in_words, unknown
 from ...common.plugins import checked_name, load_plugins
 from ...common.settings import converted, takes_several
 from ...common.trees import dotted
@@ -64,7 +64,7 @@ class Algorithm:
         if not (isinstance(part, type) and issubclass(part, base)):
             raise UserError(f"{what} is no {base.__name__}: make it a subclass of mopo_bench.{base.__name__}")
         if missing := [name for name in wanted if inspect.getattr_static(part, name) is vars(base)[name]]:
-            raise UserError(f"{what} does not define {' and '.join(missing)}")
+            raise UserError(f"{what} does not define {in_words(missing)}")
         config = getattr(part, "Config", None)
         if not (isinstance(config, type) and dataclasses.is_dataclass(config)) or (
             vars(config).get("__annotations__") and "__dataclass_fields__" not in vars(config)

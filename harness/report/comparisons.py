@@ -172,6 +172,7 @@ def _row(row: Comparison) -> list[Entry]:
         algorithm=f"{groups[0].label} minus {row.other}",
         steps=span(last_step(run) for group in groups for run in group.counted),
         mean=found.mean,
+        seeds=len(found.pairs) or min(len(group.counted) for group in groups),
         low=low,
         high=high,
         points=found.pairs if len(found.pairs) == 2 else [],
@@ -179,7 +180,7 @@ def _row(row: Comparison) -> list[Entry]:
     )
     reading = "clear" if clear else "not clear" if found.interval else _why_none(groups)
     leading = (number.task, without_task(number.data), number.unit, number.algorithm, row.seeds)
-    return [*map(Entry, leading), number, Entry(", ".join(doubts) or reading)]
+    return [*map(Entry, leading), number, Entry(", ".join(doubts) or reading, reading=True)]
 
 
 def _why_none(groups: Sequence[Group]) -> str:

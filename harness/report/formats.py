@@ -35,10 +35,11 @@ class Entry:
     """A label (`text`), or what one column says of one task: our number, and the paper's where there is one.
 
     mean, std, low and high (the 95 % interval of the mean), difference (ours minus the paper's) and the paper's numbers are
-    in `unit`, "score" or "return". seeds: how many make the mean; diverged ones are not among them.
+    in `unit`, "score" or "return". seeds: how many make the mean or the difference; diverged ones are not among them.
     """
 
     text: str = ""
+    reading: bool = False  # whether the text says what a number means, which another metric may see otherwise
     task: str = ""
     algorithm: str = ""  # the column's label; empty in an entry that is only text
     unit: str = ""
@@ -65,6 +66,8 @@ class Entry:
     beside_metric: str = ""  # of a second mean, of the same runs
     beside_mean: float | None = None
     beside_std: float | None = None
+    beside_low: float | None = None  # of a second difference
+    beside_high: float | None = None
 
     def lines(self, intervals: bool = False) -> list[str]:
         """What a reader sees, one string a line, our mean first."""
@@ -77,11 +80,23 @@ class Entry:
             lines.append(" and ".join(f"{point:z.1f}" for point in self.points))
         if self.beside_mean is not None:
             lines.append(f"{self.beside_metric}: {_spread(self.beside_mean, self.beside_std)}")
+            if self.beside_low is not None:
+                lines.append(f"[{self.beside_low:z.1f}, {self.beside_high:z.1f}]")
         if self.paper_mean is not None:
             lines.append(f"({_spread(self.paper_mean, self.paper_std)}){self.mark}")
         if self.difference is not None:
             lines.append(f"Δ {self.difference:+z.1f}")
         return lines + [f"{self.diverged} of {self.seeds + self.diverged} diverged"] * (self.diverged > 0)
+
+
+def _beside(entry: Entry, other: Entry, metric: str) -> Entry:
+    """An entry with what another says of the same runs by that metric."""
+    if entry.reading and entry.text != other.text:
+        return replace(entry, text=f"{entry.text}; by {metric} {other.text}")
+    if not entry.seeds or not other.seeds:
+        return entry
+    low, high = (other.low, other.high) if other.std is None else (None, None)
+    return replace(entry, beside_metric=metric, beside_mean=other.mean, beside_std=other.std, beside_low=low, beside_high=high)
 
 
 def _spread(centre: float | None, std: float | None) -> str:
@@ -101,18 +116,16 @@ class Table:
     intervals: bool = False  # whether entries show them; `to_csv` and `to_json` always hold them
 
     def beside(self, other: Table, meaning: str) -> Table:
-        """The table with the means of another of the same runs, by another metric of this meaning, on lines of their own."""
+        """The table with the numbers of another of the same runs, by another metric of this meaning, on lines of their own.
+
+        Means keep their standard deviation, differences, which have none, their interval. A reading that is another by that
+        metric says both.
+        """
         rows = [
-            [
-                replace(entry, beside_metric=other.metric, beside_mean=second.mean, beside_std=second.std)
-                if entry.seeds and second.seeds
-                else entry
-                for entry, second in zip(row, others, strict=True)
-            ]
+            [_beside(*pair, other.metric) for pair in zip(row, others, strict=True)]
             for row, others in zip(self.rows, other.rows, strict=True)
         ]
-        note = f"{other.metric}: of the same seeds, mean ± sample standard deviation of {meaning}."
-        return replace(self, rows=rows, notes=[note, *self.notes])
+        return replace(self, rows=rows, notes=[f"{other.metric}: of the same seeds, by {meaning}.", *self.notes])
 
     def to_csv(self) -> str:
         """Tidy: one line for each task, dataset and algorithm; a number that does not exist is left empty."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ...common.errors import in_words
 from ...tasks.data.episodes import flag_notes
 from ..runs.records import Run, overvalued
 from .formats import DASH, DOUBLE_DAGGER, span
@@ -75,7 +76,7 @@ def _by_column(groups: Sequence[Group]) -> list[str]:
         windows.setdefault(group.label, set()).add(group.data["window"])
     said = {
         "Steps": {label: span(each) for label, each in steps.items()},
-        "Windows": {label: " and ".join(sorted(each)) for label, each in windows.items()},
+        "Windows": {label: in_words(sorted(each)) for label, each in windows.items()},
     }
     return [
         f"{what} by column: {'; '.join(f'{label} {value}' for label, value in by_label.items())}."
@@ -94,7 +95,7 @@ def _data(groups: Sequence[Group]) -> list[str]:
     notes = []
     for key, by_window in labels.items():
         said = [
-            f"{rows:,} rows, window {window}" + f" for {' and '.join(columns)}" * (len(by_window) > 1)
+            f"{rows:,} rows, window {window}" + f" for {in_words(columns)}" * (len(by_window) > 1)
             for (window, rows), columns in by_window.items()
         ]
         origin = f", from {facts[key]['from']}" if facts[key].get("from") else ""
@@ -200,5 +201,5 @@ def _merged(triples: Iterable[tuple[str, str, str]]) -> list[tuple[str, str]]:
         by_task.setdefault((fact, task), []).append(label)
     tasks: dict[tuple[str, str], list[str]] = {}
     for (fact, task), labels in by_task.items():
-        tasks.setdefault((fact, " and ".join(labels)), []).append(task)
+        tasks.setdefault((fact, in_words(labels)), []).append(task)
     return [(fact, f"{labels} on {', '.join(where)}") for (fact, labels), where in tasks.items()]

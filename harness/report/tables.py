@@ -74,7 +74,7 @@ def render(
     Beside the scores stand the comparisons of `reference` with the others, by Holm's rule if they are to be corrected; as JSON
     the scores are one object a run, as CSV they stand alone. Aggregates are several tables, as CSV and JSON one.
 
-    beside: another metric, whose means stand below those of `metric`.
+    beside: another metric, whose means and differences stand below those of `metric`.
     """
     for kind, choice, choices in (("table", name, TABLES), ("format", format, FORMATS)):
         if choice not in choices:
@@ -84,22 +84,20 @@ def render(
         raise UserError(f"{name} has no comparisons to correct: --holm goes with the table of scores")
     if beside and (name == "aggregate" or (name, format) == ("scores", "json")):
         raise UserError(f"--beside {beside}: {name}{' as JSON' * (name == 'scores')} has one number for each run")
-    if name in LAYOUTS:
-        if reference != REFERENCE:
-            raise UserError(f"{name} stands beside the paper's numbers: scores and aggregates have a reference")
-        tables = [_by_metric(name, runs, metric, folder)]
-    elif name == "aggregate":
+    if name in LAYOUTS and reference != REFERENCE:
+        raise UserError(f"{name} stands beside the paper's numbers: scores and aggregates have a reference")
+    if name == "aggregate":
         tables = aggregates(runs, metric, str(folder), reference)
         if format in ("csv", "json"):
             tables = [replace(tables[0], rows=[row for table in tables for row in table.rows])]
     else:
-        compared = comparisons(runs, metric, str(folder), reference, correct)
-        if format == "json":
+        tables = _by_metric(name, runs, metric, folder, reference, correct)
+        if (name, format) == ("scores", "json"):
             return json.dumps(scores(runs, metric), indent=1)
-        tables = [_by_metric(name, runs, metric, folder)]
-        tables += [compared] * bool(compared.rows and format != "csv")
-    if beside:
-        tables[0] = tables[0].beside(_by_metric(name, runs, beside, folder), get_metric(beside).meaning)
+        if beside:
+            seconds, meaning = _by_metric(name, runs, beside, folder, reference, correct), get_metric(beside).meaning
+            tables = [table.beside(second, meaning) for table, second in zip(tables, seconds, strict=True)]
+        tables = tables[:1] if format == "csv" else tables
     if faults:
         said = f"Not believed, and not in the numbers: {'; '.join(faults)}."
         tables = [replace(tables[0], notes=[*tables[0].notes, said]), *tables[1:]]
@@ -107,9 +105,12 @@ def render(
     return shown if format == "text" else "\n\n".join(shown)
 
 
-def _by_metric(name: str, runs: Iterable[Run], metric: str, folder: Path | str) -> Table:
-    """A paper table, or that of the scores, by a metric."""
-    return beside_paper(name, runs, metric) if name in LAYOUTS else scores_table(runs, metric, str(folder))
+def _by_metric(name: str, runs: Sequence[Run], metric: str, folder: Path | str, reference: str, correct: bool) -> list[Table]:
+    """A paper table, or that of the scores and of the comparisons, if there are any, by a metric."""
+    if name in LAYOUTS:
+        return [beside_paper(name, runs, metric)]
+    compared = comparisons(runs, metric, str(folder), reference, correct)
+    return [scores_table(runs, metric, str(folder)), *[compared] * bool(compared.rows)]
 
 
 def scores(runs: Iterable[Run], metric: str = "last") -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ...common.errors import UserError, unknown
+from ...common.errors import UserError, in_words, unknown
 from ..rewards import REWARDS, Reward, find_reward
 from ..task import Task
 from .dataset import OfflineDataset
@@ -86,7 +86,7 @@ def _refuse_contradiction(task: Task, reward: Reward, note: Mapping[str, Any], f
     has = {key: note["parameters"].get(key, value) for key, value in wanted.items()}
     other = [key for key in wanted if has[key] != wanted[key]]
     if other:
-        found, asked = (" and ".join(f"{key}={values[key]}" for key in other) for values in (has, wanted))
+        found, asked = (in_words(f"{key}={values[key]}" for key in other) for values in (has, wanted))
         changed = " ".join(f"--task-set {task.name}.{key}={has[key]}" for key in other)
         either = f"add {changed}, or " if set(other) <= set(task.parameters) else ""
         raise UserError(f"{file} was relabelled with {found}, and {task.name} has {asked}: {either}{again}")
