@@ -29,7 +29,7 @@ def table(
     holm: Holm = False,
     format_: Annotated[Format | None, typer.Option("--format", help="text, or as --out says.")] = None,
     metric: Annotated[Metric, typer.Option(help="last is the paper's.")] = LAST,
-    beside: Annotated[Metric | None, typer.Option(help="Another metric, whose means stand below.")] = None,
+    beside: Annotated[Metric | None, typer.Option(help="Another metric, whose means and differences stand below.")] = None,
     out: Out = None,
 ) -> None:
     """A table from run records, beside the paper's.
