@@ -161,8 +161,8 @@ def table(
     was run, "aggregate" is over its tasks. format: text, markdown, latex, csv, html or json; by default as `out` ends, else
     markdown. metric: last (the paper's), mean10 or best. reference: the algorithm that `scores` and `aggregate` compare with
     the others. out: a file to write it to. holm: whether the comparisons are corrected for their number. beside: another
-    metric, whose means and differences stand below. Raises UserError for a name, a format, a metric or a file that is none of these, and where
-    there are no runs.
+    metric, whose means and differences stand below. Raises UserError for a name, a format, a metric or a file that is none of
+    these, and where there are no runs.
     """
     from .report.formats import SUFFIXES
 
