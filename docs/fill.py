@@ -23,7 +23,10 @@ BLOCK = re.compile(
     re.DOTALL,
 )
 # how any table of run records is read: said under the first table of a page that it holds for, not under each
-HOW_TO_READ = re.compile(r"- (mean10:|Score:|Zero Action,|Mean ±|Bold:|Each seed|In brackets|Clear|Nothing corrects)")
+HOW_TO_READ = re.compile(
+    r"- (mean10:|Score:|Zero Action,|In parentheses|The figure's bars|I:|M:|Mean ±|Bold:"
+    r"|Each seed|In brackets|Clear|Nothing corrects)"
+)
 READ_ABOVE = "- How to read it stands under the first table of its kind on this page."
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
@@ -64,14 +67,17 @@ def filled(page: Path) -> str:
 def without_repeats(text: str, said: set[str]) -> str:
     """The Markdown of tables without the notes on how to read them that were `said` before, to which it adds its own."""
     lines: list[str] = []
+    told = False  # of the table at hand
     for line in text.split("\n"):
+        told = told and not line.startswith("**")
         repeated = line in said
         if HOW_TO_READ.match(line):
             said.add(line)
         if not repeated:
             lines.append(line)
-        elif lines[-1:] != [READ_ABOVE]:
+        elif not told:
             lines.append(READ_ABOVE)
+            told = True
     return "\n".join(lines)
 
 
