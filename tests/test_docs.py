@@ -113,4 +113,6 @@ def test_how_to_read_tables_is_said_once_a_page_and_what_holds_for_one_under_eac
     said, under_each = set(), "- Score: 100.\n- Steps: 5.\n- Bold: the best.\n- Episodes: 10."
     first, second = (FILL["without_repeats"](under_each, said) for _ in range(2))
     assert first == under_each
-    assert second.splitlines() == [FILL["READ_ABOVE"], "- Steps: 5.", FILL["READ_ABOVE"], "- Episodes: 10."]
+    assert second.splitlines() == [FILL["READ_ABOVE"], "- Steps: 5.", "- Episodes: 10."]
+    both = FILL["without_repeats"](f"{under_each}\n\n**Another table**\n{under_each}", said)
+    assert both.count(FILL["READ_ABOVE"]) == 2
