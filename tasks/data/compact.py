@@ -85,9 +85,12 @@ def thinned(dataset: OfflineDataset, rows: int) -> OfflineDataset:
     due = np.arange(len(starts) + 1) * rows / len(dataset) + 0.5  # episodes to have been kept before each, from the middle on
     kept = np.flatnonzero(np.floor(due[1:]) > np.floor(due[:-1]))
     chosen = np.concatenate([np.arange(starts[each], stops[each]) for each in kept]) if len(kept) else np.arange(rows)
+    provenance = {**dataset.provenance, "thinned_from": len(dataset)}
+    if chosen[0] > 0:
+        provenance.pop("starts_within_an_episode", None)  # what a window had left of its first episode is gone
     return replace(
         dataset,
         **{name: getattr(dataset, name)[chosen] for name in COLUMNS},
         extras={name: array[chosen] for name, array in dataset.extras.items()},
-        provenance={**dataset.provenance, "thinned_from": len(dataset)},
+        provenance=provenance,
     )

@@ -81,6 +81,14 @@ def test_thinned_keeps_whole_episodes_from_all_along(rows, logged):
     assert found.provenance["thinned_from"] == 2_000
 
 
+def test_thinned_knows_whether_its_first_episode_is_still_the_one_that_a_window_cut(logged):
+    cut = logged.noting(starts_within_an_episode=True)
+    for rows in (500, len(cut)):
+        found = thinned(cut, rows)
+        kept = (found.observations[0] == cut.observations[0]).all()
+        assert found.whole_episodes()[0] == (not kept) and kept == (rows == len(cut))
+
+
 def test_thinned_prefers_no_length_of_episodes(logged):
     """Of twenty logs of as many long episodes as short ones; filled up by rows, nine of ten that were kept were short."""
     kept = []
