@@ -2,6 +2,7 @@
 
 A block stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER
 (`table FOLDER:NAME` another table than `scores`, `table FOLDER:NAME+mean10` with that metric beside),
+`steps FOLDER` the means of ten evaluations as training went on,
 `commands` and `reference` from the code (`reference.py`), `file PATH` is that file, others are the rows of `FILES`, below
 `results/`. Nothing between two such lines is written by hand.
 """
@@ -10,8 +11,9 @@ import csv
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 
-from mopo_bench import table
+from mopo_bench import load, table
 from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +21,7 @@ FILLED = ("beyond", "commands", "data", "fidelity", "figures-and-appendices", "r
 NAMES = ("README.md", *(f"docs/{name}.md" for name in FILLED))
 PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(
-    r"(<!-- (table|batches|actors|first weights|claims|commands|reference|file) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)",
+    r"(<!-- (table|steps|batches|actors|first weights|claims|commands|reference|file) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)",
     re.DOTALL,
 )
 # how any table of run records is read: said under the first table of a page that it holds for, not under each
@@ -28,6 +30,7 @@ HOW_TO_READ = re.compile(
     r"|Each seed|In brackets|Clear|Nothing corrects)"
 )
 READ_ABOVE = "- How to read it stands under the first table of its kind on this page."
+STEPS = (50_000, 100_000, 200_000, 300_000, 500_000, 750_000, 1_000_000)
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
     "actors": ("collection/actors.csv",),
@@ -42,6 +45,8 @@ def made(kind: str, folder: str) -> str:
         folder, _, asked = folder.partition(":")
         name, _, beside = asked.partition("+")
         return table(name or "scores", ROOT / folder, "markdown", beside=beside or None).strip()
+    if kind == "steps":
+        return markdown(by_steps(load(ROOT / folder)))
     if kind == "file":
         return (ROOT / folder).read_text(encoding="utf-8").strip()
     if kind in ("commands", "reference"):
@@ -51,6 +56,22 @@ def made(kind: str, folder: str) -> str:
         with (ROOT / "results" / name).open() as lines:
             rows += csv.DictReader(lines)
     return markdown(rows)
+
+
+def by_steps(records: Any) -> list[dict[str, str]]:
+    """A row for each run: mean and range of its ten last evaluations at each of `STEPS`, scores where the task has them."""
+    labels = records.runs.set_index(["task", "identity", "seed"])["label"]
+    rows = []
+    for (task, identity, seed), run in records.evaluations.groupby(["task", "identity", "seed"], sort=False):
+        values = run.set_index("step")["return_mean" if run["score"].isna().all() else "score"].sort_index()
+        digits = 0 if run["score"].isna().all() else 1
+        row = {"task": task, "column": labels[task, identity, seed], "seed": str(seed)}
+        for step in STEPS:
+            ten = values[values.index <= step].tail(10)
+            there = step in values.index
+            row[f"{step:,}"] = f"{ten.mean():.{digits}f} ({ten.min():.{digits}f} to {ten.max():.{digits}f})" if there else "–"
+        rows.append(row)
+    return rows
 
 
 def filled(page: Path) -> str:
