@@ -25,6 +25,7 @@ def in_words(names: Iterable[str]) -> str:
 
 def unknown(kind: str, name: object, known: Iterable[str], command: str) -> UserError:
     """The error for a name nobody registered: the nearest one, and the command that lists them all."""
-    nearest = difflib.get_close_matches(str(name), list(map(str, known)), n=1, cutoff=0.4)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    lowered = {str(one).lower(): str(one) for one in known}  # tables print MOPO, the command line takes mopo
+    nearest = difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.4)
+    hint = f"did you mean {lowered[nearest[0]]!r}? " if nearest else ""
     return UserError(f"unknown {kind} {name!r}: {hint}`{command}` shows all")

@@ -67,9 +67,10 @@ def test_an_unknown_key_names_the_nearest(key, nearest):
         get_algorithm("mopo").configure({key: 1})
 
 
-def test_an_unknown_algorithm_names_the_nearest():
+@pytest.mark.parametrize("name", ["mopoo", "MOPO"])
+def test_an_unknown_algorithm_names_the_nearest(name):
     with pytest.raises(UserError, match="did you mean 'mopo'"):
-        get_algorithm("mopoo")
+        get_algorithm(name)
 
 
 @pytest.mark.parametrize(
