@@ -48,7 +48,7 @@ def provenance(groups: Sequence[Group]) -> list[str]:
 def _extent(groups: Sequence[Group]) -> list[str]:
     """Steps, seeds, versions of the package and episodes; which seeds end at different steps."""
     if not groups:
-        return ["Nothing has been run yet."]
+        return ["No run is shown: the results folder has none of these tasks and algorithms."]
     counted = _counted(groups)
     if not counted:
         return []

@@ -65,3 +65,8 @@ def test_steps_and_windows_are_told_by_column_where_columns_differ(records):
     records.add([1.0], "hopper-mixed", "sac", steps=9000, window="last_1m")
     said = [note for note in table1(records.runs()).notes if "by column" in note]
     assert said[1:] == ["Windows by column: mopo all; sac all and last_1m."]
+
+
+def test_runs_of_other_tasks_are_not_called_none(records):
+    records.add([1.0], "point-angle")
+    assert table1(records.runs()).notes[-1] == "No run is shown: the results folder has none of these tasks and algorithms."
