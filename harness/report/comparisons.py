@@ -185,5 +185,7 @@ def _row(row: Comparison) -> list[Entry]:
 
 def _why_none(groups: Sequence[Group]) -> str:
     """Why a difference has no interval."""
-    fewest = min(len(group.counted) for group in groups)
-    return {1: "one seed, no interval", 2: "two seeds, no interval"}.get(fewest, "no spread, no interval")
+    counts = {len(group.counted) for group in groups}
+    if min(counts) > 2:
+        return "no spread, no interval"
+    return f"{'one seed' if min(counts) == 1 else 'two seeds'}{' on one side' if len(counts) > 1 else ''}, no interval"

@@ -12,7 +12,7 @@ def test_comparisons_against_scipy(records):
     records.add(mopo, "halfcheetah-jump", "sac")  # nothing of MOPO's to compare with
     rows = comparisons(records.runs()).rows
     assert [[cell.text for cell in row if not cell.algorithm] for row in rows] == [
-        ["point-angle", "regenerated", "return", "mopo minus bc", "3 and 1", "one seed, no interval"],
+        ["point-angle", "regenerated", "return", "mopo minus bc", "3 and 1", "one seed on one side, no interval"],
         ["point-angle", "regenerated", "return", "mopo minus sac", "3 and 4", "not clear"],
         ["point-angle", "regenerated", "return", "mopo minus batch max", "3", "clear"],
     ]
@@ -106,6 +106,12 @@ def test_two_seeds_have_no_interval(records):
     assert readings(table)["mopo minus sac"] == ("2 paired", "two seeds, no interval", False)
     assert readings(table)["mopo minus batch max"] == ("2", "two seeds, no interval", False)
     assert (table.rows[0][5].low, table.rows[0][5].lines(True)) == (None, ["1048.5", "999.0 and 1098.0"])
+
+
+def test_a_side_with_too_few_seeds_is_not_taken_for_both(records):
+    records.add([1000.0, 1100.0], "point-angle")
+    records.add([1.0, 2.0, 4.0], "point-angle", "sac")
+    assert readings(comparisons(records.runs()))["mopo minus sac"] == ("2 and 3", "two seeds on one side, no interval", False)
 
 
 def test_without_spread_nothing_is_clear(records):
