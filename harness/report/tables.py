@@ -82,6 +82,8 @@ def render(
     runs = list(runs)
     if correct and name != "scores":
         raise UserError(f"{name} has no comparisons to correct: --holm goes with the table of scores")
+    if beside == metric:
+        raise UserError(f"--beside {beside}: the table is of that metric already; name another")
     if beside and (name == "aggregate" or (name, format) == ("scores", "json")):
         raise UserError(f"--beside {beside}: {name}{' as JSON' * (name == 'scores')} has one number for each run")
     if name in LAYOUTS and reference != REFERENCE:

@@ -567,3 +567,9 @@ def test_headings_that_would_read_the_same_are_told_apart(records):
     records.add([1000.0], algorithm="sac", about={"title": "SAC"})
     records.add([1000.0], algorithm="sac-wide", about={"title": "SAC"})
     assert scores_table(records.runs()).columns[3:5] == ["SAC (sac)", "SAC (sac-wide)"]
+
+
+def test_a_metric_is_not_shown_beside_itself(records):
+    records.add([1.0])
+    with pytest.raises(UserError, match="--beside best: the table is of that metric already; name another"):
+        render("scores", records.runs(), ".", metric="best", beside="best")
