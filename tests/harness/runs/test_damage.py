@@ -108,6 +108,19 @@ def test_damage_is_named_and_counts_for_nothing(name, case, change, whole, comma
     assert table.code == (2 if name == "cell.json" else 0)
 
 
+def test_a_seed_whose_record_is_gone_is_named(whole, plan, command, tmp_path):
+    """As of a folder that was copied halfway: the seed would be missing from the mean without a word."""
+    results = tmp_path / "results"
+    shutil.copytree(whole, results)
+    min(results.rglob("record.json")).unlink()
+    (results / "plan.json").unlink()
+    assert [run.seed for run in load_runs(results)] == [1]
+    assert "seed-0: there are evaluations, and no record.json" in command("status", "--results", results).out
+    assert "no record.json" in command("table", "scores", "--results", results, "--format", "markdown").out
+    execute(plan("sac", results=results, seeds=(0, 1), steps=4, evaluate_every=2, episodes=2), jobs=1)
+    assert [run.evaluations for run in load_runs(results)] == [run.evaluations for run in load_runs(whole)]
+
+
 @pytest.mark.parametrize("name", ["record.json", "cell.json", "plan.json"])
 def test_the_next_run_puts_it_aside_and_has_the_same_numbers(name, whole, plan, tmp_path):
     results = tmp_path / "results"
