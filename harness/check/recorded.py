@@ -140,6 +140,8 @@ def _interval(record: Mapping[str, Any], steps: int) -> int:
 def _numbers(record: Mapping[str, Any], steps: int, episodes: int, interval: int | None) -> Numbers | str:
     """The return and every metric of the evaluation at a step, what the fits recorded beside; or why there is none."""
     state = record["state"] if record["state"] == "failed" else state_at(record["state"], record["steps"], steps)
+    if state != "done" and record["state"] == "done":
+        return f"done at step {record['steps']:,}, not at {steps:,}"
     if state != "done":
         return f"{state}, {reason(dict(record))}"
     row = next((row for row in record["evaluations"] if row["step"] == steps), None)

@@ -78,7 +78,9 @@ def usage(error: Any) -> str:
 
     from .app import app
 
-    message = error.format_message().replace("\n", " ")
+    message = error.format_message().replace("\n", " ").replace("Value error, ", "")
+    if "unexpected extra argument" in message:
+        message += ": several names or numbers of one option are separated by commas, as in --seeds 0,1"
     if error.__class__.__name__ == "NoSuchCommand" or "No such command" in message:
         commands = [command.name or "" for command in app.registered_commands] + ["data"]
         near = difflib.get_close_matches(message.split("'")[1], commands, n=1)

@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from ...common.errors import UserError
 from ..runs.ledger import Ledger, existing_folder
 from ..runs.reading import printable
 from ..runs.records import DAMAGED, STATES
@@ -22,6 +23,8 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
     Example: mopo-bench status --results runs
     """
     rows, faults = Ledger(existing_folder(results)).survey()
+    if not rows and not faults:
+        raise UserError(f"no run was planned or recorded in {results}: name a folder of `mopo-bench run` with --results")
     if as_json:
         print(json.dumps(rows, indent=1))
         for fault in faults:

@@ -96,6 +96,7 @@ def aggregates(runs: Iterable[Run], metric: str = "last", folder: str = "results
     if improvement:
         heads = ["Over", "Comparison", "Probability of improvement"]
         note = "How often a seed of the first is better than one of the second on the same task, in percent; 50: neither is."
+        note += f" Of fewer than {FEWEST_DRAWN} seeds there is no interval, and 100 says little."
         tables.append(Table("Probability of improvement", metric, heads, improvement, [note], intervals=True))
     return tables
 

@@ -48,7 +48,7 @@ class Metric(NamedTuple):
 METRICS = {
     "last": Metric("the last evaluation, as in the paper", lambda returns: returns[-1]),
     "mean10": Metric(
-        "the mean of the last 10 evaluations (of a run with fewer of all, its first ones too), as in the authors' plot script",
+        "the mean of the last 10 evaluations (a run with fewer counts all of its evaluations), as in the authors' plot script",
         lambda returns: returns[-10:].mean(),
     ),
     "best": Metric("the best evaluation, chosen with hindsight", lambda returns: returns.max()),

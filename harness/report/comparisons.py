@@ -165,6 +165,8 @@ def _row(row: Comparison) -> list[Entry]:
     low, high = found.interval or (None, None)
     doubts = [f"{each.label}: {each.diverged_in_words}" for each in groups if each.diverged]
     doubts += [f"{each.label} unfinished" for each in groups if each.in_state("running")]
+    steps = {each.label: {last_step(run) for run in each.counted} for each in groups}
+    doubts += [f"{label}: seeds of {span(found)} steps" for label, found in steps.items() if len(found) > 1]
     apart = found.interval is not None and (found.interval[0] > 0 or found.interval[1] < 0)
     clear = apart and not doubts and row.adjusted <= 0.05
     number = replace(

@@ -160,7 +160,8 @@ def scores_table(runs: Iterable[Run], metric: str = "last", folder: str = "resul
         rows.append([*map(Entry, (task, without_task(names[key]), unit)), *_bolded(entries, here, metric)])
     heads = ["Task", "Data", "Unit", *_headings(columns, groups)]
     notes = [
-        "Score: 100 (return - min) / (max - min) with D4RL's references. In brackets: Student's 95 % interval of the mean; "
+        *["Score: 100 (return - min) / (max - min) with D4RL's references."] * any(row[2].text == "score" for row in rows),
+        "In brackets: Student's 95 % interval of the mean; "
         f"fewer than {FEWEST} seeds have none, two are shown as they are, and seeds that are all equal have none either.",
         *_probe_notes(groups),
         *footnotes(groups, metric),

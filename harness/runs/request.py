@@ -299,6 +299,8 @@ def read_grid(path: Path) -> dict[str, Any]:
     """The fields in a grid file. Raises UserError where it is no TOML, or has a key that no request has."""
     try:
         grid = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"--grid {path}: there is no such file; `mopo-bench run --print-grid > grid.toml` writes one") from None
     except (OSError, ValueError) as error:
         raise UserError(f"--grid {path} cannot be read ({' '.join(str(error).split())}): give a TOML file") from None
     for name in grid:

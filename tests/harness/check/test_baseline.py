@@ -65,7 +65,7 @@ def test_seeds_of_different_length_make_no_baseline(folder, normal, tmp_path):
     old = folder("old")
     old.add(normal(100, 5, 20))
     old.add(normal(100, 5, 1), first=20, steps=9000)
-    with pytest.raises(UserError, match="seed 0: running, stopped at step 8,000"):
+    with pytest.raises(UserError, match="seed 0: done at step 8,000, not at 9,000"):
         update(tmp_path / "baseline.csv", old.root, "why")
 
 

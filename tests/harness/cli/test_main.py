@@ -49,6 +49,10 @@ REFUSED = [
     (("table", "table1", "--metric", "worst"), "mean10"),
     (("table", "table1", "--results", "no-such-folder"), "no-such-folder"),
     (("status", "--results", "no-such-folder"), "no-such-folder"),
+    (("status", "--results", "."), "no run was planned or recorded"),
+    (("table", "tabel1"), "'name': 'tabel1' is not one of"),
+    (("run", "--tasks", "point-angle", "--algorithms", "bc", "sac", "--seeds", "0", "1"), "separated by commas"),
+    (("run", "--grid", "no-such-file.toml"), "there is no such file"),
     (("data", "inspect", "hoper-medium"), "'hopper-medium'"),
     (("data", "inspect", "no-such-file.hdf5"), "no-such-file.hdf5"),
     (("data", "inspect", "point-angle", "--rows", "0"), "0 rows"),
@@ -366,9 +370,10 @@ def test_run_as_installed(arguments, tmp_path):
     assert done.returncode == 0 and done.stderr == ""
     assert next(line for line in done.stdout.splitlines() if "% done; " not in line) == "done: 1"
     words[words.index("point-angle")] = "point-angel"
-    refused = subprocess.run([script, *words], capture_output=True, text=True, timeout=300)
-    assert refused.returncode == 2 and refused.stdout == ""
-    assert len(refused.stderr.splitlines()) == 1 and "'point-angle'" in refused.stderr
+    for name in ([script], [sys.executable, "-m", "mopo_bench"]):
+        refused = subprocess.run([*name, *words], capture_output=True, text=True, timeout=300)
+        assert refused.returncode == 2 and refused.stdout == ""
+        assert len(refused.stderr.splitlines()) == 1 and "'point-angle'" in refused.stderr
 
 
 @pytest.mark.parametrize(("jobs", "beside"), [(1, 0), (1, 2), pytest.param(2, 0, marks=pytest.mark.slow)])

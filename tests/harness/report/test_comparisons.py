@@ -141,6 +141,14 @@ def test_where_the_zero_action_returns_no_less_than_the_best_episode_a_note_says
     assert said == ["ant-angle: zero action gives 3200.0 without learning, no less than batch max, 3000.0."]
 
 
+def test_nothing_is_clear_where_the_seeds_of_a_column_end_at_different_steps(records):
+    records.add([10.0, 11.0, 12.0], "point-angle", source="regenerated")
+    records.add([1.0, 1.5], "point-angle", "sac", source="regenerated")
+    records.add([2.0], "point-angle", "sac", seeds=[2], steps=2_000_000, source="regenerated")
+    (row,) = [row for row in comparisons(records.runs()).rows if row[3].text == "mopo minus sac"]
+    assert row[6].text == "sac: seeds of 1000000 to 2000000 steps" and not row[5].bold and row[5].low > 0
+
+
 def test_nothing_is_clear_where_a_run_is_unfinished(records):
     records.add([10.0, 11.0, 12.0], "point-angle", source="regenerated")
     records.add([1.0, 1.5, 2.0], "point-angle", "sac", states=["done", "done", "running"], source="regenerated")

@@ -80,7 +80,7 @@ def test_metrics():
     returns = [100.0, *range(1, 12), 5.0]
     assert aggregate(history(*returns)) == aggregate(history(*returns), "last") == 5
     assert aggregate(history(*returns), "mean10") == np.mean(returns[-10:])
-    assert aggregate(history(1, 2, 6), "mean10") == 3 and "a run with fewer of all" in METRICS["mean10"].meaning
+    assert aggregate(history(1, 2, 6), "mean10") == 3 and "a run with fewer counts all" in METRICS["mean10"].meaning
     assert aggregate(history(*returns), "best") == 100
     assert set(METRICS) == {"last", "mean10", "best"}
 
