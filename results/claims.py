@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 from mopo_bench import load
+from mopo_bench.harness.report.choices import METRICS
 from mopo_bench.harness.report.statistics import mean, mean_interval
 
 HERE = Path(__file__).parent
@@ -52,7 +53,7 @@ def returns() -> pd.DataFrame:
         runs = records.runs.rename(columns={"return": "last"})
         if folder in SHORT:
             key = ["task", "identity", "seed"]
-            ten = records.evaluations.groupby(key)["return_mean"].agg(lambda means: means.tail(10).mean())
+            ten = records.evaluations.groupby(key)["return_mean"].agg(lambda means: METRICS["mean10"].pick(means.to_numpy()))
             runs = runs.join(ten.rename("mean10"), on=key)
         found.append(runs.filter([*RUN, "last", "mean10", "data_return_max"]))
     return pd.concat(found, ignore_index=True).drop_duplicates(RUN)

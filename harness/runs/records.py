@@ -253,9 +253,10 @@ class Store:
                 except Damaged as why:
                     yield Fault(*names, seed, str(why))
                     continue
-                if record is None and (path / "evaluations.csv").exists():  # which is written after it
-                    yield Fault(*names, seed, "there are evaluations, and no record.json: copied without it, or deleted")
-                if record is not None:
+                if record is None:
+                    if (path / "evaluations.csv").exists():  # which is written after it
+                        yield Fault(*names, seed, "there are evaluations, and no record.json: copied without it, or deleted")
+                else:
                     yield Run(
                         task=names[0],
                         algorithm=names[1],

@@ -104,6 +104,11 @@ def lose_record(new):
     (new.root / "point-angle/mopo/abc/seed-102/record.json").unlink()
 
 
+def lose_all_but_the_folder(new):
+    lose_record(new)
+    (new.root / "point-angle/mopo/abc/seed-102/evaluations.csv").unlink()
+
+
 def break_cell(new):
     (new.root / "point-angle/mopo/abc/cell.json").write_text("[]")
 
@@ -143,6 +148,7 @@ HALF = {"steps": 4000, "evaluations": [{**ROW, "step": 4000}]}
         (lambda new: new.change(102, state="finished"), "record.json: state cannot be 'finished'"),
         (break_record, "seed 102: record.json cannot be read"),
         (lose_record, "seed 102: there are evaluations, and no record.json"),
+        (lose_all_but_the_folder, "seed 102: begun, no record"),
         (break_cell, "abc/cell.json holds no object"),
         (copy_cell, "abc/cell.json is that of another algorithm, sac"),
         (move, "seed 7: record.json is that of seed 102"),
