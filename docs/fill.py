@@ -1,12 +1,12 @@
 """Fills README.md and pages in docs/ from committed files and from the code: `python docs/fill.py`, from anywhere.
 
-A block stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table FOLDER` is made from the run records in FOLDER
-(`table FOLDER:NAME` another table than `scores`, `table FOLDER:NAME+mean10` with that metric beside),
-`steps FOLDER` the means of ten evaluations as training went on,
-`commands` and `reference` from the code (`reference.py`), `file PATH` is that file, others are the rows of `FILES`, below
-`results/`. Nothing between two such lines is written by hand.
+A block stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table ...` is what that command of `mopo-bench` prints
+as Markdown in the root of the repository, `steps FOLDER` the means of ten evaluations as training went on; `commands` and
+`reference` come from the code (`reference.py`), `file PATH` is that file, others are the rows of `FILES`, below `results/`.
+Nothing between two such lines is written by hand.
 """
 
+import argparse
 import csv
 import re
 import runpy
@@ -21,7 +21,7 @@ FILLED = ("beyond", "commands", "data", "fidelity", "figures-and-appendices", "r
 NAMES = ("README.md", *(f"docs/{name}.md" for name in FILLED))
 PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(
-    r"(<!-- (table|steps|batches|actors|first weights|claims|commands|reference|file) ?(\S*) -->\n)(.*?)(<!-- end of \2 -->)",
+    r"(<!-- (table|steps|batches|actors|first weights|claims|commands|reference|file) ?(.*?) -->\n)(.*?)(<!-- end of \2 -->)",
     re.DOTALL,
 )
 # how any table of run records is read: said under the first table of a page that it holds for, not under each
@@ -30,6 +30,12 @@ HOW_TO_READ = re.compile(
     r"|Each seed|In brackets|Clear|Nothing corrects)"
 )
 READ_ABOVE = "- How to read it stands under the first table of its kind on this page."
+TABLE = argparse.ArgumentParser(prog="table")  # of the command's options those that pages use
+TABLE.add_argument("name")
+TABLE.add_argument("--results", action="append", required=True)
+TABLE.add_argument("--beside")
+TABLE.add_argument("--tasks", default="")
+TABLE.add_argument("--algorithms", default="")
 STEPS = (50_000, 100_000, 200_000, 300_000, 500_000, 750_000, 1_000_000)
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
@@ -39,16 +45,16 @@ FILES = {
 }
 
 
-def made(kind: str, folder: str) -> str:
+def made(kind: str, asked: str) -> str:
     """The Markdown of one block, without a last line break."""
     if kind == "table":
-        folder, _, asked = folder.partition(":")
-        name, _, beside = asked.partition("+")
-        return table(name or "scores", ROOT / folder, "markdown", beside=beside or None).strip()
+        given = vars(TABLE.parse_args(asked.split()))
+        folders = [ROOT / folder for folder in given.pop("results")]
+        return table(given.pop("name"), folders, "markdown", **given).strip()
     if kind == "steps":
-        return markdown(by_steps(load(ROOT / folder)))
+        return markdown(by_steps(load(ROOT / asked)))
     if kind == "file":
-        return (ROOT / folder).read_text(encoding="utf-8").strip()
+        return (ROOT / asked).read_text(encoding="utf-8").strip()
     if kind in ("commands", "reference"):
         return runpy.run_path(str(ROOT / "docs" / "reference.py"))[kind]()
     rows: list[dict[str, str]] = []

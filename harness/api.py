@@ -11,14 +11,15 @@ from ..common.errors import UserError
 from ..common.settings import Count, converted
 from .check.checking import check as check
 from .report.paper import REFERENCE
-from .runs.ledger import existing_folder, load_runs
-from .runs.records import Fault, Run, Store, write_text
+from .runs.ledger import load_runs
+from .runs.records import Run, write_text
 from .runs.request import RunRequest
 
 if TYPE_CHECKING:
     from ..algorithms.learning.registry import Algorithm
     from ..tasks.task import Task
     from .report.frames import Frames
+    from .report.gathering import Folders, Gathered
     from .runs.plan import Plan
 
 Settings = str | Iterable[str] | Mapping[str, Any]
@@ -110,36 +111,44 @@ def run(
     return [each for each in load_runs(plan.results) if (each.identity, each.seed) in wanted]
 
 
-def load(results: Path | str = "runs") -> Frames:
-    """The run records of a folder as pandas DataFrames: `runs`, `evaluations` and `fits`, see `Frames` for their columns.
+def load(results: Folders = "runs") -> Frames:
+    """The run records of a folder, or of several, as pandas DataFrames `runs`, `evaluations` and `fits`: columns see `Frames`.
 
         from mopo_bench import load
         load("runs").evaluations.groupby(["task", "algorithm", "step"])["return_mean"].mean()
 
-    Raises UserError where there is no such folder, or a record in it cannot be read.
+    What is not to be believed is left out, with a warning of Python's. Raises UserError where there is no such folder, and
+    where two of them hold one run with other numbers.
     """
+    import warnings
+
     from .report.frames import frames
 
-    return frames(load_runs(existing_folder(_path(results, "--results"))))
+    folder, runs, faults = _gathered(results)
+    for fault in faults:
+        warnings.warn(f"{folder}: not believed, and left out: {fault}", stacklevel=2)
+    return frames(runs)
 
 
 def make_table(
     name: str,
-    results: Path | str,
+    results: Folders,
     format: str = "text",
     metric: str = "last",
     reference: str = REFERENCE,
     holm: bool = False,
     beside: str | None = None,
+    tasks: str | Iterable[str] = (),
+    algorithms: str | Iterable[str] = (),
 ) -> Any:
     """A table as text of that format; "text" is a list of tables for rich to print.
 
-    What is not to be believed in the folder stands under the table; where there is no place for it, as in CSV and JSON, it is
+    What is not to be believed in the folders stands under the table; where there is no place for it, as in CSV and JSON, it is
     said on standard error.
     """
     from .report import tables
 
-    folder, runs, faults = _believed(results, brief=True)
+    folder, runs, faults = _gathered(results, tasks, algorithms, brief=True)
     if format in ("csv", "json") or not runs:
         print(*(f"not believed: {fault}" for fault in faults), sep="\n", end="\n" * bool(faults), file=sys.stderr)
     return tables.render(name, runs, folder, format, metric, reference, correct=holm, faults=faults, beside=beside)
@@ -147,22 +156,25 @@ def make_table(
 
 def table(
     name: str,
-    results: Path | str = "runs",
+    results: Folders = "runs",
     format: str | None = None,
     metric: str = "last",
     reference: str = REFERENCE,
     out: Path | str | None = None,
     holm: bool = False,
     beside: str | None = None,
+    tasks: str | Iterable[str] = (),
+    algorithms: str | Iterable[str] = (),
 ) -> str:
     """The text of a table, as `mopo-bench table` prints it.
 
     name: "table1", "table2", "figure1", "ablation" and "appendix-e" stand beside the paper's numbers, "scores" is of whatever
-    was run, "aggregate" is over its tasks. format: text, markdown, latex, csv, html or json; by default as `out` ends, else
-    markdown. metric: last (the paper's), mean10 or best. reference: the algorithm that `scores` and `aggregate` compare with
-    the others. out: a file to write it to. holm: whether the comparisons are corrected for their number. beside: another
-    metric, whose means and differences stand below. Raises UserError for a name, a format, a metric or a file that is none of
-    these, and where there are no runs.
+    was run, "aggregate" is over its tasks. results: the folder of run records, or several, whose runs stand together. format:
+    text, markdown, latex, csv, html or json; by default as `out` ends, else markdown. metric: last (the paper's), mean10 or
+    best. reference: the algorithm that `scores` and `aggregate` compare with the others. out: a file to write it to. holm:
+    whether the comparisons are corrected for their number. beside: another metric, whose means and differences stand below.
+    tasks, algorithms: only these; all by default. Raises UserError for a name, a format, a metric or a file that is none of
+    these, where there are no runs, and where two folders hold one run with other numbers.
     """
     from .report.formats import SUFFIXES
 
@@ -170,7 +182,7 @@ def table(
     if out is not None and chosen in (None, "text"):
         formats, suffixes = ", ".join(SUFFIXES.values()), ", ".join(SUFFIXES)
         raise UserError(f"--out {out}: name a --format to write ({formats}), or a file that ends in {suffixes}")
-    made = make_table(name, results, chosen or "", metric, reference, holm, beside)
+    made = make_table(name, results, chosen or "", metric, reference, holm, beside, tasks, algorithms)
     text = made if isinstance(made, str) else _printed(made)
     if out is not None:
         write_text(Path(out), text + "\n")
@@ -180,7 +192,7 @@ def table(
 def plot(
     name: str,
     out: Path | str,
-    results: Path | str = "runs",
+    results: Folders = "runs",
     tasks: str | Iterable[str] = (),
     algorithms: str | Iterable[str] = (),
     metric: str | None = None,
@@ -193,13 +205,11 @@ def plot(
     """
     from .report.pictures import draw
 
-    folder, runs, faults = _believed(results)
-    for option, wanted in (("task", tasks), ("algorithm", algorithms)):
-        runs = _only(runs, option, wanted)
-    draw(name, runs, str(folder), _path(out, "--out"), metric, faults)
+    folder, runs, faults = _gathered(results, tasks, algorithms)
+    draw(name, runs, folder, _path(out, "--out"), metric, faults)
 
 
-def report(out: Path | str, results: Path | str = "runs", films: Path | str | None = None) -> Path:
+def report(out: Path | str, results: Folders = "runs", films: Path | str | None = None) -> Path:
     """Writes a static site of run records to the folder `out`, as `mopo-bench report` does, and gives its first page.
 
     films: a folder of pictures and films of `mopo-bench render`, each named after its task ("hopper-medium mopo.mp4"). Raises
@@ -207,11 +217,11 @@ def report(out: Path | str, results: Path | str = "runs", films: Path | str | No
     """
     from .report.site import write_site
 
-    folder, runs, faults = _believed(results)
-    return write_site(runs, str(folder), _path(out, "--out"), None if films is None else _path(films, "--films"), faults)
+    folder, runs, faults = _gathered(results)
+    return write_site(runs, folder, _path(out, "--out"), None if films is None else _path(films, "--films"), faults)
 
 
-def export(to: str, out: Path | str, results: Path | str = "runs") -> list[Path]:
+def export(to: str, out: Path | str, results: Folders = "runs") -> list[Path]:
     """Writes run records for other tools to the folder `out`, as `mopo-bench export` does, and gives what was made.
 
     to: csv, parquet, tensorboard, wandb or openrlbenchmark. Raises UserError for another format, one whose library is not
@@ -219,27 +229,20 @@ def export(to: str, out: Path | str, results: Path | str = "runs") -> list[Path]
     """
     from .report.export import export_runs
 
-    folder, runs, faults = _believed(results)
+    folder, runs, faults = _gathered(results)
     if faults:
         raise UserError(f"{folder}: not believed: {'; '.join(faults)}; run it again, or take it out of the folder")
-    return export_runs(to, runs, str(folder), _path(out, "--out"))
+    return export_runs(to, runs, folder, _path(out, "--out"))
 
 
-def _believed(results: Path | str, brief: bool = False) -> tuple[Path, list[Run], list[str]]:
-    """The folder, its runs (brief: as `shortened` leaves them), and what in it is not to be believed, in words."""
-    folder = existing_folder(_path(results, "--results"))
-    found = Store(folder).everything(brief)
-    return folder, [each for each in found if isinstance(each, Run)], [str(each) for each in found if isinstance(each, Fault)]
+def _gathered(
+    results: Folders, tasks: str | Iterable[str] = (), algorithms: str | Iterable[str] = (), brief: bool = False
+) -> Gathered:
+    """What lies in the folders, of these tasks and algorithms."""
+    from .report.gathering import chosen, gathered
 
-
-def _only(runs: list[Run], kind: str, wanted: str | Iterable[str]) -> list[Run]:
-    """The runs of these tasks or algorithms, all where none is named. Raises UserError for one that has no run."""
-    names = [each.strip() for each in (wanted.split(",") if isinstance(wanted, str) else wanted) if each.strip()]
-    there = {getattr(run, kind) for run in runs}
-    for name in names:
-        if name not in there:
-            raise UserError(f"--{kind}s {name}: no run of it here, but of {', '.join(sorted(there)) or 'nothing'}")
-    return [run for run in runs if not names or getattr(run, kind) in names]
+    found = gathered(results, brief)
+    return found._replace(runs=chosen(chosen(found.runs, "task", tasks), "algorithm", algorithms))
 
 
 def _path(value: Path | str, option: str) -> Path:

@@ -48,10 +48,10 @@ def returns() -> pd.DataFrame:
     """A row for each run: task, label of its column, seed, what stands for it by each metric, best episode of its dataset."""
     baseline = pd.read_csv(HERE / "baseline.csv", comment="#")[["task", "algorithm", "seed", "return"]]
     found = [baseline.rename(columns={"algorithm": "label", "return": "last"})]
-    for folder in ("figure1", "ablation", "ci", "point-edge", *SHORT):
-        records = load(HERE / "published" / folder)
+    for folders in (("figure1",), ("ablation",), ("ci",), ("point-edge",), SHORT):
+        records = load(HERE / "published" / folder for folder in folders)
         runs = records.runs.rename(columns={"return": "last"})
-        if folder in SHORT:
+        if folders == SHORT:
             key = ["task", "identity", "seed"]
             ten = records.evaluations.groupby(key)["return_mean"].agg(lambda means: METRICS["mean10"].pick(means.to_numpy()))
             runs = runs.join(ten.rename("mean10"), on=key)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..report.choices import EXPORTS
-from .options import DEFAULT_RESULTS, Results, console
+from .options import DEFAULT_RESULTS, Folders, console
 
 Export: Any = StrEnum("Export", list(EXPORTS))  # type: ignore[misc]
 
@@ -17,7 +17,7 @@ Export: Any = StrEnum("Export", list(EXPORTS))  # type: ignore[misc]
 def export(
     to: Annotated[Export, typer.Option(help=" ".join(f"{name}: {each.meaning}." for name, each in EXPORTS.items()))],
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    results: Results = DEFAULT_RESULTS,
+    results: Folders = None,
 ) -> None:
     """Run records for other tools.
 
@@ -25,5 +25,5 @@ def export(
     """
     from .. import api
 
-    for path in api.export(to.value, out, results):
+    for path in api.export(to.value, out, results or DEFAULT_RESULTS):
         console.print(str(path), highlight=False, markup=False, soft_wrap=True)

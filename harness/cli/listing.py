@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from ..runs.request import suites
-from .options import Json, print_rows
+from .options import Json, print_rows, text
 
 
 class Kind(StrEnum):
@@ -25,7 +25,11 @@ def list_command(kind: Kind, as_json: Json = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
         return
-    print_rows([{column: value for column, value in row.items() if column != "settings"} for row in rows])
+    shown = [{column: value for column, value in row.items() if column != "settings"} for row in rows]
+    for row in shown:
+        if row.get("references"):
+            row["references"] = " to ".join(map(text, row["references"]))
+    print_rows(shown)
 
 
 def algorithm_rows() -> list[dict[str, Any]]:

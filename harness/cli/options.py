@@ -33,6 +33,9 @@ Compiled = Annotated[str, typer.Option("--compile", help="auto: long runs, where
 
 Results = Annotated[Path, typer.Option(help="Folder of run records.")]
 DEFAULT_RESULTS = Path("runs")
+Folders = Annotated[list[Path] | None, typer.Option("--results", help="Folder of run records (runs); may be given again.")]
+Tasks = Annotated[str, typer.Option(help="Only these tasks, separated by commas.")]
+Algorithms = Annotated[str, typer.Option(help="Only these algorithms, separated by commas.")]
 
 
 def request_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..report.choices import METRICS, PICTURES
-from .options import DEFAULT_RESULTS, Results
+from .options import DEFAULT_RESULTS, Algorithms, Folders, Tasks
 
 Picture: Any = StrEnum("Picture", list(PICTURES))  # type: ignore[misc]
 Metric: Any = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
@@ -18,9 +18,9 @@ Metric: Any = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
 def plot(
     name: Picture,
     out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")],
-    results: Results = DEFAULT_RESULTS,
-    tasks: Annotated[str, typer.Option(help="Only these tasks, separated by commas.")] = "",
-    algorithms: Annotated[str, typer.Option(help="Only these algorithms, separated by commas.")] = "",
+    results: Folders = None,
+    tasks: Tasks = "",
+    algorithms: Algorithms = "",
     metric: Annotated[Metric | None, typer.Option(help="last (the paper's, the default); curves take none.")] = None,
 ) -> None:
     """A picture of run records, with a caption of what its numbers are made of.
@@ -29,4 +29,4 @@ def plot(
     """
     from .. import api
 
-    api.plot(name.value, out, results, tasks, algorithms, metric.value if metric else None)
+    api.plot(name.value, out, results or DEFAULT_RESULTS, tasks, algorithms, metric.value if metric else None)

@@ -30,25 +30,50 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
         for fault in faults:
             print(f"not believed: {fault}", file=sys.stderr)
         return
-    console.print(summary(rows))
+    columns = labels(rows)
+    console.print(summary(rows, columns))
     for row in rows:
         if row["state"] in ("failed", "diverged"):
-            name = f"{row['task']}/{row['algorithm']}/seed-{row['seed']}"
+            name = f"{row['task']}/{columns[cell_of(row)]}/seed-{row['seed']}"
             console.print(f"{row['state']}: {name}: {row.get('message', '')}", markup=False)
+    seeds: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         for text in row.get("warnings", ()):
-            console.print(f"warning: {row['task']}/{row['algorithm']}/seed-{row['seed']}: {text}", markup=False)
+            seeds.setdefault((f"{row['task']}/{columns[cell_of(row)]}", text), []).append(row["seed"])
+    for (name, text), warned in seeds.items():
+        console.print(f"warning: {name}, seed{'s' * (len(warned) > 1)} {', '.join(map(str, warned))}: {text}", markup=False)
     for fault in faults:
         console.print(f"not believed: {fault}", markup=False)
 
 
-def summary(rows: list[dict[str, Any]]) -> Table:
-    """A line per task and algorithm: how many of its seeds are in which state, and the steps done of those wanted."""
+def cell_of(row: dict[str, Any]) -> tuple[str, str, str]:
+    """What the seeds of one line have in common."""
+    return row["task"], row["algorithm"], row["identity"]
+
+
+def labels(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
+    """By cell the algorithm and, in brackets, the settings and the dataset that set it apart on its task, else its identity."""
+    choices: dict[tuple[str, str, str], set[str]] = {}
+    for row in rows:
+        chosen = choices.setdefault(cell_of(row), set())
+        chosen |= {f"{name}={value}" for name, value in row["overrides"].items()} | ({row["data"]} if "data" in row else set())
+    found: dict[tuple[str, str, str], str] = {}
+    for task, algorithm in dict.fromkeys(cell[:2] for cell in choices):
+        mine = {cell: chosen for cell, chosen in choices.items() if cell[:2] == (task, algorithm)}
+        apart = {cell: sorted(chosen - set.intersection(*mine.values())) for cell, chosen in mine.items()}
+        for cell, parts in sorted(apart.items(), key=lambda each: each[1]):
+            named = parts if list(apart.values()).count(parts) == 1 else [*parts, cell[2]]
+            found[cell] = f"{algorithm} [{', '.join(named)}]" if named else algorithm
+    return found
+
+
+def summary(rows: list[dict[str, Any]], columns: dict[tuple[str, str, str], str]) -> Table:
+    """A line per cell, as `columns` call it: how many of its seeds are in which state, and the steps done of those wanted."""
     states = (*STATES, *([DAMAGED] if any(row["state"] == DAMAGED for row in rows) else []))
     table = Table("task", "algorithm", *states, "steps", box=None, header_style="bold")
-    for task, algorithm in dict.fromkeys((row["task"], row["algorithm"]) for row in rows):
-        chosen = [row for row in rows if (row["task"], row["algorithm"]) == (task, algorithm)]
+    for cell, column in columns.items():
+        chosen = [row for row in rows if cell_of(row) == cell]
         counts = [str(sum(row["state"] == state for row in chosen) or "") for state in states]
         done, wanted = sum(row["steps"] for row in chosen), sum(max(row["of"], row["steps"]) for row in chosen)
-        table.add_row(Text(printable(task)), Text(printable(algorithm)), *counts, f"{done:,} of {wanted:,}")
+        table.add_row(Text(printable(cell[0])), Text(printable(column)), *counts, f"{done:,} of {wanted:,}")
     return table

@@ -11,7 +11,7 @@ import typer
 from ..report.choices import METRICS, TABLES
 from ..report.formats import FORMATS, SUFFIXES
 from ..report.paper import REFERENCE
-from .options import DEFAULT_RESULTS, Results, console
+from .options import DEFAULT_RESULTS, Algorithms, Folders, Tasks, console
 
 TableName: Any = StrEnum("TableName", list(TABLES))  # type: ignore[misc]
 Format: Any = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
@@ -24,7 +24,9 @@ Out = Annotated[Path | None, typer.Option(help=f"Write to this file; {', '.join(
 
 def table(
     name: TableName,
-    results: Results = DEFAULT_RESULTS,
+    results: Folders = None,
+    tasks: Tasks = "",
+    algorithms: Algorithms = "",
     reference: Reference = None,
     holm: Holm = False,
     format_: Annotated[Format | None, typer.Option("--format", help="text, or as --out says.")] = None,
@@ -38,11 +40,13 @@ def table(
     """
     from .. import api
 
-    chosen, second = format_.value if format_ else None, beside.value if beside else None
+    folders, chosen, second = results or DEFAULT_RESULTS, format_.value if format_ else None, beside.value if beside else None
+    asked = {"metric": metric.value, "reference": reference or REFERENCE, "holm": holm, "beside": second}
+    asked |= {"tasks": tasks, "algorithms": algorithms}
     if out is not None:
-        api.table(name.value, results, chosen, metric.value, reference or REFERENCE, out, holm, second)
+        api.table(name.value, folders, chosen, out=out, **asked)
         return
-    made = api.make_table(name.value, results, chosen or "text", metric.value, reference or REFERENCE, holm, second)
+    made = api.make_table(name.value, folders, chosen or "text", **asked)
     if isinstance(made, str):
         print(made)
     else:

@@ -12,13 +12,14 @@ from ...tasks.registry import all_tasks
 
 
 def data_listing() -> list[dict[str, Any]]:
-    """One row per task: the dataset that `--data auto` takes, by the label of runs on it, its rows, and whether it is here;
-    the states of D4RL's files, by size alone; and what a regenerated dataset is made from."""
+    """One row per task: the dataset that `--data auto` takes, by the label of runs on it, its rows (of one that is still to be
+    made, the most that it may have), and whether it is here; the states of D4RL's files, by size alone; and what a regenerated
+    dataset is made from."""
     rows = []
     for task in all_tasks().values():
         states = {file.version: verify(file, hashing=False) for file in task.recipe.files}
         v0 = states.get("v0", FileState("absent"))
-        label, count = task.recipe.label, task.recipe.rows if task.recipe.regenerate else None
+        label, count, most = task.recipe.label, None, None
         if v0.status in ("right size", "accepted"):
             label, count, here = "v0" if v0.status == "right size" else "v0-changed", rows_of(v0.path), "yes"
         elif v0.status != "absent":  # a run refuses it; nothing is made in its place
@@ -26,12 +27,15 @@ def data_listing() -> list[dict[str, Any]]:
         elif task.recipe.regenerate is None:
             label, here = "v0", "no"
         else:
-            here = "yes" if regenerated_path(task, DatasetRequest()).exists() else "made when asked for"
+            made = regenerated_path(task, DatasetRequest())
+            here = "yes" if made.exists() else "made when asked for"
+            count, most = (rows_of(made), None) if made.exists() else (None, task.recipe.rows)
         rows.append(
             {
                 "name": task.name,
                 "batch": f"{task.name}@{label}",
                 "rows": count,
+                "rows_at_most": most,
                 "here": here,
                 "d4rl_file": task.recipe.files[0].name if task.recipe.files else None,
                 **{version: states[version].status if version in states else None for version in ("v0", "v2")},

@@ -305,13 +305,15 @@ def sentences(found: Estimate, calibration: Calibration, name: str = "") -> list
     fits = sum(row.missing for row in found.rows if not row.steps)
     if not missing:
         return ["Everything is done already."]
-    what = f"{'All ' if missing == wanted else f'{missing:,} of '}{wanted:,} runs{f' of {name}' if name else ''}"
-    shared = f" and {fits:,} fit{'s' if fits > 1 else ''} that they share" if fits else ""
+    share = "All " if missing == wanted > 1 else f"{missing:,} of " if missing < wanted else ""
+    what = f"{share}{counted(wanted, 'run')}{f' of {name}' if name else ''}"
+    shared = f" and {counted(fits, 'fit')} that {'they share' if missing > 1 else 'it needs'}" if fits else ""
+    takes = "take" if missing > 1 or fits else "takes"
     hours, unit = found.core_seconds / 3600, "core" if found.device == "cpu" else "GPU"
     work = f"{hours:,.1f} {unit}-hours" if hours >= 1 else f"{duration(found.core_seconds)} of one {unit}"
     text = [
-        f"{what}{shared} take {work} on this machine, about "
-        f"{duration(found.wall_seconds)} with {found.processes} process{'es' if found.processes > 1 else ''}."
+        f"{what}{shared} {takes} {work} on this machine, about "
+        f"{duration(found.wall_seconds)} with {counted(found.processes, 'process', 'processes')}."
     ]
     if calibration.share < 0.9:
         text.append(
@@ -321,11 +323,16 @@ def sentences(found: Estimate, calibration: Calibration, name: str = "") -> list
     if unknown := [f"{row.task}/{row.work}" for row in found.rows if row.seconds is None]:
         text.append(f"Not counted, since they could not be measured: {', '.join(unknown)}.")
     text.append(
-        f"Computed from {len(calibration.units)} measurements in {calibration.seconds:.0f} s, one for each algorithm and size: "
-        f"steps (compiled ones at {COMPILED} of the eager time), refreshes, evaluations and fits, multiplied by their numbers; "
-        f"as if {', '.join(['no episode ended early', *found.assumptions])}."
+        f"Computed from {counted(len(calibration.units), 'measurement')} in {calibration.seconds:.0f} s, one for each "
+        f"algorithm and size: steps (compiled ones at {COMPILED} of the eager time), refreshes, evaluations and fits, "
+        f"multiplied by their numbers; as if {', '.join(['no episode ended early', *found.assumptions])}."
     )
     return text
+
+
+def counted(count: int, one: str, several: str = "") -> str:
+    """ "1 run", "2,000 runs"."""
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,7 @@ SECONDS_LEFT_ALONE = 0.5  # after which a process that ends with its parent has 
 ONE_PRESS = 0.5  # seconds: a signal that comes twice within them is one request, as `timeout` sends it
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 TIME_IS_OVER = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-FAREWELL = "stopped; the next run goes on from the last checkpoint"
+FAREWELL = "stopped; what was saved stays, and the next run goes on from there"
 
 
 class Stop(KeyboardInterrupt):

@@ -10,7 +10,7 @@ import filelock
 
 from ...common.errors import UserError
 from .reading import Damaged, archive_damage, checked_plan, parsed, printable, put_aside
-from .records import DAMAGED, Fault, Run, Store, state_at, sweep, warnings, write_json
+from .records import DAMAGED, Fault, Run, Store, plain, state_at, sweep, warnings, write_json
 
 if TYPE_CHECKING:  # it imports torch
     from .cell import Cell
@@ -105,7 +105,8 @@ class Ledger:
             for cell, seed in plan.seeds():
                 key = "/".join([*cell.key, f"seed-{seed}"])
                 if key not in wanted or wanted[key]["steps"] < cell.steps:
-                    new[key] = {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": cell.steps}
+                    said = {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": cell.steps}
+                    new[key] = said | {"overrides": plain(cell.overrides)}
             if new or not path.exists():
                 write_json(path, wanted | new)
 
@@ -125,8 +126,9 @@ class Ledger:
     def survey(self) -> tuple[list[dict[str, Any]], list[str]]:
         """One row per planned or recorded run, and what in the folder is not to be believed, a line each.
 
-        A row: task, algorithm, seed, state, steps, of (steps asked for); of one that has begun also data, seconds, warnings and
-        message. Not believed are damaged files, and folders that say to be what they are not.
+        A row: task, algorithm, identity, overrides (the settings that were chosen), seed, state, steps, of (steps asked for);
+        of one that has begun also data, seconds, warnings and message. Not believed are damaged files, and folders that say to
+        be what they are not.
         """
         faults: list[str] = []
         try:
@@ -134,7 +136,11 @@ class Ledger:
         except Damaged as why:
             wanted = {}
             faults.append(f"{why}: which runs are missing is not known until the next run writes it again")
-        rows = {key: {**entry, "of": entry["steps"], "steps": 0, "state": "missing"} for key, entry in wanted.items()}
+        usual = {"steps": 0, "state": "missing"}
+        rows = {
+            key: {"identity": key.split("/")[2], "overrides": {}, **entry, "of": entry["steps"], **usual}
+            for key, entry in wanted.items()
+        }
         for path in sorted(self.results.glob("stages/*/*/seed-*.pt")):
             if (damage := archive_damage(path)) is not None:
                 faults.append(printable(f"{path.relative_to(self.results)}: {damage}"))
@@ -144,8 +150,9 @@ class Ledger:
                 _damage(rows, run)
                 continue
             key = f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed}"
-            row = rows.setdefault(key, {"task": run.task, "algorithm": run.algorithm, "seed": run.seed, "of": run.steps})
+            row = rows.setdefault(key, {**_key(run), "of": run.steps})
             row |= {"steps": run.steps, "state": state_at(run.state, run.steps, row["of"])}
+            row["overrides"] = run.cell.get("overrides", {})
             row["data"] = run.cell["data"]["label"]
             row["seconds"] = run.record.get("seconds")
             row["warnings"] = warnings(run.record)
@@ -154,12 +161,17 @@ class Ledger:
         return list(rows.values()), faults
 
 
+def _key(found: Run | Fault) -> dict[str, Any]:
+    """Which run it is, as a row of `survey` says it."""
+    return {name: getattr(found, name) for name in ("task", "algorithm", "identity", "seed")}
+
+
 def _damage(rows: dict[str, dict[str, Any]], fault: Fault) -> None:
     """Marks the run that a fault is of; of a cell, all of its runs that were planned."""
     cell = f"{fault.task}/{fault.algorithm}/{fault.identity}/"
     if fault.seed is not None:
         key = f"{cell}seed-{fault.seed}"
-        rows.setdefault(key, {"task": fault.task, "algorithm": fault.algorithm, "seed": fault.seed, "of": 0, "steps": 0})
+        rows.setdefault(key, {**_key(fault), "overrides": {}, "of": 0, "steps": 0})
         rows[key] |= {"state": DAMAGED, "message": fault.reason}
     elif fault.of_cell:
         for key in (key for key in rows if key.startswith(cell)):

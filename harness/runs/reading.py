@@ -190,6 +190,7 @@ EVALUATION_MAY: Fields = {
     "value": or_none(is_object_of_numbers),
 }
 PLANNED: Fields = {"task": is_text, "algorithm": is_text, "seed": is_count, "steps": is_count}
+PLANNED_MAY: Fields = {"overrides": is_object}
 
 
 def require(where: str, value: Mapping[str, Any], must: Fields, may: Fields) -> None:
@@ -265,7 +266,7 @@ def checked_plan(plan: dict[str, Any]) -> dict[str, Any]:
         where = f"plan.json: {printable(key, 80)}"
         if not isinstance(entry, dict):
             raise Damaged(f"{where} is no object")
-        require(where, entry, PLANNED, {})
+        require(where, entry, PLANNED, PLANNED_MAY)
         parts = key.split("/")
         if len(parts) != 4 or [parts[0], parts[1], parts[3]] != [entry["task"], entry["algorithm"], f"seed-{entry['seed']}"]:
             raise Damaged(f"{where} is that of another run")

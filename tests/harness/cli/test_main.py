@@ -15,6 +15,7 @@ import torch
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.cli.app import app
 from mopo_bench.harness.cli.main import main
+from mopo_bench.harness.cli.status import labels
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.request import RunRequest
 from mopo_bench.harness.runs.runner import execute
@@ -321,7 +322,19 @@ def test_lists_as_json(command):
     assert (
         hopper["batch"] == "hopper-medium@regenerated" and data["halfcheetah-jump"]["batch"] == "halfcheetah-jump@regenerated"
     )
-    assert data["ant-angle"]["v0"] is None and all(row["rows"] for row in data.values())
+    assert data["ant-angle"]["v0"] is None and all(row["rows"] or row["rows_at_most"] for row in data.values())
+
+
+def test_a_dataset_that_is_here_is_listed_with_its_own_rows(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path))
+
+    def listed():
+        row = {row["name"]: row for row in parsed(command("data", "list", "--json"))}["point-angle"]
+        return row["rows"], row["rows_at_most"]
+
+    assert listed() == (None, 10_000)
+    facts = parsed(command("data", "inspect", "point-angle", "--json"))
+    assert listed() == (facts["rows"], None) and facts["rows"] < 10_000
 
 
 @pytest.mark.parametrize("words", [("list", "tasks"), ("list", "algorithms"), ("list", "suites"), ("data", "list")])
@@ -349,6 +362,37 @@ def test_status_as_json(arguments, command, tmp_path):
     assert [(row["task"], row["algorithm"], row["seed"], row["state"], row["steps"]) for row in rows] == [
         ("point-angle", algorithm, seed, "done", 10) for algorithm in ("sac", "bc") for seed in (0, 1)
     ]
+
+
+def test_status_tells_variants_of_one_algorithm_apart(arguments, command, tmp_path):
+    words = arguments("bc", results=tmp_path, seeds="2", steps=10)
+    command(*words)
+    command(*words, "--set", "bc.learning_rate=0.01", "--seeds", "1")
+    rows = parsed(command("status", "--results", tmp_path, "--json"))
+    assert [(row["overrides"].get("learning_rate"), row["seed"]) for row in rows] == [(None, 0), (None, 1), (0.01, 0)]
+    assert len({row["identity"] for row in rows}) == 2
+    lines = [line.split() for line in command("status", "--results", tmp_path).out.splitlines()[1:]]
+    assert lines == [
+        ["point-angle", "bc", "2", "20", "of", "20"],
+        ["point-angle", "bc", "[learning_rate=0.01]", "1", "10", "of", "10"],
+    ]
+
+
+def test_status_labels():
+    def row(identity, data=None, **overrides):
+        return {"task": "t", "algorithm": "a", "identity": identity, "overrides": overrides} | ({"data": data} if data else {})
+
+    def names(*rows):
+        return {cell[2]: label for cell, label in labels(list(rows)).items()}
+
+    assert names(row("i", steps=3), row("i", "t@v0", steps=3)) == {"i": "a"}
+    assert names(row("i", "t@v0"), row("j", "t@v2")) == {"i": "a [t@v0]", "j": "a [t@v2]"}
+    assert names(row("i", rate=1), row("j", rate=1, size=2), row("k", rate=3)) == {
+        "i": "a [rate=1]",
+        "j": "a [rate=1, size=2]",
+        "k": "a [rate=3]",
+    }
+    assert names(row("i"), row("j")) == {"i": "a [i]", "j": "a [j]"}  # older plans do not say what was chosen
 
 
 def test_scores_as_json(arguments, command, tmp_path):
