@@ -1,13 +1,14 @@
 """Fills README.md and pages in docs/ from committed files and from the code: `python docs/fill.py`, from anywhere.
 
 A block stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table ...` is what that command of `mopo-bench` prints
-as Markdown in the root of the repository, `steps FOLDER` the means of ten evaluations as training went on; `commands` and
-`reference` come from the code (`reference.py`), `file PATH` is that file, others are the rows of `FILES`, below `results/`.
-Nothing between two such lines is written by hand.
+as Markdown in the root of the repository, `steps FOLDER` how evaluations rose as training went on, `verdicts` the claims on
+MOPO by task; `commands` and `reference` come from the code (`reference.py`), `file PATH` is that file, others are the rows of
+`FILES`, below `results/`. Nothing between two such lines is written by hand.
 """
 
 import argparse
 import csv
+import itertools
 import re
 import runpy
 from pathlib import Path
@@ -17,11 +18,12 @@ from mopo_bench import load, table
 from mopo_bench.harness.cli.options import markdown
 
 ROOT = Path(__file__).resolve().parents[1]
-FILLED = ("beyond", "commands", "data", "fidelity", "figures-and-appendices", "reference", "results", "small-tasks")
+FILLED = ("beyond", "causes", "commands", "data", "fidelity", "figures-and-appendices", "reference", "results", "small-tasks")
 NAMES = ("README.md", *(f"docs/{name}.md" for name in FILLED))
 PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(
-    r"(<!-- (table|steps|batches|actors|first weights|claims|commands|reference|file) ?(.*?) -->\n)(.*?)(<!-- end of \2 -->)",
+    r"(<!-- (table|steps|verdicts|batches|actors|first weights|claims|commands|reference|file) ?(.*?) -->\n)"
+    r"(.*?)(<!-- end of \2 -->)",
     re.DOTALL,
 )
 # how any table of run records is read: said under the first table of a page that it holds for, not under each
@@ -36,7 +38,8 @@ TABLE.add_argument("--results", action="append", required=True)
 TABLE.add_argument("--beside")
 TABLE.add_argument("--tasks", default="")
 TABLE.add_argument("--algorithms", default="")
-STEPS = (50_000, 100_000, 200_000, 300_000, 500_000, 750_000, 1_000_000)
+RIVALS = ("mbpo", "bc", "sac", "the dataset's best episode")  # with which the table of verdicts compares MOPO
+STEPS = (20_000, 50_000, 100_000, 200_000, 300_000, 500_000, 750_000, 1_000_000)
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
     "actors": ("collection/actors.csv",),
@@ -53,29 +56,51 @@ def made(kind: str, asked: str) -> str:
         return table(given.pop("name"), folders, "markdown", **given).strip()
     if kind == "steps":
         return markdown(by_steps(load(ROOT / asked)))
+    if kind == "verdicts":
+        return markdown(verdicts())
     if kind == "file":
         return (ROOT / asked).read_text(encoding="utf-8").strip()
     if kind in ("commands", "reference"):
         return runpy.run_path(str(ROOT / "docs" / "reference.py"))[kind]()
-    rows: list[dict[str, str]] = []
-    for name in FILES[kind]:
-        with (ROOT / "results" / name).open() as lines:
-            rows += csv.DictReader(lines)
-    return markdown(rows)
+    return markdown([row for name in FILES[kind] for row in rows_of(name)])
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    """The rows of a CSV file below `results/`."""
+    with (ROOT / "results" / name).open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def verdicts() -> list[dict[str, str]]:
+    """A row for each task: what MOPO has more than each of `RIVALS`, by both metrics; bold where neither interval holds 0."""
+    claims = {(row["task"], row["compared"]): row for row in rows_of("claims.csv")}
+    rows = []
+    for task in dict.fromkeys(task for task, compared in claims if compared == f"mopo minus {RIVALS[0]}"):
+        mine = [claims[task, f"mopo minus {rival}"] for rival in RIVALS]
+        seeds = list(dict.fromkeys(claim["seeds"] for claim in mine))
+        row = {"task": task, "unit": mine[0]["unit"], "seeds": " and ".join(seeds)}
+        for rival, claim in zip(RIVALS, mine, strict=True):
+            plainly = {claim[f"reading by {metric}"].split(",")[0] for metric in ("last", "mean10") if claim[metric]}
+            bold = "**" if plainly in ({"more"}, {"less"}) else ""
+            also = f"<br>mean10: {claim['mean10']}" if claim["mean10"] else ""
+            count = f"<br>seeds: {claim['seeds']}" if len(seeds) > 1 else ""
+            row[f"minus {rival}"] = f"{bold}{claim['last']}{bold}{also}{count}"
+        rows.append(row)
+    return rows
 
 
 def by_steps(records: Any) -> list[dict[str, str]]:
-    """A row for each run: mean and range of its ten last evaluations at each of `STEPS`, scores where the task has them."""
+    """A row for each run: mean and range of all its evaluations from one of `STEPS` to the next, in the unit of the task."""
     labels = records.runs.set_index(["task", "identity", "seed"])["label"]
     rows = []
     for (task, identity, seed), run in records.evaluations.groupby(["task", "identity", "seed"], sort=False):
         values = run.set_index("step")["return_mean" if run["score"].isna().all() else "score"].sort_index()
         digits = 0 if run["score"].isna().all() else 1
         row = {"task": task, "column": labels[task, identity, seed], "seed": str(seed)}
-        for step in STEPS:
-            ten = values[values.index <= step].tail(10)
-            there = step in values.index
-            row[f"{step:,}"] = f"{ten.mean():.{digits}f} ({ten.min():.{digits}f} to {ten.max():.{digits}f})" if there else "–"
+        for before, step in itertools.pairwise((0, *STEPS)):
+            part = values[(values.index > before) & (values.index <= step)]
+            text = f"{part.mean():.{digits}f} ({part.min():.{digits}f} to {part.max():.{digits}f})"
+            row[f"to {step:,}"] = text if step in values.index else "–"
         rows.append(row)
     return rows
 

@@ -3,19 +3,20 @@
     python results/claims.py
 
 A claim is a comparison of two columns of one task, seed by seed on the seeds that both have, by Student's 95 % interval of the
-differences of the last evaluations, in returns; of short runs on MuJoCo's tasks also of the means of the last ten, since one
-evaluation is loud at so few steps. Nothing corrects for the number of comparisons.
+differences of the last evaluations, in scores where the task has them, else in returns; of short runs on MuJoCo's tasks also of
+the means of the last ten, since one evaluation is loud at so few steps. "more" and "less" say that the interval leaves out 0;
+"not by Holm" that it would not, were it corrected by Holm's rule for the number of rows that have one by this metric.
 """
 
 import csv
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 from mopo_bench import load
 from mopo_bench.harness.report.choices import METRICS
-from mopo_bench.harness.report.statistics import mean, mean_interval
+from mopo_bench.harness.report.groups import in_unit, unit_of
+from mopo_bench.harness.report.statistics import Difference, difference_of, holm
 
 HERE = Path(__file__).parent
 EDGE = ("point-edge",)
@@ -45,7 +46,8 @@ CLAIMS = [
 
 
 def returns() -> pd.DataFrame:
-    """A row for each run: task, label of its column, seed, what stands for it by each metric, best episode of its dataset."""
+    """A row for each run: task, label of its column, seed, what stands for it by each metric, best episode of its dataset; the
+    last three in the unit of the task."""
     baseline = pd.read_csv(HERE / "baseline.csv", comment="#")[["task", "algorithm", "seed", "return"]]
     found = [baseline.rename(columns={"algorithm": "label", "return": "last"})]
     for folders in (("figure1",), ("ablation",), ("ci",), ("point-edge",), SHORT):
@@ -56,40 +58,55 @@ def returns() -> pd.DataFrame:
             ten = records.evaluations.groupby(key)["return_mean"].agg(lambda means: METRICS["mean10"].pick(means.to_numpy()))
             runs = runs.join(ten.rename("mean10"), on=key)
         found.append(runs.filter([*RUN, "last", "mean10", "data_return_max"]))
-    return pd.concat(found, ignore_index=True).drop_duplicates(RUN)
+    runs = pd.concat(found, ignore_index=True).drop_duplicates(RUN)
+    for name in ("last", "mean10", "data_return_max"):
+        runs[name] = [in_unit(unit_of(task), task, value) for task, value in zip(runs.task, runs[name], strict=True)]
+    return runs
 
 
-def rows() -> Iterator[dict[str, str]]:
+def rows() -> list[dict[str, str]]:
     """The lines of `claims.csv`."""
     runs = returns()
     best = runs.dropna(subset="data_return_max").groupby("task")["data_return_max"].first()
+    table = []
     for claim, where, tasks, left, right in CLAIMS:
         for task in tasks:
-            row = {"claim": claim, "of": where, "task": task, "compared": f"{left} minus {right}"}
-            for metric in ("last", "mean10"):
-                by_seed = runs[runs.task == task].pivot(index="seed", columns="label", values=metric)
-                other = best[task] if right == BEST else by_seed.get(right)
-                there = left in by_seed and other is not None
-                differences = (by_seed[left] - other).dropna().tolist() if there else []
-                said, reading = read(differences)
-                if metric == "last":
-                    row["seeds"], reading = str(len(differences)), reading or "no runs"
-                row |= {metric: said, f"reading by {metric}": reading}
-            yield row
+            row = {"claim": claim, "of": where, "task": task, "unit": unit_of(task), "compared": f"{left} minus {right}"}
+            table.append(row | {"seeds": "0", "last": "", "reading by last": "no runs", "mean10": "", "reading by mean10": ""})
+    for metric in ("last", "mean10"):
+        found = {}
+        for place, row in enumerate(table):
+            left, right = row["compared"].split(" minus ")
+            by_seed = runs[runs.task == row["task"]].pivot(index="seed", columns="label", values=metric)
+            other = best[row["task"]] if right == BEST else by_seed.get(right)
+            pairs = [] if left not in by_seed or other is None else (by_seed[left] - other).dropna().tolist()
+            if pairs:
+                found[place] = difference_of(pairs)
+                row |= {metric: said(found[place]), f"reading by {metric}": reading(found[place])}
+                row["seeds"] = str(len(pairs)) if metric == "last" else row["seeds"]
+        tested = [place for place in found if found[place].p_value is not None]
+        kept = holm([found[place].p_value for place in tested])
+        for place, adjusted in zip(tested, kept, strict=True):
+            if adjusted > 0.05 and table[place][f"reading by {metric}"] in ("more", "less"):
+                table[place][f"reading by {metric}"] += ", not by Holm"
+    return table
 
 
-def read(differences: list[float]) -> tuple[str, str]:
-    """A difference over seeds with its interval, and whether the left column is clearly the better one."""
-    if not differences:
-        return "", ""
-    if (interval := mean_interval(differences)) is None:
-        return f"{mean(differences):.1f}", "too few seeds"
-    low, high = interval
-    return f"{mean(differences):.1f} [{low:.1f}, {high:.1f}]", "more" if low > 0 else "less" if high < 0 else "not clear"
+def said(found: Difference) -> str:
+    """A difference over seeds with its interval, if it has one."""
+    text = f"{found.mean:.1f}"
+    return f"{text} [{found.interval[0]:.1f}, {found.interval[1]:.1f}]" if found.interval else text
+
+
+def reading(found: Difference) -> str:
+    """Whether the left column is clearly the better one."""
+    if found.interval is None:
+        return "too few seeds"
+    return "more" if found.interval[0] > 0 else "less" if found.interval[1] < 0 else "not clear"
 
 
 if __name__ == "__main__":
-    found = list(rows())
+    found = rows()
     with (HERE / "claims.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, found[0], lineterminator="\n")
         writer.writeheader()

@@ -28,7 +28,7 @@ def test_claims_are_judged_by_the_published_records():
 
 def test_every_kind_of_table_is_shown():
     blocks = [block[1] for page in FILL["PAGES"] for block in FILL["BLOCK"].findall(page.read_text(encoding="utf-8"))]
-    assert set(blocks) == {"table", "steps", "commands", "reference", "file", *FILL["FILES"]}
+    assert set(blocks) == {"table", "steps", "verdicts", "commands", "reference", "file", *FILL["FILES"]}
 
 
 # whose settings a page lists, and where those are that it leaves out
