@@ -16,6 +16,7 @@ from typing import Any
 
 from mopo_bench import load, table
 from mopo_bench.harness.cli.options import markdown
+from mopo_bench.harness.report.paper import HEADINGS, tasks_of
 
 ROOT = Path(__file__).resolve().parents[1]
 FILLED = ("beyond", "causes", "commands", "data", "fidelity", "figures-and-appendices", "reference", "results", "small-tasks")
@@ -72,7 +73,10 @@ def rows_of(name: str) -> list[dict[str, str]]:
 
 
 def verdicts() -> list[dict[str, str]]:
-    """A row for each task: what MOPO has more than each of `RIVALS`, by both metrics; bold where neither interval holds 0."""
+    """A row for each task, the paper's first: what MOPO has more than each of `RIVALS`, by both metrics where both are there.
+
+    Bold where neither interval holds 0.
+    """
     claims = {(row["task"], row["compared"]): row for row in rows_of("claims.csv")}
     rows = []
     for task in dict.fromkeys(task for task, compared in claims if compared == f"mopo minus {RIVALS[0]}"):
@@ -84,9 +88,9 @@ def verdicts() -> list[dict[str, str]]:
             bold = "**" if plainly in ({"more"}, {"less"}) else ""
             also = f"<br>mean10: {claim['mean10']}" if claim["mean10"] else ""
             count = f"<br>seeds: {claim['seeds']}" if len(seeds) > 1 else ""
-            row[f"minus {rival}"] = f"{bold}{claim['last']}{bold}{also}{count}"
+            row[f"minus {HEADINGS.get(rival, rival)}"] = f"{bold}{claim['last']}{bold}{also}{count}"
         rows.append(row)
-    return rows
+    return sorted(rows, key=lambda row: not any(row["task"] in tasks_of(name) for name in ("table2", "table1")))
 
 
 def by_steps(records: Any) -> list[dict[str, str]]:

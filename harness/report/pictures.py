@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER = "the paper's number"
-MOST_COLUMNS = 4  # of panels
+MOST_COLUMNS = 3  # of panels: more make the words too small on a page
 MOST_STEPS = 100  # of a profile: between as many numbers it is drawn exactly, of more these quantiles
 
 
@@ -405,7 +405,7 @@ def paper_numbers(row: Panel) -> dict[str, float]:
 
 def _grid(count: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     """A figure with `count` panels of `size` inches."""
-    columns = min(count, MOST_COLUMNS)
+    columns = 2 if count == 4 else min(count, MOST_COLUMNS)  # two rows of two rather than three and one
     lines = -(-count // columns)
     figure, axes = panels(lines, columns, (max(7.5, size[0] * columns), size[1] * lines))
     for axis in axes.flat[count:]:
