@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAPER = "the paper's number"
+DENSE = 150  # evaluations, beyond which a curve is drawn with a running mean
+SMOOTHED = 40  # parts of a run, over one of which the mean runs
 MOST_COLUMNS = 3  # of panels: more make the words too small on a page
 MOST_STEPS = 100  # of a profile: between as many numbers it is drawn exactly, of more these quantiles
 
@@ -104,7 +106,17 @@ def curves(groups: Sequence[Group], metric: str = "last", looks: Mapping[str, St
     return figure, [
         f"Mean over seeds at each evaluation; shaded: Student's 95 % interval of it, from {FEWEST} seeds on; of two seeds both "
         "are drawn, thin. A curve ends where the first of its seeds does.",
+        *_dense_note(groups),
         *_paper_note(rows),
+    ]
+
+
+def _dense_note(groups: Sequence[Group]) -> list[str]:
+    """How curves of more than `DENSE` evaluations are drawn, where there is one."""
+    if all(len(run.evaluations) <= DENSE for group in groups for run in group.counted):
+        return []
+    return [
+        f"Of more than {DENSE} evaluations each is drawn thin, and thick their running mean over a {SMOOTHED}th of the run."
     ]
 
 
@@ -116,9 +128,13 @@ def _curve(axis: Axes, group: Group, unit: str, look: Style) -> None:
     if not steps:
         return
     every = max(1, len(steps) // 8)  # evaluations from one marker to the next
+    means = values.mean(0)
+    if len(steps) > DENSE:  # a thick line would hide itself: the evaluations stay, thin, behind their running mean
+        axis.plot(steps, means, color=look.color, linewidth=0.5, alpha=0.45)
+        means = running_mean(means, len(steps) // SMOOTHED)
     axis.plot(
         steps,
-        values.mean(0),
+        means,
         color=look.color,
         linestyle=look.dash,
         marker=look.marker,
@@ -131,6 +147,13 @@ def _curve(axis: Axes, group: Group, unit: str, look: Style) -> None:
     if len(values) >= FEWEST:
         low, high = np.transpose([mean_interval(column) or (mean(column),) * 2 for column in values.T.tolist()])
         axis.fill_between(steps, low, high, color=look.color, alpha=0.18, linewidth=0)
+
+
+def running_mean(values: Sequence[float], width: int) -> np.ndarray:
+    """The mean of the `width` values around each, of fewer at both ends."""
+    import pandas as pd
+
+    return pd.Series(values).rolling(width, center=True, min_periods=1).mean().to_numpy()
 
 
 def _reference_lines(axis: Axes, row: Panel, looks: Mapping[str, Style]) -> None:
