@@ -47,6 +47,18 @@ def levels(axis):
     return sorted(line.get_ydata()[0] for line in axis.lines if list(line.get_xdata()) == [0, 1] and line.get_color() != "0.35")
 
 
+def test_a_long_curve_is_thin_behind_its_running_mean(records, drawn):
+    returns = [float(1000 + 500 * (-1) ** place) for place in range(200)]
+    records.add([returns], steps=200_000)
+    (axis,), said = drawn("curves")
+    steps = list(range(1000, 201_000, 1000))
+    thick = line_of(axis, steps)
+    (thin,) = [line for line in axis.lines if list(line.get_xdata()) == steps and line.get_linewidth() < 1]
+    assert list(thin.get_ydata()) == pytest.approx([score(value) for value in returns])
+    assert thick[100] == pytest.approx(np.mean([score(value) for value in returns[98:103]]))  # 5 of 200
+    assert "running mean over a 40th" in said[1]
+
+
 def test_a_curve_is_the_mean_over_seeds_with_its_interval(records, drawn):
     records.add(HISTORIES, steps=2000)
     (axis,), said = drawn("curves")
