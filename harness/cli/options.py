@@ -73,11 +73,38 @@ def checked_count(option: str, number: int) -> int:
     return number
 
 
+def cell_of(row: dict[str, Any]) -> tuple[str, str, str]:
+    """What the seeds of one line have in common."""
+    return row["task"], row["algorithm"], row["identity"]
+
+
+def labels(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
+    """By cell the algorithm and, in brackets, the settings and the dataset that set it apart on its task, else its identity."""
+    choices: dict[tuple[str, str, str], set[str]] = {}
+    for row in rows:
+        chosen = choices.setdefault(cell_of(row), set())
+        chosen |= {f"{name}={value}" for name, value in row["overrides"].items()} | ({row["data"]} if "data" in row else set())
+    found: dict[tuple[str, str, str], str] = {}
+    for task, algorithm in dict.fromkeys(cell[:2] for cell in choices):
+        mine = {cell: chosen for cell, chosen in choices.items() if cell[:2] == (task, algorithm)}
+        apart = {cell: sorted(chosen - set.intersection(*mine.values())) for cell, chosen in mine.items()}
+        for cell, parts in sorted(apart.items(), key=lambda each: each[1]):
+            named = parts if list(apart.values()).count(parts) == 1 else [*parts, cell[2]]
+            found[cell] = f"{algorithm} [{', '.join(named)}]" if named else algorithm
+    return found
+
+
+def plain_table(*columns: str, fold: bool = True) -> Table:
+    """A table without lines. fold: what is too wide for the terminal goes on below; otherwise no word is broken."""
+    table = Table(box=None, header_style="bold")
+    for column in columns:
+        table.add_column(Text(column), overflow="fold", no_wrap=not fold)
+    return table
+
+
 def print_rows(rows: list[dict[str, Any]]) -> None:
     """A line per row, or, where lines would be longer than the terminal is wide, a block per row: no word is broken."""
-    table = Table(box=None, header_style="bold")
-    for column in rows[0]:
-        table.add_column(Text(column.replace("_", " ")), no_wrap=True)
+    table = plain_table(*(column.replace("_", " ") for column in rows[0]), fold=False)
     for row in rows:
         table.add_row(*[Text(text(value)) for value in row.values()])
     if console.measure(table, options=console.options.update(width=10_000)).maximum <= console.width:

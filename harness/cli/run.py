@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from ..runs.interrupts import interrupts_held
 from ..runs.request import RunRequest
-from .options import DEFAULT_RESULTS, Results, checked_count, console, request_options
+from .options import DEFAULT_RESULTS, Results, cell_of, checked_count, console, labels, plain_table, request_options
 
 Suite = Annotated[str | None, typer.Option(help="A grid that comes with the package: see `list suites`.")]
 Grid = Annotated[Path | None, typer.Option(help="A grid file, as --print-grid writes it.")]
@@ -110,19 +111,30 @@ def shortfalls(plan: Any) -> list[str]:
 
 def print_plan(plan: Any, jobs: int, group: int, suite: str) -> Any:
     """Prints what is missing of a plan, and how long it takes here: the `Estimate` that it gives."""
-    from rich.table import Table
-
+    from ..report.groups import without_task
     from ..runs.estimate import Calibration, duration, estimate, sentences
 
     calibration = Calibration(group)
     with console.status("Timing a few steps of each algorithm"):
         found = estimate(plan, min(jobs, plan.usual_jobs), calibration)
-    grid = Table("task", "data", "run or fit", "seeds", "steps", "state", "time left", box=None, header_style="bold")
-    for row in found.rows:
+    about = [
+        {
+            "task": cell.task.name,
+            "algorithm": cell.algorithm.name,
+            "identity": cell.identity,
+            "overrides": cell.overrides,
+            "data": cell.data["label"],
+        }
+        for cell in plan.cells
+    ]
+    columns = labels(about)
+    names = [columns[cell_of(each)] for each in about]
+    grid = plain_table("task", "data", "run or fit", "seeds", "steps", "state", "time left")
+    for row, name in itertools.zip_longest(found.rows, names):  # cells first, then fits, which have no name of their own
         states = ", ".join(f"{count} {state}" for state, count in row.states.items())
         left = row.note if row.seconds is None else duration(row.seconds) if row.seconds else ""
         steps = f"{row.steps:,}" if row.steps else ""
-        grid.add_row(row.task, row.data, row.work, str(sum(row.states.values())), steps, states, left)
+        grid.add_row(row.task, without_task(row.data), name or row.work, str(sum(row.states.values())), steps, states, left)
     console.print(grid)
     console.print(*sentences(found, calibration, suite), sep="\n")
     return found

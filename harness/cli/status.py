@@ -13,7 +13,7 @@ from ...common.errors import UserError
 from ..runs.ledger import Ledger, existing_folder
 from ..runs.reading import printable
 from ..runs.records import DAMAGED, STATES
-from .options import DEFAULT_RESULTS, Json, Results, console
+from .options import DEFAULT_RESULTS, Json, Results, cell_of, console, labels, plain_table
 
 
 def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
@@ -46,31 +46,10 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
         console.print(f"not believed: {fault}", markup=False)
 
 
-def cell_of(row: dict[str, Any]) -> tuple[str, str, str]:
-    """What the seeds of one line have in common."""
-    return row["task"], row["algorithm"], row["identity"]
-
-
-def labels(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
-    """By cell the algorithm and, in brackets, the settings and the dataset that set it apart on its task, else its identity."""
-    choices: dict[tuple[str, str, str], set[str]] = {}
-    for row in rows:
-        chosen = choices.setdefault(cell_of(row), set())
-        chosen |= {f"{name}={value}" for name, value in row["overrides"].items()} | ({row["data"]} if "data" in row else set())
-    found: dict[tuple[str, str, str], str] = {}
-    for task, algorithm in dict.fromkeys(cell[:2] for cell in choices):
-        mine = {cell: chosen for cell, chosen in choices.items() if cell[:2] == (task, algorithm)}
-        apart = {cell: sorted(chosen - set.intersection(*mine.values())) for cell, chosen in mine.items()}
-        for cell, parts in sorted(apart.items(), key=lambda each: each[1]):
-            named = parts if list(apart.values()).count(parts) == 1 else [*parts, cell[2]]
-            found[cell] = f"{algorithm} [{', '.join(named)}]" if named else algorithm
-    return found
-
-
 def summary(rows: list[dict[str, Any]], columns: dict[tuple[str, str, str], str]) -> Table:
     """A line per cell, as `columns` call it: how many of its seeds are in which state, and the steps done of those wanted."""
-    states = (*STATES, *([DAMAGED] if any(row["state"] == DAMAGED for row in rows) else []))
-    table = Table("task", "algorithm", *states, "steps", box=None, header_style="bold")
+    states = [state for state in (*STATES, DAMAGED) if any(row["state"] == state for row in rows)]
+    table = plain_table("task", "algorithm", *states, "steps")
     for cell, column in columns.items():
         chosen = [row for row in rows if cell_of(row) == cell]
         counts = [str(sum(row["state"] == state for row in chosen) or "") for state in states]

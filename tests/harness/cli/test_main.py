@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import torch
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.cli.app import app
 from mopo_bench.harness.cli.main import main
-from mopo_bench.harness.cli.status import labels
+from mopo_bench.harness.cli.options import labels
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.harness.runs.request import RunRequest
 from mopo_bench.harness.runs.runner import execute
@@ -376,6 +377,15 @@ def test_status_tells_variants_of_one_algorithm_apart(arguments, command, tmp_pa
         ["point-angle", "bc", "2", "20", "of", "20"],
         ["point-angle", "bc", "[learning_rate=0.01]", "1", "10", "of", "10"],
     ]
+
+
+def test_a_plan_tells_variants_apart_and_counts_in_words(arguments, command, tmp_path):
+    words = arguments("bc", results=tmp_path, seeds="1", steps=10)
+    shown = command(*words, "--dry-run").out
+    assert re.search(r"point-angle +regenerated +bc +1 +10 +1 missing", shown)
+    assert "\n1 run takes" in shown and "Computed from 1 measurement in" in shown
+    shown = command(*words, "--dry-run", "--set", "bc.learning_rate=0.01,0.02").out
+    assert "bc [learning_rate=0.01]" in shown and "bc [learning_rate=0.02]" in shown and "All 2 runs take" in shown
 
 
 def test_status_labels():
