@@ -40,6 +40,7 @@ TABLE.add_argument("--beside")
 TABLE.add_argument("--tasks", default="")
 TABLE.add_argument("--algorithms", default="")
 RIVALS = ("mbpo", "bc", "sac", "the dataset's best episode")  # with which the table of verdicts compares MOPO
+WORDS = {"more": "**above**", "less": "**below**", "not clear": "open", "too few seeds": "too few seeds"}
 STEPS = (20_000, 50_000, 100_000, 200_000, 300_000, 500_000, 750_000, 1_000_000)
 FILES = {
     "batches": ("collection/batches-seed0.csv", "collection/batches-seed1.csv"),
@@ -63,7 +64,17 @@ def made(kind: str, asked: str) -> str:
         return (ROOT / asked).read_text(encoding="utf-8").strip()
     if kind in ("commands", "reference"):
         return runpy.run_path(str(ROOT / "docs" / "reference.py"))[kind]()
-    return markdown([row for name in FILES[kind] for row in rows_of(name)])
+    rows = [row for name in FILES[kind] for row in rows_of(name)]
+    return markdown(without_repetition(rows, "claim", "of") if kind == "claims" else rows)
+
+
+def without_repetition(rows: list[dict[str, str]], *columns: str) -> list[dict[str, str]]:
+    """The rows, with nothing in these columns where they say what they say in the row before."""
+    shown = rows[:1]
+    for before, row in itertools.pairwise(rows):
+        same = all(before[column] == row[column] for column in columns)
+        shown.append({**row, **dict.fromkeys(columns, "")} if same else row)
+    return shown
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
@@ -75,7 +86,7 @@ def rows_of(name: str) -> list[dict[str, str]]:
 def verdicts() -> list[dict[str, str]]:
     """A row for each task, the paper's first: what MOPO has more than each of `RIVALS`, by both metrics where both are there.
 
-    Bold where neither interval holds 0.
+    A word says what the readings have in common.
     """
     claims = {(row["task"], row["compared"]): row for row in rows_of("claims.csv")}
     rows = []
@@ -85,10 +96,10 @@ def verdicts() -> list[dict[str, str]]:
         row = {"task": task, "unit": mine[0]["unit"], "seeds": " and ".join(seeds)}
         for rival, claim in zip(RIVALS, mine, strict=True):
             plainly = {claim[f"reading by {metric}"].split(",")[0] for metric in ("last", "mean10") if claim[metric]}
-            bold = "**" if plainly in ({"more"}, {"less"}) else ""
+            word = WORDS[plainly.pop()] if len(plainly) == 1 else WORDS["not clear"]
             also = f"<br>mean10: {claim['mean10']}" if claim["mean10"] else ""
             count = f"<br>seeds: {claim['seeds']}" if len(seeds) > 1 else ""
-            row[f"minus {HEADINGS.get(rival, rival)}"] = f"{bold}{claim['last']}{bold}{also}{count}"
+            row[f"minus {HEADINGS.get(rival, rival)}"] = f"{word}<br>{claim['last']}{also}{count}"
         rows.append(row)
     return sorted(rows, key=lambda row: not any(row["task"] in tasks_of(name) for name in ("table2", "table1")))
 
