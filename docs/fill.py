@@ -32,7 +32,7 @@ HOW_TO_READ = re.compile(
     r"- (mean10:|Score:|Zero Action,|In parentheses|The figure's bars|I:|M:|Mean ±|Bold:"
     r"|Each seed|In brackets|Clear|Nothing corrects)"
 )
-READ_ABOVE = "- How to read it stands under the first table of its kind on this page."
+READ_ABOVE = "- How to read it is said under a table above."
 TABLE = argparse.ArgumentParser(prog="table")  # of the command's options those that pages use
 TABLE.add_argument("name")
 TABLE.add_argument("--results", action="append", required=True)
