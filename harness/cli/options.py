@@ -87,7 +87,8 @@ def labels(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
     found: dict[tuple[str, str, str], str] = {}
     for task, algorithm in dict.fromkeys(cell[:2] for cell in choices):
         mine = {cell: chosen for cell, chosen in choices.items() if cell[:2] == (task, algorithm)}
-        apart = {cell: sorted(chosen - set.intersection(*mine.values())) for cell, chosen in mine.items()}
+        shared: set[str] = set.intersection(*mine.values())
+        apart = {cell: sorted(chosen - shared) for cell, chosen in mine.items()}
         for cell, parts in sorted(apart.items(), key=lambda each: each[1]):
             named = parts if list(apart.values()).count(parts) == 1 else [*parts, cell[2]]
             found[cell] = f"{algorithm} [{', '.join(named)}]" if named else algorithm

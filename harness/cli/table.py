@@ -41,7 +41,7 @@ def table(
     from .. import api
 
     folders, chosen, second = results or DEFAULT_RESULTS, format_.value if format_ else None, beside.value if beside else None
-    asked = {"metric": metric.value, "reference": reference or REFERENCE, "holm": holm, "beside": second}
+    asked: dict[str, Any] = {"metric": metric.value, "reference": reference or REFERENCE, "holm": holm, "beside": second}
     asked |= {"tasks": tasks, "algorithms": algorithms}
     if out is not None:
         api.table(name.value, folders, chosen, out=out, **asked)
