@@ -23,6 +23,11 @@ def in_words(names: Iterable[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def several(count: int, one: str, many: str = "") -> str:
+    """A count with its noun: "1 run", "2,000 runs", "3 processes"."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def unknown(kind: str, name: object, known: Iterable[str], command: str) -> UserError:
     """The error for a name nobody registered: the nearest one, and the command that lists them all."""
     lowered = {str(one).lower(): str(one) for one in known}  # tables print MOPO, the command line takes mopo

@@ -23,7 +23,7 @@ FILLED = ("beyond", "causes", "commands", "data", "fidelity", "figures-and-appen
 NAMES = ("README.md", *(f"docs/{name}.md" for name in FILLED))
 PAGES = [ROOT / name for name in NAMES]
 BLOCK = re.compile(
-    r"(<!-- (table|steps|verdicts|batches|actors|first weights|claims|commands|reference|file) ?(.*?) -->\n)"
+    r"(<!-- (table|steps|verdicts|batches|actors|first weights|claims|commands|reference|file)(?: ([^\n]*?))? -->\n)"
     r"(.*?)(<!-- end of \2 -->)",
     re.DOTALL,
 )
@@ -33,7 +33,7 @@ HOW_TO_READ = re.compile(
     r"|Each seed|In brackets|Clear|Nothing corrects)"
 )
 READ_ABOVE = "- How to read it is said under a table above."
-TABLE = argparse.ArgumentParser(prog="table")  # of the command's options those that pages use
+TABLE = argparse.ArgumentParser(prog="table", allow_abbrev=False)  # of the command's options those that pages use
 TABLE.add_argument("name")
 TABLE.add_argument("--results", action="append", required=True)
 TABLE.add_argument("--beside")
@@ -95,8 +95,8 @@ def verdicts() -> list[dict[str, str]]:
         seeds = list(dict.fromkeys(claim["seeds"] for claim in mine))
         row = {"task": task, "unit": mine[0]["unit"], "seeds": " and ".join(seeds)}
         for rival, claim in zip(RIVALS, mine, strict=True):
-            plainly = {claim[f"reading by {metric}"].split(",")[0] for metric in ("last", "mean10") if claim[metric]}
-            word = WORDS[plainly.pop()] if len(plainly) == 1 else WORDS["not clear"]
+            readings = {claim[f"reading by {metric}"].split(",")[0] for metric in ("last", "mean10") if claim[metric]}
+            word = WORDS[readings.pop()] if len(readings) == 1 else WORDS["not clear"]
             also = f"<br>mean10: {claim['mean10']}" if claim["mean10"] else ""
             count = f"<br>seeds: {claim['seeds']}" if len(seeds) > 1 else ""
             row[f"minus {HEADINGS.get(rival, rival)}"] = f"{word}<br>{claim['last']}{also}{count}"
@@ -115,7 +115,7 @@ def by_steps(records: Any) -> list[dict[str, str]]:
         for before, step in itertools.pairwise((0, *STEPS)):
             part = values[(values.index > before) & (values.index <= step)]
             text = f"{part.mean():.{digits}f} ({part.min():.{digits}f} to {part.max():.{digits}f})"
-            row[f"to {step:,}"] = text if step in values.index else "–"
+            row[f"{before:,} to {step:,}"] = text if values.index.max() >= step else "–"
         rows.append(row)
     return rows
 

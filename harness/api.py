@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..common.errors import UserError
+from ..common.errors import UserError, in_words
 from ..common.settings import Count, converted
 from .check.checking import check as check
 from .report.paper import REFERENCE
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..algorithms.learning.registry import Algorithm
     from ..tasks.task import Task
     from .report.frames import Frames
-    from .report.gathering import Folders, Gathered
+    from .report.gathering import Folders, Names
     from .runs.plan import Plan
 
 Settings = str | Iterable[str] | Mapping[str, Any]
@@ -123,11 +123,13 @@ def load(results: Folders = "runs") -> Frames:
     import warnings
 
     from .report.frames import frames
+    from .report.gathering import gathered
 
-    folder, runs, faults = _gathered(results)
-    for fault in faults:
-        warnings.warn(f"{folder}: not believed, and left out: {fault}", stacklevel=2)
-    return frames(runs)
+    found = gathered(results)
+    for fault in found.faults:
+        where = f"{found.where}: " if len(found.folders) == 1 else ""
+        warnings.warn(f"not believed, and left out: {where}{fault}", stacklevel=2)
+    return frames(found.runs)
 
 
 def make_table(
@@ -138,8 +140,8 @@ def make_table(
     reference: str = REFERENCE,
     holm: bool = False,
     beside: str | None = None,
-    tasks: str | Iterable[str] = (),
-    algorithms: str | Iterable[str] = (),
+    tasks: Names = (),
+    algorithms: Names = (),
 ) -> Any:
     """A table as text of that format; "text" is a list of tables for rich to print.
 
@@ -147,11 +149,14 @@ def make_table(
     said on standard error.
     """
     from .report import tables
+    from .report.gathering import gathered
 
-    folder, runs, faults = _gathered(results, tasks, algorithms, brief=True)
-    if format in ("csv", "json") or not runs:
-        print(*(f"not believed: {fault}" for fault in faults), sep="\n", end="\n" * bool(faults), file=sys.stderr)
-    return tables.render(name, runs, folder, format, metric, reference, correct=holm, faults=faults, beside=beside)
+    found = gathered(results, tasks, algorithms, brief=True)
+    if format in ("csv", "json") or not found.runs:
+        print(*(f"not believed: {each}" for each in found.faults), sep="\n", end="\n" * bool(found.faults), file=sys.stderr)
+    return tables.render(
+        name, found.runs, found.where, format, metric, reference, correct=holm, faults=found.faults, beside=beside
+    )
 
 
 def table(
@@ -163,8 +168,8 @@ def table(
     out: Path | str | None = None,
     holm: bool = False,
     beside: str | None = None,
-    tasks: str | Iterable[str] = (),
-    algorithms: str | Iterable[str] = (),
+    tasks: Names = (),
+    algorithms: Names = (),
 ) -> str:
     """The text of a table, as `mopo-bench table` prints it.
 
@@ -193,8 +198,8 @@ def plot(
     name: str,
     out: Path | str,
     results: Folders = "runs",
-    tasks: str | Iterable[str] = (),
-    algorithms: str | Iterable[str] = (),
+    tasks: Names = (),
+    algorithms: Names = (),
     metric: str | None = None,
 ) -> None:
     """Draws a picture of run records, as `mopo-bench plot` does.
@@ -203,46 +208,49 @@ def plot(
     all by default. metric: what stands for a run, as in `table`; learning curves show every evaluation and take none. Raises
     UserError for what is none of these, and where there are no runs.
     """
+    from .report.gathering import gathered
     from .report.pictures import draw
 
-    folder, runs, faults = _gathered(results, tasks, algorithms)
-    draw(name, runs, folder, _path(out, "--out"), metric, faults)
+    found = gathered(results, tasks, algorithms)
+    draw(name, found.runs, found.where, _path(out, "--out"), metric, found.faults)
 
 
-def report(out: Path | str, results: Folders = "runs", films: Path | str | None = None) -> Path:
+def report(
+    out: Path | str,
+    results: Folders = "runs",
+    films: Path | str | None = None,
+    tasks: Names = (),
+    algorithms: Names = (),
+) -> Path:
     """Writes a static site of run records to the folder `out`, as `mopo-bench report` does, and gives its first page.
 
-    films: a folder of pictures and films of `mopo-bench render`, each named after its task ("hopper-medium mopo.mp4"). Raises
-    UserError where there are no runs, for an `out` that holds something else, and for a film of no task here.
+    films: a folder of pictures and films of `mopo-bench render`, each named after its task ("hopper-medium mopo.mp4"). tasks,
+    algorithms: only these; all by default. Raises UserError where there are no runs, for an `out` that holds something else,
+    and for a film of no task here.
     """
+    from .report.gathering import gathered
     from .report.site import write_site
 
-    folder, runs, faults = _gathered(results)
-    return write_site(runs, folder, _path(out, "--out"), None if films is None else _path(films, "--films"), faults)
+    found = gathered(results, tasks, algorithms)
+    films = None if films is None else _path(films, "--films")
+    heading = in_words([folder.name for folder in found.folders])
+    return write_site(found.runs, found.where, _path(out, "--out"), films, found.faults, heading)
 
 
-def export(to: str, out: Path | str, results: Folders = "runs") -> list[Path]:
+def export(to: str, out: Path | str, results: Folders = "runs", tasks: Names = (), algorithms: Names = ()) -> list[Path]:
     """Writes run records for other tools to the folder `out`, as `mopo-bench export` does, and gives what was made.
 
-    to: csv, parquet, tensorboard, wandb or openrlbenchmark. Raises UserError for another format, one whose library is not
-    installed, without runs, for a damaged record, and for an `out` that is not empty.
+    to: csv, parquet, tensorboard, wandb or openrlbenchmark. tasks, algorithms: only these; all by default. Raises UserError for
+    another format, one whose library is not installed, without runs, for a damaged record, and for an `out` that is not empty.
     """
     from .report.export import export_runs
+    from .report.gathering import gathered
 
-    folder, runs, faults = _gathered(results)
-    if faults:
-        raise UserError(f"{folder}: not believed: {'; '.join(faults)}; run it again, or take it out of the folder")
-    return export_runs(to, runs, folder, _path(out, "--out"))
-
-
-def _gathered(
-    results: Folders, tasks: str | Iterable[str] = (), algorithms: str | Iterable[str] = (), brief: bool = False
-) -> Gathered:
-    """What lies in the folders, of these tasks and algorithms."""
-    from .report.gathering import chosen, gathered
-
-    found = gathered(results, brief)
-    return found._replace(runs=chosen(chosen(found.runs, "task", tasks), "algorithm", algorithms))
+    found = gathered(results, tasks, algorithms)
+    if found.faults:
+        faults = "; ".join(found.faults)
+        raise UserError(f"{found.where}: not believed: {faults}; run it again, or take it out of the folder")
+    return export_runs(to, found.runs, found.where, _path(out, "--out"))
 
 
 def _path(value: Path | str, option: str) -> Path:

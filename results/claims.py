@@ -5,16 +5,16 @@
 A claim is a comparison of two columns of one task, seed by seed on the seeds that both have, by Student's 95 % interval of the
 differences of the last evaluations, in scores where the task has them, else in returns; of short runs on MuJoCo's tasks also of
 the means of the last ten, since one evaluation is loud at so few steps. "more" and "less" say that the interval leaves out 0;
-"not by Holm" that it would not, were it corrected by Holm's rule for the number of rows that have one by this metric.
+"not by Holm" that it would not, were it corrected by Holm's rule for the number of intervals, of both metrics together.
 """
 
 import csv
+import json
 import sys
 from pathlib import Path
 
 import pandas as pd
-from mopo_bench import load
-from mopo_bench.harness.report.choices import METRICS
+from mopo_bench import load, table
 from mopo_bench.harness.report.groups import in_unit, unit_of
 from mopo_bench.harness.report.statistics import Difference, difference_of, holm
 
@@ -27,8 +27,8 @@ FIGURE_1 = ("halfcheetah-mixed", "halfcheetah-jump")
 KEPT_NEAR = ("bear", "brac-p", "brac-v")
 KEPT_NEAR_RUN = (*SMALL, "halfcheetah-jump")  # where they were run
 BEST = "the dataset's best episode"
-RUN = ["task", "label", "seed"]
-SHORT = ("table1-short", "table2-short", "ablation-short")
+FOLDERS = ("figure1", "ablation", "ci", "point-edge", "table1-short", "table2-short", "ablation-short")
+METRICS = ("last", "mean10")
 # claim, where the paper makes it, tasks, the column that is to be better, the column beside it
 CLAIMS = [
     ("A model, even without a penalty, is worth more than none", "Figure 1", SMALL + FIGURE_1, "mbpo", "sac"),
@@ -45,51 +45,47 @@ CLAIMS = [
 ]
 
 
-def returns() -> pd.DataFrame:
-    """A row for each run: task, label of its column, seed, what stands for it by each metric, best episode of its dataset; the
-    last three in the unit of the task."""
+def columns() -> dict[tuple[str, str, str], pd.Series]:
+    """By metric, task and label of a column, what stands for each seed, in the unit of the task; the best episode for all."""
     baseline = pd.read_csv(HERE / "baseline.csv", comment="#")[["task", "algorithm", "seed", "return"]]
-    found = [baseline.rename(columns={"algorithm": "label", "return": "last"})]
-    for folders in (("figure1",), ("ablation",), ("ci",), ("point-edge",), SHORT):
-        records = load(HERE / "published" / folder for folder in folders)
-        runs = records.runs.rename(columns={"return": "last"})
-        if folders == SHORT:
-            key = ["task", "identity", "seed"]
-            ten = records.evaluations.groupby(key)["return_mean"].agg(lambda means: METRICS["mean10"].pick(means.to_numpy()))
-            runs = runs.join(ten.rename("mean10"), on=key)
-        found.append(runs.filter([*RUN, "last", "mean10", "data_return_max"]))
-    runs = pd.concat(found, ignore_index=True).drop_duplicates(RUN)
-    for name in ("last", "mean10", "data_return_max"):
-        runs[name] = [in_unit(unit_of(task), task, value) for task, value in zip(runs.task, runs[name], strict=True)]
-    return runs
+    baseline = baseline.rename(columns={"algorithm": "label"})
+    folders = [HERE / "published" / name for name in FOLDERS]
+    found, best = {}, load(folders).runs.groupby("task")["data_return_max"].first()
+    for metric in METRICS:
+        rows = pd.DataFrame(json.loads(table("scores", folders, "json", metric)))[["task", "label", "seed", "return"]]
+        if metric == "last":
+            rows = pd.concat([baseline, rows], ignore_index=True).drop_duplicates(["task", "label", "seed"])
+        else:
+            rows = rows[rows.task.isin(TABLE_1 + TABLE_2)]
+        for (task, label), column in rows.groupby(["task", "label"]):
+            found[metric, task, label] = column.set_index("seed")["return"].map(lambda value, task=task: shown(task, value))
+            found[metric, task, BEST] = pd.Series(shown(task, best[task]), range(1_000))
+    return found
+
+
+def shown(task: str, value: float) -> float:
+    """A return in the unit of its task."""
+    return in_unit(unit_of(task), task, value)
 
 
 def rows() -> list[dict[str, str]]:
     """The lines of `claims.csv`."""
-    runs = returns()
-    best = runs.dropna(subset="data_return_max").groupby("task")["data_return_max"].first()
-    table = []
+    found, said_of, lines = columns(), {}, []
     for claim, where, tasks, left, right in CLAIMS:
         for task in tasks:
             row = {"claim": claim, "of": where, "task": task, "unit": unit_of(task), "compared": f"{left} minus {right}"}
-            table.append(row | {"seeds": "0", "last": "", "reading by last": "no runs", "mean10": "", "reading by mean10": ""})
-    for metric in ("last", "mean10"):
-        found = {}
-        for place, row in enumerate(table):
-            left, right = row["compared"].split(" minus ")
-            by_seed = runs[runs.task == row["task"]].pivot(index="seed", columns="label", values=metric)
-            other = best[row["task"]] if right == BEST else by_seed.get(right)
-            pairs = [] if left not in by_seed or other is None else (by_seed[left] - other).dropna().tolist()
-            if pairs:
-                found[place] = difference_of(pairs)
-                row |= {metric: said(found[place]), f"reading by {metric}": reading(found[place])}
-                row["seeds"] = str(len(pairs)) if metric == "last" else row["seeds"]
-        tested = [place for place in found if found[place].p_value is not None]
-        kept = holm([found[place].p_value for place in tested])
-        for place, adjusted in zip(tested, kept, strict=True):
-            if adjusted > 0.05 and table[place][f"reading by {metric}"] in ("more", "less"):
-                table[place][f"reading by {metric}"] += ", not by Holm"
-    return table
+            lines.append(row | {"seeds": "0", "last": "", "reading by last": "no runs", "mean10": "", "reading by mean10": ""})
+            for metric in METRICS:
+                sides = found.get((metric, task, left)), found.get((metric, task, right))
+                pairs = [] if any(side is None for side in sides) else (sides[0] - sides[1]).dropna().tolist()
+                if pairs:
+                    said_of[len(lines) - 1, metric] = difference_of(pairs)
+                    lines[-1]["seeds"] = str(len(pairs))
+    tested = [key for key, difference in said_of.items() if difference.p_value is not None]
+    adjusted = dict(zip(tested, holm([said_of[key].p_value for key in tested]), strict=True))
+    for (place, metric), difference in said_of.items():
+        lines[place] |= {metric: said(difference), f"reading by {metric}": reading(difference, adjusted.get((place, metric)))}
+    return lines
 
 
 def said(found: Difference) -> str:
@@ -98,11 +94,13 @@ def said(found: Difference) -> str:
     return f"{text} [{found.interval[0]:.1f}, {found.interval[1]:.1f}]" if found.interval else text
 
 
-def reading(found: Difference) -> str:
-    """Whether the left column is clearly the better one."""
+def reading(found: Difference, adjusted: float | None) -> str:
+    """Whether the left column is clearly the better one; `adjusted` is the p-value by Holm's rule."""
     if found.interval is None:
         return "too few seeds"
-    return "more" if found.interval[0] > 0 else "less" if found.interval[1] < 0 else "not clear"
+    if found.interval[0] <= 0 <= found.interval[1]:
+        return "not clear"
+    return ("more" if found.mean > 0 else "less") + ", not by Holm" * (adjusted > 0.05)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..report.choices import EXPORTS
-from .options import DEFAULT_RESULTS, Folders, console
+from .options import DEFAULT_RESULTS, Algorithms, Folders, Tasks, console
 
 Export: Any = StrEnum("Export", list(EXPORTS))  # type: ignore[misc]
 
@@ -18,6 +18,8 @@ def export(
     to: Annotated[Export, typer.Option(help=" ".join(f"{name}: {each.meaning}." for name, each in EXPORTS.items()))],
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
     results: Folders = None,
+    tasks: Tasks = "",
+    algorithms: Algorithms = "",
 ) -> None:
     """Run records for other tools.
 
@@ -25,5 +27,5 @@ def export(
     """
     from .. import api
 
-    for path in api.export(to.value, out, results or DEFAULT_RESULTS):
+    for path in api.export(to.value, out, results or DEFAULT_RESULTS, tasks, algorithms):
         console.print(str(path), highlight=False, markup=False, soft_wrap=True)

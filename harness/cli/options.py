@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,26 +73,34 @@ def checked_count(option: str, number: int) -> int:
     return number
 
 
-def cell_of(row: dict[str, Any]) -> tuple[str, str, str]:
+CellKey = tuple[str, str, str]  # task, algorithm, identity
+
+
+def cell_key(row: Mapping[str, Any]) -> CellKey:
     """What the seeds of one line have in common."""
     return row["task"], row["algorithm"], row["identity"]
 
 
-def labels(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], str]:
-    """By cell the algorithm and, in brackets, the settings and the dataset that set it apart on its task, else its identity."""
-    choices: dict[tuple[str, str, str], set[str]] = {}
-    for row in rows:
-        chosen = choices.setdefault(cell_of(row), set())
-        chosen |= {f"{name}={value}" for name, value in row["overrides"].items()} | ({row["data"]} if "data" in row else set())
-    found: dict[tuple[str, str, str], str] = {}
-    for task, algorithm in dict.fromkeys(cell[:2] for cell in choices):
-        mine = {cell: chosen for cell, chosen in choices.items() if cell[:2] == (task, algorithm)}
+def labels(rows: Iterable[Mapping[str, Any]]) -> dict[CellKey, str]:
+    """By cell the algorithm and, in brackets, what sets it apart on its task, of what `ledger.choices_of` tells; else its
+    identity."""
+    cells = {cell_key(row): _choices(row) for row in rows}
+    found: dict[CellKey, str] = {}
+    for task, algorithm in dict.fromkeys(cell[:2] for cell in cells):
+        mine = {cell: choices for cell, choices in cells.items() if cell[:2] == (task, algorithm)}
         shared: set[str] = set.intersection(*mine.values())
-        apart = {cell: sorted(chosen - shared) for cell, chosen in mine.items()}
+        apart = {cell: sorted(choices - shared) for cell, choices in mine.items()}
         for cell, parts in sorted(apart.items(), key=lambda each: each[1]):
             named = parts if list(apart.values()).count(parts) == 1 else [*parts, cell[2]]
             found[cell] = f"{algorithm} [{', '.join(named)}]" if named else algorithm
     return found
+
+
+def _choices(row: Mapping[str, Any]) -> set[str]:
+    if row["overrides"] is None:  # of a plan that did not say: nothing is known of it
+        return {row["identity"]}
+    chosen = {f"{name}={value}" for name, value in row["overrides"].items()}
+    return chosen | {row["data"], f"{row['data_rows']:,} rows", f"window={row['window']}"}
 
 
 def plain_table(*columns: str, fold: bool = True) -> Table:

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from ..runs.interrupts import interrupts_held
+from ..runs.ledger import choices_of
 from ..runs.request import RunRequest
-from .options import DEFAULT_RESULTS, Results, cell_of, checked_count, console, labels, plain_table, request_options
+from .options import DEFAULT_RESULTS, Results, cell_key, checked_count, console, labels, plain_table, request_options
 
 Suite = Annotated[str | None, typer.Option(help="A grid that comes with the package: see `list suites`.")]
 Grid = Annotated[Path | None, typer.Option(help="A grid file, as --print-grid writes it.")]
@@ -122,13 +123,12 @@ def print_plan(plan: Any, jobs: int, group: int, suite: str) -> Any:
             "task": cell.task.name,
             "algorithm": cell.algorithm.name,
             "identity": cell.identity,
-            "overrides": cell.overrides,
-            "data": cell.data["label"],
+            **choices_of(cell.overrides, cell.data),
         }
         for cell in plan.cells
     ]
     columns = labels(about)
-    names = [columns[cell_of(each)] for each in about]
+    names = [columns[cell_key(each)] for each in about]
     grid = plain_table("task", "data", "run or fit", "seeds", "steps", "state", "time left")
     for row, name in itertools.zip_longest(found.rows, names):  # cells first, then fits, which have no name of their own
         states = ", ".join(f"{count} {state}" for state, count in row.states.items())

@@ -13,7 +13,7 @@ from ...common.errors import UserError
 from ..runs.ledger import Ledger, existing_folder
 from ..runs.reading import printable
 from ..runs.records import DAMAGED, STATES
-from .options import DEFAULT_RESULTS, Json, Results, cell_of, console, labels, plain_table
+from .options import DEFAULT_RESULTS, CellKey, Json, Results, cell_key, console, labels, plain_table
 
 
 def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
@@ -34,24 +34,25 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
     console.print(summary(rows, columns))
     for row in rows:
         if row["state"] in ("failed", "diverged"):
-            name = f"{row['task']}/{columns[cell_of(row)]}/seed-{row['seed']}"
+            name = printable(f"{row['task']}/{columns[cell_key(row)]}/seed-{row['seed']}")
             console.print(f"{row['state']}: {name}: {row.get('message', '')}", markup=False)
     seeds: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         for text in row.get("warnings", ()):
-            seeds.setdefault((f"{row['task']}/{columns[cell_of(row)]}", text), []).append(row["seed"])
+            seeds.setdefault((printable(f"{row['task']}/{columns[cell_key(row)]}"), text), []).append(row["seed"])
     for (name, text), warned in seeds.items():
-        console.print(f"warning: {name}, seed{'s' * (len(warned) > 1)} {', '.join(map(str, warned))}: {text}", markup=False)
+        which = f"seed{'s' * (len(warned) > 1)} {', '.join(map(str, warned))}"
+        console.print(f"warning: {name}, {which}: {text}", markup=False)
     for fault in faults:
         console.print(f"not believed: {fault}", markup=False)
 
 
-def summary(rows: list[dict[str, Any]], columns: dict[tuple[str, str, str], str]) -> Table:
+def summary(rows: list[dict[str, Any]], columns: dict[CellKey, str]) -> Table:
     """A line per cell, as `columns` call it: how many of its seeds are in which state, and the steps done of those wanted."""
     states = [state for state in (*STATES, DAMAGED) if any(row["state"] == state for row in rows)]
     table = plain_table("task", "algorithm", *states, "steps")
     for cell, column in columns.items():
-        chosen = [row for row in rows if cell_of(row) == cell]
+        chosen = [row for row in rows if cell_key(row) == cell]
         counts = [str(sum(row["state"] == state for row in chosen) or "") for state in states]
         done, wanted = sum(row["steps"] for row in chosen), sum(max(row["of"], row["steps"]) for row in chosen)
         table.add_row(Text(printable(cell[0])), Text(printable(column)), *counts, f"{done:,} of {wanted:,}")

@@ -30,6 +30,8 @@ def data_listing() -> list[dict[str, Any]]:
             made = regenerated_path(task, DatasetRequest())
             here = "yes" if made.exists() else "made when asked for"
             count, most = (rows_of(made), None) if made.exists() else (None, task.recipe.rows)
+        if here == "yes" and count is None:
+            here = "no: it cannot be read"
         rows.append(
             {
                 "name": task.name,

@@ -2,69 +2,99 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...common.errors import UserError, in_words
 from ..runs.ledger import existing_folder
-from ..runs.records import Fault, Run, Store
+from ..runs.records import Fault, Run, Store, changed_defaults
 
 Folders = Path | str | Iterable[Path | str]
+Names = str | Iterable[str]
+OF_DATA = ("label", "source", "window", "rows")  # what all cells of one identity must say of their dataset
 
 
 class Gathered(NamedTuple):
-    """The folders' names in words, their runs, and what in them is not to be believed, a sentence each."""
+    """The folders, their runs, and what in them is not to be believed, a sentence each."""
 
-    folder: str
+    folders: list[Path]
     runs: list[Run]
     faults: list[str]
 
+    @property
+    def where(self) -> str:
+        """The folders in words."""
+        return in_words([str(folder) for folder in self.folders])
 
-def gathered(results: Folders, brief: bool = False) -> Gathered:
-    """What lies in these folders; brief: each run as `Store.everything` leaves it then.
 
-    A run that several of them hold counts once, and which of the two copies is meant must not matter. Raises UserError where
-    it would, for a folder that is not there, and where none is named.
+def gathered(results: Folders, tasks: Names = (), algorithms: Names = (), brief: bool = False) -> Gathered:
+    """What lies in these folders, of these tasks and algorithms alone where some are named.
+
+    brief: each run as `Store.everything` leaves it then. A run that several folders hold counts once. Raises UserError where
+    two folders hold one run with other numbers, or one identity with other settings; for a folder that is not there or, of
+    several, holds no run; and for a task or an algorithm without a run.
     """
     folders = folders_of(results)
-    if not folders:
-        raise UserError("--results: name at least one folder of `mopo-bench run`")
+    found = [(each, folder) for folder in folders for each in Store(folder).everything(brief)]
+    for empty in [folder for folder in folders if len(folders) > 1 and all(folder is not other for _, other in found)]:
+        raise UserError(f"no runs in {empty}: leave it out, or name a folder of `mopo-bench run`")
+    for kind, wanted in (("task", names_of(tasks, "--tasks")), ("algorithm", names_of(algorithms, "--algorithms"))):
+        there = {getattr(each, kind) for each, _ in found}
+        for name in wanted:
+            if name not in there:
+                raise UserError(f"--{kind}s {name}: no run of it here, but of {', '.join(sorted(there)) or 'nothing'}")
+        found = [(each, folder) for each, folder in found if not wanted or getattr(each, kind) in wanted]
     runs: dict[tuple[str, str, str, int], tuple[Run, Path]] = {}
-    faults = []
-    for folder in folders:
-        for each in Store(folder).everything(brief):
-            if isinstance(each, Fault):
-                faults.append(str(each) if len(folders) == 1 else f"{folder}: {each}")
-                continue
-            other, place = runs.setdefault((each.task, each.algorithm, each.identity, each.seed), (each, folder))
-            if _numbers(other) != _numbers(each):
-                raise UserError(
-                    f"{each.task}/{each.algorithm}/{each.identity}/seed-{each.seed} is in {place} ({other.state}, step "
-                    f"{other.steps:,}) and in {folder} ({each.state}, step {each.steps:,}), with other numbers: leave one out"
-                )
-    return Gathered(in_words([str(folder) for folder in folders]), [runs[key][0] for key in sorted(runs)], faults)
+    cells: dict[tuple[str, str, str], tuple[Run, Path]] = {}
+    for run, folder in ((each, folder) for each, folder in found if isinstance(each, Run)):
+        first, home = cells.setdefault((run.task, run.algorithm, run.identity), (run, folder))
+        if home is not folder and (differs := _other_cell(first.cell, run.cell)):
+            where = f"{run.task}/{run.algorithm}/{run.identity}"
+            raise UserError(f"{where}: {differs} differs between {home} and {folder}: {_ADVICE}")
+        run.cell = first.cell  # one identity, one cell: its dataset is told of in one way
+        other, home = runs.setdefault((run.task, run.algorithm, run.identity, run.seed), (run, folder))
+        if other is not run and _told(other) != _told(run):
+            raise UserError(
+                f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed} is not the same in {home} ({other.state}, step "
+                f"{other.steps:,}) and in {folder} ({run.state}, step {run.steps:,}): {_ADVICE}"
+            )
+    faults = [str(each) if len(folders) == 1 else f"{folder}: {each}" for each, folder in found if isinstance(each, Fault)]
+    return Gathered(folders, [runs[key][0] for key in sorted(runs)], faults)
+
+
+_ADVICE = "leave one folder out, or choose others with --tasks and --algorithms"
 
 
 def folders_of(results: Folders) -> list[Path]:
-    """The folders that are meant, each once. Raises UserError for what is no path, and for a folder that is not there."""
-    named = [results] if isinstance(results, Path | str) else results
+    """The folders that are meant, each once however it is spelt. Raises UserError for what is no path or no folder."""
+    named = [results] if isinstance(results, str | os.PathLike) else results
     try:
-        return [existing_folder(folder) for folder in dict.fromkeys(map(Path, named))]
+        folders = [existing_folder(folder) for folder in map(Path, named)]
     except TypeError:
         raise UserError(f"--results {results!r}: expected a path, or several") from None
+    if not folders:
+        raise UserError("--results: name at least one folder of `mopo-bench run`")
+    return list({folder.resolve(): folder for folder in reversed(folders)}.values())[::-1]
 
 
-def chosen(runs: list[Run], kind: str, wanted: str | Iterable[str]) -> list[Run]:
-    """The runs of these tasks or algorithms, as `kind` says; all where none is named. Raises UserError for one without runs."""
-    names = [each.strip() for each in (wanted.split(",") if isinstance(wanted, str) else wanted) if each.strip()]
-    there = {getattr(run, kind) for run in runs}
-    for name in names:
-        if name not in there:
-            raise UserError(f"--{kind}s {name}: no run of it here, but of {', '.join(sorted(there)) or 'nothing'}")
-    return [run for run in runs if not names or getattr(run, kind) in names]
+def names_of(wanted: Names, option: str) -> list[str]:
+    """Names from a text with commas or from several texts."""
+    try:
+        return [each.strip() for each in (wanted.split(",") if isinstance(wanted, str) else wanted) if each.strip()]
+    except (TypeError, AttributeError):
+        raise UserError(f"{option} {wanted!r}: expected names, as a text with commas or a list") from None
 
 
-def _numbers(run: Run) -> tuple[object, ...]:
-    """What two copies of a run must agree in."""
-    return run.state, run.steps, [(row["step"], row["return_mean"]) for row in run.evaluations]
+def _other_cell(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """What two cells of one identity say differently of settings and data, in words; nothing where they agree."""
+    changed = sorted(changed_defaults(one["config"], other["config"]))
+    return in_words(changed + [f"the dataset's {name}" for name in OF_DATA if one["data"][name] != other["data"][name]] or [""])
+
+
+def _told(run: Run) -> tuple[Any, ...]:
+    """What two copies of a run must agree in: all that tables show of it. A later version may have recorded more beside."""
+    curve = [[row["step"], row["return_mean"], row.get("value")] for row in run.evaluations]
+    last = run.evaluations[-1]["returns"] if run.evaluations else None
+    return run.state, run.steps, curve, last, run.record.get("warnings"), run.record.get("stages")

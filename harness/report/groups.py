@@ -239,7 +239,7 @@ def groups_in(runs: Iterable[Run], folder: str) -> list[Group]:
     """The labelled groups of all runs; UserError, naming their folder, where there are none."""
     groups = labelled(grouped(runs))
     if not groups:
-        raise UserError(f"no runs in {folder}: `mopo-bench run --results {folder}` makes some, `mopo-bench demo` small ones")
+        raise UserError(f"no runs in {folder}: `mopo-bench run --results FOLDER` makes some, `mopo-bench demo` small ones")
     return groups
 
 

@@ -81,7 +81,7 @@ def draw(name: str, runs: Iterable[Run], folder: str, out: Path, metric: str | N
     get_metric(metric or "last")
     groups = groups_in(runs, folder)
     if not any(group.counted for group in groups):
-        raise UserError(f"no run in {folder} gives a number yet: `mopo-bench status --results {folder}` says why")
+        raise UserError(f"no run in {folder} gives a number yet: `mopo-bench status --results FOLDER` says why")
     figure, said = DRAWN[name](groups, metric or "last")
     if faults:
         said = [*said, f"Not believed, and not shown: {'; '.join(faults)}."]
@@ -113,25 +113,33 @@ def curves(groups: Sequence[Group], metric: str = "last", looks: Mapping[str, St
 
 def _dense_note(groups: Sequence[Group]) -> list[str]:
     """How curves of more than `DENSE` evaluations are drawn, where there is one."""
-    if all(len(run.evaluations) <= DENSE for group in groups for run in group.counted):
+    if all(len(_common_steps(group)) <= DENSE for group in groups):
         return []
     return [
-        f"Of more than {DENSE} evaluations each is drawn thin, and thick their running mean over a {SMOOTHED}th of the run."
+        f"Of more than {DENSE} evaluations each is drawn thin, and what is shaded is of these. Thick is their running mean "
+        f"over a {SMOOTHED}th of the run: its end is a mean, too, the thin line's is the last evaluation."
     ]
+
+
+def _common_steps(group: Group) -> list[int]:
+    """The steps at which all of its seeds were evaluated."""
+    seeds = [{row["step"] for row in run.evaluations} for run in group.counted]
+    return sorted(set.intersection(*seeds)) if seeds else []
 
 
 def _curve(axis: Axes, group: Group, unit: str, look: Style) -> None:
     """The mean over the seeds at the steps at which all of them were evaluated, with its interval."""
     by_seed = [{row["step"]: in_unit(unit, group.task, row["return_mean"]) for row in run.evaluations} for run in group.counted]
-    steps = sorted(set.intersection(*map(set, by_seed)))
+    steps = _common_steps(group)
     values = np.array([[seed[step] for step in steps] for seed in by_seed])  # (seeds, steps)
     if not steps:
         return
     every = max(1, len(steps) // 8)  # evaluations from one marker to the next
     means = values.mean(0)
     if len(steps) > DENSE:  # a thick line would hide itself: the evaluations stay, thin, behind their running mean
-        axis.plot(steps, means, color=look.color, linewidth=0.5, alpha=0.45)
-        means = running_mean(means, len(steps) // SMOOTHED)
+        if len(values) != 2:  # which are both drawn thin themselves
+            axis.plot(steps, means, color=look.color, linewidth=0.5, alpha=0.45)
+        means = running_mean(means, len(steps) // SMOOTHED | 1)
     axis.plot(
         steps,
         means,
@@ -150,7 +158,7 @@ def _curve(axis: Axes, group: Group, unit: str, look: Style) -> None:
 
 
 def running_mean(values: Sequence[float], width: int) -> np.ndarray:
-    """The mean of the `width` values around each, of fewer at both ends."""
+    """The mean of the `width` values around each, an odd number; of fewer at both ends."""
     import pandas as pd
 
     return pd.Series(values).rolling(width, center=True, min_periods=1).mean().to_numpy()

@@ -46,9 +46,12 @@ ASSETS = ("report.css", "report.js")
 GENERATOR = "mopo-bench report"  # by which a folder is known that may be written again
 
 
-def write_site(runs: Iterable[Run], folder: str, out: Path, films: Path | None = None, faults: Sequence[str] = ()) -> Path:
+def write_site(
+    runs: Iterable[Run], folder: str, out: Path, films: Path | None = None, faults: Sequence[str] = (), heading: str = ""
+) -> Path:
     """Writes the site of these runs, which lie in `folder`, to the folder `out`; gives its first page.
 
+    heading: what the first page calls the folder, its name by default.
     films: a folder of pictures and films of `mopo-bench render`, each shown with the task it is named after, see `_films`.
     faults: what was not believed. Raises UserError without runs, for an `out` that holds something else, and for a film that
     belongs to no task.
@@ -67,7 +70,12 @@ def write_site(runs: Iterable[Run], folder: str, out: Path, films: Path | None =
     ]
     for row in rows:
         write("task.html", row["page"], root="../", faults=(), row=row, title=f"{row['name']}, {row['data']}")
-    overview = {"tables": _tables(runs, folder), "counts": _counts(runs), "heatmap": None, "folder": Path(folder).name}
+    overview = {
+        "tables": _tables(runs, folder),
+        "counts": _counts(runs),
+        "heatmap": None,
+        "folder": heading or Path(folder).name,
+    }
     if len(rows_of(groups)) > 1:
         figure, said = heatmap(groups)
         save(figure, out / "heatmap.png")

@@ -19,7 +19,7 @@ import torch
 
 from ...algorithms.learning.fast.stepping import training_steps
 from ...algorithms.learning.steps import BLOCK
-from ...common.errors import FOREIGN
+from ...common.errors import FOREIGN, several
 from ...tasks.simulation import simulate
 from ...tasks.task import OfflineProblem
 from .cell import SHORT_ROWS, Cell, build, describe_dataset, load_problem, short_configs
@@ -306,14 +306,14 @@ def sentences(found: Estimate, calibration: Calibration, name: str = "") -> list
     if not missing:
         return ["Everything is done already."]
     share = "All " if missing == wanted > 1 else f"{missing:,} of " if missing < wanted else ""
-    what = f"{share}{counted(wanted, 'run')}{f' of {name}' if name else ''}"
-    shared = f" and {counted(fits, 'fit')} that {'they share' if missing > 1 else 'it needs'}" if fits else ""
+    what = f"{share}{several(wanted, 'run')}{f' of {name}' if name else ''}"
+    needed = f" and {several(fits, 'fit')} for {'them' if missing > 1 else 'it'}" if fits else ""
     takes = "take" if missing > 1 or fits else "takes"
     hours, unit = found.core_seconds / 3600, "core" if found.device == "cpu" else "GPU"
     work = f"{hours:,.1f} {unit}-hours" if hours >= 1 else f"{duration(found.core_seconds)} of one {unit}"
     text = [
-        f"{what}{shared} {takes} {work} on this machine, about "
-        f"{duration(found.wall_seconds)} with {counted(found.processes, 'process', 'processes')}."
+        f"{what}{needed} {takes} {work} on this machine, about "
+        f"{duration(found.wall_seconds)} with {several(found.processes, 'process', 'processes')}."
     ]
     if calibration.share < 0.9:
         text.append(
@@ -323,16 +323,11 @@ def sentences(found: Estimate, calibration: Calibration, name: str = "") -> list
     if unknown := [f"{row.task}/{row.work}" for row in found.rows if row.seconds is None]:
         text.append(f"Not counted, since they could not be measured: {', '.join(unknown)}.")
     text.append(
-        f"Computed from {counted(len(calibration.units), 'measurement')} in {calibration.seconds:.0f} s, one for each "
+        f"Computed from {several(len(calibration.units), 'measurement')} in {calibration.seconds:.0f} s, one for each "
         f"algorithm and size: steps (compiled ones at {COMPILED} of the eager time), refreshes, evaluations and fits, "
         f"multiplied by their numbers; as if {', '.join(['no episode ended early', *found.assumptions])}."
     )
     return text
-
-
-def counted(count: int, one: str, several: str = "") -> str:
-    """ "1 run", "2,000 runs"."""
-    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -104,9 +104,15 @@ class Ledger:
             new = {}
             for cell, seed in plan.seeds():
                 key = "/".join([*cell.key, f"seed-{seed}"])
-                if key not in wanted or wanted[key]["steps"] < cell.steps:
-                    said = {"task": cell.task.name, "algorithm": cell.algorithm.name, "seed": seed, "steps": cell.steps}
-                    new[key] = said | {"overrides": plain(cell.overrides)}
+                old = wanted.get(key, {"steps": 0})
+                if old["steps"] < cell.steps or "overrides" not in old:  # which plans had not before
+                    new[key] = {
+                        "task": cell.task.name,
+                        "algorithm": cell.algorithm.name,
+                        "seed": seed,
+                        "steps": max(cell.steps, old["steps"]),
+                        **choices_of(plain(cell.overrides), cell.data),
+                    }
             if new or not path.exists():
                 write_json(path, wanted | new)
 
@@ -126,9 +132,8 @@ class Ledger:
     def survey(self) -> tuple[list[dict[str, Any]], list[str]]:
         """One row per planned or recorded run, and what in the folder is not to be believed, a line each.
 
-        A row: task, algorithm, identity, overrides (the settings that were chosen), seed, state, steps, of (steps asked for);
-        of one that has begun also data, seconds, warnings and message. Not believed are damaged files, and folders that say to
-        be what they are not.
+        A row: task, algorithm, identity, what `choices_of` tells, seed, state, steps, of (steps asked for); of one that has
+        begun also seconds, warnings and message. Not believed are damaged files, and folders that say to be what they are not.
         """
         faults: list[str] = []
         try:
@@ -137,10 +142,7 @@ class Ledger:
             wanted = {}
             faults.append(f"{why}: which runs are missing is not known until the next run writes it again")
         usual = {"steps": 0, "state": "missing"}
-        rows = {
-            key: {"identity": key.split("/")[2], "overrides": {}, **entry, "of": entry["steps"], **usual}
-            for key, entry in wanted.items()
-        }
+        rows = {key: {"identity": key.split("/")[2], **entry, "of": entry["steps"], **usual} for key, entry in wanted.items()}
         for path in sorted(self.results.glob("stages/*/*/seed-*.pt")):
             if (damage := archive_damage(path)) is not None:
                 faults.append(printable(f"{path.relative_to(self.results)}: {damage}"))
@@ -151,14 +153,27 @@ class Ledger:
                 continue
             key = f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed}"
             row = rows.setdefault(key, {**_key(run), "of": run.steps})
-            row |= {"steps": run.steps, "state": state_at(run.state, run.steps, row["of"])}
-            row["overrides"] = run.cell.get("overrides", {})
-            row["data"] = run.cell["data"]["label"]
+            state = (
+                state_at(run.state, run.steps, row["of"]) if key in wanted else run.state
+            )  # else nobody says how far it was to go
+            row |= {"steps": run.steps, "state": state}
+            row |= choices_of(run.cell.get("overrides", {}), run.cell["data"])
             row["seconds"] = run.record.get("seconds")
             row["warnings"] = warnings(run.record)
             if row["state"] not in ("done", "running"):
                 row["message"] = reason(run.record)
-        return list(rows.values()), faults
+        known = {row["identity"]: {name: row[name] for name in CHOICES} for row in rows.values() if "overrides" in row}
+        nothing = dict.fromkeys(CHOICES)
+        return [known.get(row["identity"], nothing) | row for row in rows.values()], faults
+
+
+CHOICES = ("overrides", "data", "data_rows", "window")
+
+
+def choices_of(overrides: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells variants of an algorithm on a task apart: the settings that were chosen, and label, rows and window of the
+    dataset. None each where an older plan does not say and nothing has begun."""
+    return {"overrides": dict(overrides), "data": data["label"], "data_rows": data["rows"], "window": data["window"]}
 
 
 def _key(found: Run | Fault) -> dict[str, Any]:
@@ -171,7 +186,7 @@ def _damage(rows: dict[str, dict[str, Any]], fault: Fault) -> None:
     cell = f"{fault.task}/{fault.algorithm}/{fault.identity}/"
     if fault.seed is not None:
         key = f"{cell}seed-{fault.seed}"
-        rows.setdefault(key, {**_key(fault), "overrides": {}, "of": 0, "steps": 0})
+        rows.setdefault(key, {**_key(fault), "of": 0, "steps": 0})
         rows[key] |= {"state": DAMAGED, "message": fault.reason}
     elif fault.of_cell:
         for key in (key for key in rows if key.startswith(cell)):

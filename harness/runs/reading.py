@@ -190,7 +190,7 @@ EVALUATION_MAY: Fields = {
     "value": or_none(is_object_of_numbers),
 }
 PLANNED: Fields = {"task": is_text, "algorithm": is_text, "seed": is_count, "steps": is_count}
-PLANNED_MAY: Fields = {"overrides": is_object}
+PLANNED_MAY: Fields = {"overrides": is_object, "data": is_text, "data_rows": is_count, "window": is_text}
 
 
 def require(where: str, value: Mapping[str, Any], must: Fields, may: Fields) -> None:

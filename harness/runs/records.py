@@ -165,8 +165,7 @@ class Store:
         path = folder / "cell.json"
         if path.exists():
             known = self.read_cell(folder)["config"]
-            changed = {key for key in known if key in cell["config"] and known[key] != plain(cell["config"][key])}
-            if changed:
+            if changed := changed_defaults(known, plain(cell["config"])):
                 raise UserError(
                     f"{path}: the default of {', '.join(sorted(changed))} has changed since these runs, under the same "
                     "version: raise the algorithm's version, or set the old value with --set"
@@ -268,6 +267,11 @@ class Store:
                         cell=cell,
                         record=record,
                     )
+
+
+def changed_defaults(known: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
+    """The settings that two full configurations of one identity both have and have differently."""
+    return {key for key in known.keys() & new.keys() if known[key] != new[key]}
 
 
 BRIEF = ("step", "return_mean", "value")  # of an evaluation: what tables read of those before the last

@@ -17,7 +17,7 @@ from mopo_bench.common.errors import UserError
 from mopo_bench.harness.cli.app import app
 from mopo_bench.harness.cli.main import main
 from mopo_bench.harness.cli.options import labels
-from mopo_bench.harness.runs.ledger import load_runs
+from mopo_bench.harness.runs.ledger import choices_of, load_runs
 from mopo_bench.harness.runs.request import RunRequest
 from mopo_bench.harness.runs.runner import execute
 from typer.main import get_command
@@ -389,20 +389,52 @@ def test_a_plan_tells_variants_apart_and_counts_in_words(arguments, command, tmp
 
 
 def test_status_labels():
-    def row(identity, data=None, **overrides):
-        return {"task": "t", "algorithm": "a", "identity": identity, "overrides": overrides} | ({"data": data} if data else {})
+    def row(identity, data="t@v0", rows=9, **overrides):
+        cell = {"task": "t", "algorithm": "a", "identity": identity}
+        return cell | choices_of(overrides, {"label": data, "rows": rows, "window": "all"})
 
     def names(*rows):
         return {cell[2]: label for cell, label in labels(list(rows)).items()}
 
-    assert names(row("i", steps=3), row("i", "t@v0", steps=3)) == {"i": "a"}
+    assert names(row("i", steps=3), row("i", steps=3)) == {"i": "a"}
+    assert names(row("i", rows=1000), row("j")) == {"i": "a [1,000 rows]", "j": "a [9 rows]"}
     assert names(row("i", "t@v0"), row("j", "t@v2")) == {"i": "a [t@v0]", "j": "a [t@v2]"}
     assert names(row("i", rate=1), row("j", rate=1, size=2), row("k", rate=3)) == {
         "i": "a [rate=1]",
         "j": "a [rate=1, size=2]",
         "k": "a [rate=3]",
     }
-    assert names(row("i"), row("j")) == {"i": "a [i]", "j": "a [j]"}  # older plans do not say what was chosen
+    assert names(row("i"), row("j")) == {"i": "a [i]", "j": "a [j]"}
+    unknown = dict.fromkeys(("overrides", "data", "data_rows", "window"))
+    assert names(row("i") | unknown) == {"i": "a"}
+    assert names(row("i", rate=1), row("j") | unknown)["j"] == "a [j]"
+
+
+def test_what_an_older_plan_did_not_say(arguments, command, tmp_path):
+    """Settings and data of a missing run are told by another seed of it, or by the next run; else nothing is claimed."""
+    words = arguments("bc", results=tmp_path, seeds="2", steps=10)
+    more = (*words, "--set", "bc.learning_rate=0.01")
+    for each in (words, more):
+        command(*each)
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    for entry in plan.values():
+        for name in ("overrides", "data", "data_rows", "window"):
+            del entry[name]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    cells = {path.parent.name: path.parent for path in tmp_path.glob("point-angle/bc/*/cell.json")}
+    (changed,) = [path for path in cells.values() if json.loads((path / "cell.json").read_text())["overrides"]]
+    shutil.rmtree(changed / "seed-1")
+
+    def shown():
+        rows = parsed(command("status", "--results", tmp_path, "--json"))
+        return {(row["identity"], row["seed"]): (row["overrides"], row["state"]) for row in rows}
+
+    assert shown()[changed.name, 1] == ({"learning_rate": 0.01}, "missing")
+    shutil.rmtree(changed)
+    assert shown()[changed.name, 1] == (None, "missing")
+    assert f"bc [{changed.name}" in command("status", "--results", tmp_path).out
+    command(*more, "--seeds", "1")
+    assert shown()[changed.name, 1] == ({"learning_rate": 0.01}, "missing")
 
 
 def test_scores_as_json(arguments, command, tmp_path):

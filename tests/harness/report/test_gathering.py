@@ -27,7 +27,7 @@ def test_the_seeds_of_one_identity_stand_together(mine, published):
     published.add([500.0], algorithm="sac", identity="b")
     found = gathered([mine.root, published.root])
     assert [(run.algorithm, run.seed) for run in found.runs] == [("mopo", 0), ("mopo", 1), ("mopo", 2), ("sac", 0)]
-    assert found.folder == f"{mine.root} and {published.root}"
+    assert found.where == f"{mine.root} and {published.root}"
     rows = load([mine.root, published.root]).runs
     assert rows[rows.algorithm == "mopo"]["return"].tolist() == [2000.0, 3000.0, 1000.0]
     shown = json.loads(table("scores", [mine.root, str(published.root)], "json"))
@@ -40,12 +40,84 @@ def test_a_run_that_two_folders_hold_counts_once(mine, published):
     assert table("scores", [mine.root, published.root, mine.root]) == table("scores", mine.root)
 
 
-@pytest.mark.parametrize("other", [{"returns": [[100.0, 2500.0]]}, {"returns": [[100.0, 2000.0]], "steps": 2_000_000}])
-def test_a_run_of_two_folders_that_differs_is_refused(mine, published, other):
-    mine.add([[100.0, 2000.0]])
-    published.add(**other)
-    with pytest.raises(UserError, match=r"hopper-medium/mopo/a/seed-0 is in .*mine .* and in .*published .*leave one out"):
-        table("scores", [mine.root, published.root])
+def changed(records, name, change, task="hopper-medium", algorithm="mopo", identity="a", seed=0):
+    """Changes a file of `records` in place."""
+    folder = records.cell_folder(task, algorithm, identity)
+    path = folder / name if name == "cell.json" else folder / f"seed-{seed}" / name
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def later(record):
+    record["steps"] += 1000
+    record["evaluations"].append({"step": record["steps"], "returns": [7.0], "return_mean": 7.0})
+
+
+CHANGES = {
+    "another last return": lambda record: record["evaluations"][-1].update(returns=[2500.0], return_mean=2500.0),
+    "another return before": lambda record: record["evaluations"][0].update(returns=[101.0], return_mean=101.0),
+    "another state": lambda record: record.update(state="running"),
+    "more steps": later,
+    "other episodes": lambda record: record["evaluations"][-1].update(returns=[1999.0, 2001.0]),
+    "another value": lambda record: record["evaluations"][-1].update(value={"mean": 1.0, "highest": 2.0}),
+    "a warning": lambda record: record.update(warnings={"fit": "something"}),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_run_of_two_folders_that_differs_is_refused(mine, published, change, turned):
+    for each in (mine, published):
+        each.add([[100.0, 2000.0]])
+        each.add([[1.0, 2.0]], algorithm="sac", identity="b")
+    changed(published, "record.json", change)
+    both = [published.root, mine.root] if turned else [mine.root, published.root]
+    with pytest.raises(UserError, match=r"hopper-medium/mopo/a/seed-0 is not the same in .* and in .*: leave one folder out"):
+        table("scores", both)
+    assert "SAC" in table("scores", both, algorithms="sac")  # what is not shown may differ
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda cell: cell["config"].update(rate=2), "rate differs"),
+        (lambda cell: cell["data"].update(label="hopper-medium@v2"), "the dataset's label differs"),
+        (lambda cell: cell["data"].update(rows=7), "the dataset's rows differs"),
+    ],
+)
+def test_one_identity_with_other_settings_is_refused(mine, published, change, said):
+    mine.add([1000.0, 2000.0], overrides={"rate": 1})
+    published.add([3000.0], seeds=[2], overrides={"rate": 1})
+    assert len(gathered([mine.root, published.root]).runs) == 3
+    changed(published, "cell.json", change)
+    with pytest.raises(UserError, match=f"hopper-medium/mopo/a: {said} between .*mine and .*published"):
+        gathered([mine.root, published.root])
+
+
+def test_a_dataset_is_told_of_in_one_way(mine, published):
+    """An earlier version counted its mean otherwise: the first folder's cell is taken for all seeds of an identity."""
+    mine.add([1000.0])
+    published.add([2000.0], seeds=[1])
+    changed(published, "cell.json", lambda cell: cell["data"].update(return_mean=5.0))
+    assert {run.cell["data"]["return_mean"] for run in gathered([mine.root, published.root]).runs} == {1000.0}
+
+
+def test_one_folder_however_it_is_spelt(mine, tmp_path, monkeypatch):
+    mine.add([1000.0])
+    (mine.root / "hopper-medium/mopo/a/seed-5").mkdir()
+    (mine.root / "hopper-medium/mopo/a/seed-5/record.json").write_text("{")
+    (tmp_path / "link").symlink_to(mine.root)
+    monkeypatch.chdir(tmp_path)
+    found = gathered(["mine", tmp_path / "link", tmp_path / "mine", "./mine/../mine"])
+    assert found.where == "mine" and len(found.runs) == len(found.faults) == 1
+
+
+def test_a_folder_that_adds_nothing_is_refused(mine, tmp_path):
+    mine.add([1000.0])
+    with pytest.raises(UserError, match=r"no runs in .*: leave it out"):
+        gathered([mine.root, tmp_path])
+    assert gathered(tmp_path).runs == []
 
 
 def test_what_is_not_believed_is_said_with_its_folder(mine, published, tmp_path):
@@ -54,7 +126,7 @@ def test_what_is_not_believed_is_said_with_its_folder(mine, published, tmp_path)
     (published.root / "hopper-medium/sac/b/seed-0/record.json").write_text("{")
     (note,) = [line for line in table("scores", [mine.root, published.root]).splitlines() if "Not believed" in line]
     assert "/published: hopper-medium/sac/b/seed-0: record.json cannot be read" in note
-    with pytest.warns(UserWarning, match=r"published.* not believed, and left out: .*hopper-medium/sac/b/seed-0"):
+    with pytest.warns(UserWarning, match=r"^not believed, and left out: .*published: hopper-medium/sac/b/seed-0"):
         assert set(load([mine.root, published.root]).runs.algorithm) == {"mopo"}
     with pytest.raises(UserError, match=r"not believed: .*published"):
         export("csv", tmp_path / "csv", [mine.root, published.root])
@@ -73,6 +145,8 @@ def test_tasks_and_algorithms(mine, published, command):
     assert shown() == {("hopper-medium", "mopo"), ("walker2d-medium", "mopo"), ("hopper-medium", "sac")}
     assert shown("--tasks", "hopper-medium") == {("hopper-medium", "mopo"), ("hopper-medium", "sac")}
     assert shown("--tasks", "hopper-medium", "--algorithms", "mopo") == {("hopper-medium", "mopo")}
+    (published.root / "hopper-medium/sac/b/seed-0/record.json").write_text("{")
+    assert command(*words, "--algorithms", "mopo").err == ""  # of what is not shown nothing is said
     refused = command(*words, "--algorithms", "bc")
     assert refused.code == 2 and "--algorithms bc: no run of it here, but of mopo, sac" in refused.err
 
@@ -85,7 +159,8 @@ def test_pictures_sites_and_exports_take_several_folders(mine, published, tmp_pa
         done = command(*words[:-1], tmp_path / words[-1], *folders)
         assert done.code == 0, done.err
     runs = (tmp_path / "csv" / "runs.csv").read_text()
-    assert "mopo" in runs and "sac" in runs and "SAC" in (tmp_path / "site" / "index.html").read_text()
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert "mopo" in runs and "sac" in runs and "SAC" in page and "Run records in mine and published" in page
     both = [mine.root, published.root]
     plot("curves", tmp_path / "b.png", both)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -100,3 +175,6 @@ def test_what_is_no_folder_is_refused(mine, tmp_path):
         load(3)
     with pytest.raises(UserError, match="at least one"):
         load([])
+    for names in (None, 3, [None]):
+        with pytest.raises(UserError, match=r"--tasks .* expected names"):
+            table("scores", mine.root, tasks=names)

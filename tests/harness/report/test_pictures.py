@@ -59,6 +59,27 @@ def test_a_long_curve_is_thin_behind_its_running_mean(records, drawn):
     assert "running mean over a 40th" in said[1]
 
 
+@pytest.mark.parametrize(("count", "dense"), [(150, False), (151, True)])
+def test_from_when_on_a_curve_is_smoothed(records, drawn, count, dense):
+    records.add([np.arange(count, dtype=float)] * 2, steps=count * 1000)
+    records.add([[1.0] * (count + 60)], steps=(count + 60) * 1000, seeds=[2])  # its end is not in the mean
+    (axis,), said = drawn("curves")
+    assert any("running mean" in each for each in said) == dense
+    lines = [line for line in axis.lines if len(line.get_xdata()) == count]
+    assert len(lines) == 1 + dense
+
+
+def test_a_running_mean_lies_around_its_middle():
+    assert list(pictures.running_mean(np.arange(6.0), 3)) == [0.5, 1, 2, 3, 4, 4.5]
+
+
+@pytest.mark.parametrize(("count", "shape"), [(1, (1, 1)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3)), (12, (4, 3))])
+def test_panels_are_at_most_three_in_a_row(count, shape):
+    _, axes = pictures._grid(count, (4.0, 3.0))
+    grid = axes[0].get_subplotspec().get_gridspec()
+    assert len(axes) == count and (grid.nrows, grid.ncols) == shape
+
+
 def test_a_curve_is_the_mean_over_seeds_with_its_interval(records, drawn):
     records.add(HISTORIES, steps=2000)
     (axis,), said = drawn("curves")

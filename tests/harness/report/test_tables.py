@@ -484,7 +484,7 @@ def test_other_algorithms_come_after_the_papers(records):
 
 def test_no_runs_is_an_error_that_says_where_and_what_next(tmp_path):
     for build in (scores_table, comparisons):
-        with pytest.raises(UserError, match=r"no runs in here/it: `mopo-bench run --results here/it`"):
+        with pytest.raises(UserError, match=r"no runs in here/it: `mopo-bench run --results FOLDER`"):
             build([], folder="here/it")
 
 

@@ -68,3 +68,10 @@ def test_in_words(marked):
     assert overvalued(runs[0].evaluations) is None and overvalued(runs[1].evaluations) == runs[1].evaluations[1]
     first = "at step 1,000,000 the critics' mean value is 678, above 350, the most that its rewards allow"
     assert [warnings(run.record) for run in runs] == [[], [SAID, first], [first]]
+
+
+def test_status_names_what_failed_and_the_seeds_of_a_warning(records, command):
+    records.add([1.0, 2.0, 3.0], warnings=[{"fit": "it was cut off"}] * 2 + [{}], states=["done", "done", "failed"])
+    shown = command("status", "--results", records.root).out
+    assert "failed: hopper-medium/mopo/seed-2: " in shown
+    assert "warning: hopper-medium/mopo, seeds 0, 1: it was cut off" in shown

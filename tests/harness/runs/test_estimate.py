@@ -218,7 +218,7 @@ def test_in_words(plan, tmp_path):
     calibration.seconds, calibration.processor_seconds = 14.0, 13.0
     first, how = sentences(found, calibration, "table1")
     assert first == (
-        "All 4 runs of table1 and 2 fits that they share take 6.0 core-hours on this machine, about 3.0 h with 2 processes."
+        "All 4 runs of table1 and 2 fits for them take 6.0 core-hours on this machine, about 3.0 h with 2 processes."
     )
     assert "in 14 s" in how and f"{USUAL_EPOCHS} epochs" in how
     calibration.processor_seconds = 7.0
@@ -226,7 +226,7 @@ def test_in_words(plan, tmp_path):
     assert load == "Other work leaves a process 50% of a core at present; at that load, about 6.0 h."
     execute(plan("mbpo", results=tmp_path), jobs=1)
     found = estimate(here, 1, costs)
-    assert sentences(found, calibration)[0].startswith("3 of 4 runs and 1 fit that they share take 1.9 core-hours")
+    assert sentences(found, calibration)[0].startswith("3 of 4 runs and 1 fit for them take 1.9 core-hours")
     assert {run.state for run in load_runs(tmp_path)} == {"done"}
 
 
