@@ -76,15 +76,16 @@ def rows() -> list[dict[str, str]]:
             row = {"claim": claim, "of": where, "task": task, "unit": unit_of(task), "compared": f"{left} minus {right}"}
             lines.append(row | {"seeds": "0", "last": "", "reading by last": "no runs", "mean10": "", "reading by mean10": ""})
             for metric in METRICS:
-                sides = found.get((metric, task, left)), found.get((metric, task, right))
-                pairs = [] if any(side is None for side in sides) else (sides[0] - sides[1]).dropna().tolist()
+                ours, other = found.get((metric, task, left)), found.get((metric, task, right))
+                pairs = [] if ours is None or other is None else (ours - other).dropna().tolist()
                 if pairs:
                     said_of[len(lines) - 1, metric] = difference_of(pairs)
                     lines[-1]["seeds"] = str(len(pairs))
-    tested = [key for key, difference in said_of.items() if difference.p_value is not None]
-    adjusted = dict(zip(tested, holm([said_of[key].p_value for key in tested]), strict=True))
-    for (place, metric), difference in said_of.items():
-        lines[place] |= {metric: said(difference), f"reading by {metric}": reading(difference, adjusted.get((place, metric)))}
+    tested = {key: difference.p_value for key, difference in said_of.items() if difference.p_value is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
+    for key, difference in said_of.items():
+        place, metric = key
+        lines[place] |= {metric: said(difference), f"reading by {metric}": reading(difference, adjusted.get(key, 1.0))}
     return lines
 
 
@@ -94,7 +95,7 @@ def said(found: Difference) -> str:
     return f"{text} [{found.interval[0]:.1f}, {found.interval[1]:.1f}]" if found.interval else text
 
 
-def reading(found: Difference, adjusted: float | None) -> str:
+def reading(found: Difference, adjusted: float) -> str:
     """Whether the left column is clearly the better one; `adjusted` is the p-value by Holm's rule."""
     if found.interval is None:
         return "too few seeds"
