@@ -114,8 +114,9 @@ def by_steps(records: Any) -> list[dict[str, str]]:
         row = {"task": task, "column": labels[task, identity, seed], "seed": str(seed)}
         for before, step in itertools.pairwise((0, *STEPS)):
             part = values[(values.index > before) & (values.index <= step)]
-            text = f"{part.mean():.{digits}f} ({part.min():.{digits}f} to {part.max():.{digits}f})"
-            row[f"{before:,} to {step:,}"] = text if values.index.max() >= step else "–"
+            text = f"{part.mean():.{digits}f} ({part.min():.{digits}f} to {part.max():.{digits}f})" if len(part) else "–"
+            ended = f", to {values.index.max():,}" if before < values.index.max() < step else ""
+            row[f"{before:,} to {step:,}"] = text + ended
         rows.append(row)
     return rows
 
