@@ -525,7 +525,7 @@ def test_dry_run_writes_nothing(arguments, command, contents, tmp_path):
         ["sac", "2", "100", "2", "missing"],
         ["dynamics", "2", "2", "missing"],
     ]
-    assert "All 4 runs and 2 fits that they share take" in finished.out and "with 1 process." in finished.out
+    assert "All 4 runs and 2 fits for them take" in finished.out and "with 1 process." in finished.out
     command(*arguments("sac", results=results))
     before = contents(results)
     finished = command(*arguments("mopo", "sac", results=results, seeds="2"), "--dry-run")
