@@ -153,9 +153,8 @@ class Ledger:
                 continue
             key = f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed}"
             row = rows.setdefault(key, {**_key(run), "of": run.steps})
-            state = (
-                state_at(run.state, run.steps, row["of"]) if key in wanted else run.state
-            )  # else nobody says how far it was to go
+            # without a plan nobody says how far it was to go
+            state = state_at(run.state, run.steps, row["of"]) if key in wanted else run.state
             row |= {"steps": run.steps, "state": state}
             row |= choices_of(run.cell.get("overrides", {}), run.cell["data"])
             row["seconds"] = run.record.get("seconds")
@@ -172,7 +171,7 @@ CHOICES = ("overrides", "data", "data_rows", "window")
 
 def choices_of(overrides: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """What tells variants of an algorithm on a task apart: the settings that were chosen, and label, rows and window of the
-    dataset. None each where an older plan does not say and nothing has begun."""
+    dataset. A row of `survey` has None for each where an older plan does not say and nothing has begun."""
     return {"overrides": dict(overrides), "data": data["label"], "data_rows": data["rows"], "window": data["window"]}
 
 
