@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 # What code from outside this package may raise that is its own failure, not the end of what called it.
 FOREIGN = (Exception, SystemExit)
@@ -26,6 +26,11 @@ def in_words(names: Iterable[str]) -> str:
 def several(count: int, one: str, many: str = "") -> str:
     """A count with its noun: "1 run", "2,000 runs", "3 processes"."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """The seeds with their noun: "seed 1", "seeds 1, 2"."""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def unknown(kind: str, name: object, known: Iterable[str], command: str) -> UserError:

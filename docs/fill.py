@@ -6,17 +6,20 @@ MOPO by task; `commands` and `reference` come from the code (`reference.py`), `f
 `FILES`, below `results/`. Nothing between two such lines is written by hand.
 """
 
-import argparse
+import contextlib
 import csv
+import io
 import itertools
 import re
 import runpy
 from pathlib import Path
 from typing import Any
 
-from mopo_bench import load, table
+from mopo_bench import load
+from mopo_bench.harness.cli.app import app
 from mopo_bench.harness.cli.options import markdown
 from mopo_bench.harness.report.paper import HEADINGS, tasks_of
+from mopo_bench.results.claims import BEST
 
 ROOT = Path(__file__).resolve().parents[1]
 FILLED = ("beyond", "causes", "commands", "data", "fidelity", "figures-and-appendices", "reference", "results", "small-tasks")
@@ -33,13 +36,7 @@ HOW_TO_READ = re.compile(
     r"|Each seed|In brackets|Clear|Nothing corrects)"
 )
 READ_ABOVE = "- How to read it is said under a table above."
-TABLE = argparse.ArgumentParser(prog="table", allow_abbrev=False)  # of the command's options those that pages use
-TABLE.add_argument("name")
-TABLE.add_argument("--results", action="append", required=True)
-TABLE.add_argument("--beside")
-TABLE.add_argument("--tasks", default="")
-TABLE.add_argument("--algorithms", default="")
-RIVALS = ("mbpo", "bc", "sac", "the dataset's best episode")  # with which the table of verdicts compares MOPO
+RIVALS = ("mbpo", "bc", "sac", BEST)  # with which the table of verdicts compares MOPO
 WORDS = {"more": "**above**", "less": "**below**", "not clear": "open", "too few seeds": "too few seeds"}
 STEPS = (20_000, 50_000, 100_000, 200_000, 300_000, 500_000, 750_000, 1_000_000)
 FILES = {
@@ -53,9 +50,9 @@ FILES = {
 def made(kind: str, asked: str) -> str:
     """The Markdown of one block, without a last line break."""
     if kind == "table":
-        given = vars(TABLE.parse_args(asked.split()))
-        folders = [ROOT / folder for folder in given.pop("results")]
-        return table(given.pop("name"), folders, "markdown", **given).strip()
+        with contextlib.chdir(ROOT), contextlib.redirect_stdout(io.StringIO()) as printed:
+            app(["table", *asked.split(), "--format", "markdown"], standalone_mode=False)
+        return printed.getvalue().strip()
     if kind == "steps":
         return markdown(by_steps(load(ROOT / asked)))
     if kind == "verdicts":

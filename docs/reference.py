@@ -64,6 +64,8 @@ def _options(command: Any) -> str:
         names = [*each.opts, *each.secondary_opts] if _is_option(each) else [each.name.upper()]
         choices = ", ".join(_choices(each))
         default = each.default if getattr(each, "show_default", True) else None
+        if isinstance(default, list):
+            default = ", ".join(map(str, default))
         shown = "" if default in (None, False, (), "") or callable(default) else f"`{getattr(default, 'value', default)}`"
         rows.append([", ".join(f"`{name}`" for name in names), " ".join(words.split()), choices, shown])
     if not rows:

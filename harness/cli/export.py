@@ -9,15 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from ..report.choices import EXPORTS
-from .options import DEFAULT_RESULTS, Algorithms, Folders, Tasks, console
+from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks, console
 
 Export: Any = StrEnum("Export", list(EXPORTS))  # type: ignore[misc]
 
 
 def export(
-    to: Annotated[Export, typer.Option(help=" ".join(f"{name}: {each.meaning}." for name, each in EXPORTS.items()))],
+    to: Annotated[
+        Export, typer.Option(metavar="NAME", help=" ".join(f"{name}: {each.meaning}." for name, each in EXPORTS.items()))
+    ],
     out: Annotated[Path, typer.Option(help="A new or empty folder.")],
-    results: Folders = None,
+    results: Folders = DEFAULT_FOLDERS,
     tasks: Tasks = "",
     algorithms: Algorithms = "",
 ) -> None:
@@ -27,5 +29,5 @@ def export(
     """
     from .. import api
 
-    for path in api.export(to.value, out, results or DEFAULT_RESULTS, tasks, algorithms):
+    for path in api.export(to.value, out, results, tasks, algorithms):
         console.print(str(path), highlight=False, markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..report.choices import METRICS, PICTURES
-from .options import DEFAULT_RESULTS, Algorithms, Folders, Tasks
+from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks
 
 Picture: Any = StrEnum("Picture", list(PICTURES))  # type: ignore[misc]
 Metric: Any = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
@@ -18,7 +18,7 @@ Metric: Any = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
 def plot(
     name: Picture,
     out: Annotated[Path, typer.Option(help="The picture: .png, .svg or .pdf.")],
-    results: Folders = None,
+    results: Folders = DEFAULT_FOLDERS,
     tasks: Tasks = "",
     algorithms: Algorithms = "",
     metric: Annotated[Metric | None, typer.Option(help="last (the paper's, the default); curves take none.")] = None,
@@ -29,4 +29,4 @@ def plot(
     """
     from .. import api
 
-    api.plot(name.value, out, results or DEFAULT_RESULTS, tasks, algorithms, metric.value if metric else None)
+    api.plot(name.value, out, results, tasks, algorithms, metric.value if metric else None)

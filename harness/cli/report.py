@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from .options import DEFAULT_RESULTS, Algorithms, Folders, Tasks, console
+from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks, console
 
 
 def report(
     out: Annotated[Path, typer.Option(help="A new or empty folder, or one of a report, which is written anew.")],
-    results: Folders = None,
+    results: Folders = DEFAULT_FOLDERS,
     tasks: Tasks = "",
     algorithms: Algorithms = "",
     films: Annotated[Path | None, typer.Option(help="Folder of what `render` drew: 'TASK.png', 'TASK any words.mp4'.")] = None,
@@ -24,5 +24,5 @@ def report(
     """
     from .. import api
 
-    page = api.report(out, results or DEFAULT_RESULTS, films, tasks, algorithms)
+    page = api.report(out, results, films, tasks, algorithms)
     console.print(f"{page}", highlight=False, markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from ...common.errors import UserError
+from ...common.errors import UserError, seeds_in_words
 from ..runs.ledger import Ledger, existing_folder
 from ..runs.reading import printable
 from ..runs.records import DAMAGED, STATES
@@ -41,8 +41,7 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
         for text in row.get("warnings", ()):
             seeds.setdefault((printable(f"{row['task']}/{columns[cell_key(row)]}"), text), []).append(row["seed"])
     for (name, text), warned in seeds.items():
-        which = f"seed{'s' * (len(warned) > 1)} {', '.join(map(str, warned))}"
-        console.print(f"warning: {name}, {which}: {text}", markup=False)
+        console.print(f"warning: {name}, {seeds_in_words(warned)}: {text}", markup=False)
     for fault in faults:
         console.print(f"not believed: {fault}", markup=False)
 

@@ -11,7 +11,7 @@ import typer
 from ..report.choices import METRICS, TABLES
 from ..report.formats import FORMATS, SUFFIXES
 from ..report.paper import REFERENCE
-from .options import DEFAULT_RESULTS, Algorithms, Folders, Tasks, console
+from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks, console
 
 TableName: Any = StrEnum("TableName", list(TABLES))  # type: ignore[misc]
 Format: Any = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
@@ -24,7 +24,7 @@ Out = Annotated[Path | None, typer.Option(help=f"Write to this file; {', '.join(
 
 def table(
     name: TableName,
-    results: Folders = None,
+    results: Folders = DEFAULT_FOLDERS,
     tasks: Tasks = "",
     algorithms: Algorithms = "",
     reference: Reference = None,
@@ -40,13 +40,13 @@ def table(
     """
     from .. import api
 
-    folders, chosen, second = results or DEFAULT_RESULTS, format_.value if format_ else None, beside.value if beside else None
+    chosen, second = format_.value if format_ else None, beside.value if beside else None
     asked: dict[str, Any] = {"metric": metric.value, "reference": reference or REFERENCE, "holm": holm, "beside": second}
     asked |= {"tasks": tasks, "algorithms": algorithms}
     if out is not None:
-        api.table(name.value, folders, chosen, out=out, **asked)
+        api.table(name.value, results, chosen, out=out, **asked)
         return
-    made = api.make_table(name.value, folders, chosen or "text", **asked)
+    made = api.make_table(name.value, results, chosen or "text", **asked)
     if isinstance(made, str):
         print(made)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...common.errors import in_words
+from ...common.errors import in_words, seeds_in_words
 from ...tasks.data.episodes import flag_notes
 from ..runs.records import Run, overvalued
 from .formats import DASH, DOUBLE_DAGGER, span
@@ -174,7 +174,7 @@ def _warnings(groups: Sequence[Group]) -> list[str]:
                 if len(seeds) == len(group.runs) and len(set(said.values())) == 1:
                     alike.append((text, group.row, group.label))
                     continue
-                listed = f" (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})" * (len(seeds) < count <= NAMED_SEEDS)
+                listed = f" ({seeds_in_words(seeds)})" * (len(seeds) < count <= NAMED_SEEDS)
                 alone = f" (in the words of seed {seeds[0]})" * (len(set(said.values())) > 1)
                 notes.append(f"{group.row} {group.label}, {len(seeds)} of {count} seeds{listed}: {text}{alone}.")
     return [*(f"Every seed of {what}: {text}." for text, what in _merged(alike)), *notes]
