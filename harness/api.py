@@ -111,21 +111,21 @@ def run(
     return [each for each in load_runs(plan.results) if (each.identity, each.seed) in wanted]
 
 
-def load(results: Folders = "runs") -> Frames:
+def load(results: Folders = "runs", until: int | None = None) -> Frames:
     """The run records of a folder, or of several, as pandas DataFrames `runs`, `evaluations` and `fits`: columns see `Frames`.
 
         from mopo_bench import load
         load("runs").evaluations.groupby(["task", "algorithm", "step"])["return_mean"].mean()
 
-    What is not to be believed is left out, with a warning of Python's. Raises UserError where there is no such folder, and
-    where two of them hold one run with other numbers.
+    until: evaluations after this step are left out. So is what is not to be believed, with a warning of Python's. Raises
+    UserError where there is no such folder, and where two of them hold one run with other numbers.
     """
     import warnings
 
     from .report.frames import frames
     from .report.gathering import gathered
 
-    found = gathered(results)
+    found = gathered(results, until=until)
     for fault in found.faults:
         where = f"{found.where}: " if len(found.folders) == 1 else ""
         warnings.warn(f"not believed, and left out: {where}{fault}", stacklevel=2)
@@ -142,6 +142,7 @@ def make_table(
     beside: str | None = None,
     tasks: Names = (),
     algorithms: Names = (),
+    until: int | None = None,
 ) -> Any:
     """A table as text of that format; "text" is a list of tables for rich to print.
 
@@ -151,7 +152,7 @@ def make_table(
     from .report import tables
     from .report.gathering import gathered
 
-    found = gathered(results, tasks, algorithms, brief=True)
+    found = gathered(results, tasks, algorithms, until, brief=True)
     if format in ("csv", "json") or not found.runs:
         print(*(f"not believed: {each}" for each in found.faults), sep="\n", end="\n" * bool(found.faults), file=sys.stderr)
     return tables.render(
@@ -170,6 +171,7 @@ def table(
     beside: str | None = None,
     tasks: Names = (),
     algorithms: Names = (),
+    until: int | None = None,
 ) -> str:
     """The text of a table, as `mopo-bench table` prints it.
 
@@ -178,8 +180,9 @@ def table(
     text, markdown, latex, csv, html or json; by default as `out` ends, else markdown. metric: last (the paper's), mean10 or
     best. reference: the algorithm that `scores` and `aggregate` compare with the others. out: a file to write it to. holm:
     whether the comparisons are corrected for their number. beside: another metric, whose means and differences stand below.
-    tasks, algorithms: only these; all by default. Raises UserError for a name, a format, a metric or a file that is none of
-    these, where there are no runs, and where two folders hold one run with other numbers.
+    tasks, algorithms: only these; all by default. until: no evaluation after this step counts. Raises UserError
+    for a name, a format, a metric or a file that is none of these, where there are no runs, and where two folders hold one run
+    with other numbers.
     """
     from .report.formats import SUFFIXES
 
@@ -187,7 +190,7 @@ def table(
     if out is not None and chosen in (None, "text"):
         formats, suffixes = ", ".join(SUFFIXES.values()), ", ".join(SUFFIXES)
         raise UserError(f"--out {out}: name a --format to write ({formats}), or a file that ends in {suffixes}")
-    made = make_table(name, results, chosen or "", metric, reference, holm, beside, tasks, algorithms)
+    made = make_table(name, results, chosen or "", metric, reference, holm, beside, tasks, algorithms, until)
     text = made if isinstance(made, str) else _printed(made)
     if out is not None:
         write_text(Path(out), text + "\n")
@@ -201,6 +204,7 @@ def plot(
     tasks: Names = (),
     algorithms: Names = (),
     metric: str | None = None,
+    until: int | None = None,
 ) -> None:
     """Draws a picture of run records, as `mopo-bench plot` does.
 
@@ -211,7 +215,7 @@ def plot(
     from .report.gathering import gathered
     from .report.pictures import draw
 
-    found = gathered(results, tasks, algorithms)
+    found = gathered(results, tasks, algorithms, until)
     draw(name, found.runs, found.where, _path(out, "--out"), metric, found.faults)
 
 
@@ -221,32 +225,41 @@ def report(
     films: Path | str | None = None,
     tasks: Names = (),
     algorithms: Names = (),
+    until: int | None = None,
 ) -> Path:
     """Writes a static site of run records to the folder `out`, as `mopo-bench report` does, and gives its first page.
 
     films: a folder of pictures and films of `mopo-bench render`, each named after its task ("hopper-medium mopo.mp4"). tasks,
-    algorithms: only these; all by default. Raises UserError where there are no runs, for an `out` that holds something else,
-    and for a film of no task here.
+    algorithms: only these; all by default. until: no evaluation after this step counts. Raises UserError where there are
+    no runs, for an `out` that holds something else, and for a film of no task here.
     """
     from .report.gathering import gathered
     from .report.site import write_site
 
-    found = gathered(results, tasks, algorithms)
+    found = gathered(results, tasks, algorithms, until)
     films = None if films is None else _path(films, "--films")
     heading = in_words([folder.name for folder in found.folders])
     return write_site(found.runs, found.where, _path(out, "--out"), films, found.faults, heading)
 
 
-def export(to: str, out: Path | str, results: Folders = "runs", tasks: Names = (), algorithms: Names = ()) -> list[Path]:
+def export(
+    to: str,
+    out: Path | str,
+    results: Folders = "runs",
+    tasks: Names = (),
+    algorithms: Names = (),
+    until: int | None = None,
+) -> list[Path]:
     """Writes run records for other tools to the folder `out`, as `mopo-bench export` does, and gives what was made.
 
-    to: csv, parquet, tensorboard, wandb or openrlbenchmark. tasks, algorithms: only these; all by default. Raises UserError for
-    another format, one whose library is not installed, without runs, for a damaged record, and for an `out` that is not empty.
+    to: csv, parquet, tensorboard, wandb or openrlbenchmark. tasks, algorithms: only these; all by default. until: no evaluation
+    after this step counts. Raises UserError for another format, one whose library is not installed, without runs, for a damaged
+    record, and for an `out` that is not empty.
     """
     from .report.export import export_runs
     from .report.gathering import gathered
 
-    found = gathered(results, tasks, algorithms)
+    found = gathered(results, tasks, algorithms, until)
     if found.faults:
         faults = "; ".join(found.faults)
         raise UserError(f"{found.where}: not believed: {faults}; run it again, or take it out of the folder")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..report.choices import EXPORTS
-from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks, console
+from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks, Until, console
 
 Export: Any = StrEnum("Export", list(EXPORTS))  # type: ignore[misc]
 
@@ -22,6 +22,7 @@ def export(
     results: Folders = DEFAULT_FOLDERS,
     tasks: Tasks = "",
     algorithms: Algorithms = "",
+    until: Until = None,
 ) -> None:
     """Run records for other tools.
 
@@ -29,5 +30,5 @@ def export(
     """
     from .. import api
 
-    for path in api.export(to.value, out, results, tasks, algorithms):
+    for path in api.export(to.value, out, results, tasks, algorithms, until):
         console.print(str(path), highlight=False, markup=False, soft_wrap=True)

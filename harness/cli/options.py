@@ -36,6 +36,7 @@ DEFAULT_RESULTS = Path("runs")
 Folders = Annotated[list[Path], typer.Option("--results", metavar="PATH", help="Folder of run records; may be given again.")]
 DEFAULT_FOLDERS = [DEFAULT_RESULTS]
 Tasks = Annotated[str, typer.Option(help="Only these tasks, separated by commas.")]
+Until = Annotated[int | None, typer.Option(metavar="STEP", help="Count no evaluation after this step.")]
 Algorithms = Annotated[str, typer.Option(help="Only these algorithms, separated by commas.")]
 
 

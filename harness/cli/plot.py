@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..report.choices import METRICS, PICTURES
-from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks
+from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks, Until
 
 Picture: Any = StrEnum("Picture", list(PICTURES))  # type: ignore[misc]
 Metric: Any = StrEnum("Metric", list(METRICS))  # type: ignore[misc]
@@ -21,6 +21,7 @@ def plot(
     results: Folders = DEFAULT_FOLDERS,
     tasks: Tasks = "",
     algorithms: Algorithms = "",
+    until: Until = None,
     metric: Annotated[Metric | None, typer.Option(help="last (the paper's, the default); curves take none.")] = None,
 ) -> None:
     """A picture of run records, with a caption of what its numbers are made of.
@@ -29,4 +30,4 @@ def plot(
     """
     from .. import api
 
-    api.plot(name.value, out, results, tasks, algorithms, metric.value if metric else None)
+    api.plot(name.value, out, results, tasks, algorithms, metric.value if metric else None, until)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks, console
+from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks, Until, console
 
 
 def report(
@@ -15,6 +15,7 @@ def report(
     results: Folders = DEFAULT_FOLDERS,
     tasks: Tasks = "",
     algorithms: Algorithms = "",
+    until: Until = None,
     films: Annotated[Path | None, typer.Option(help="Folder of what `render` drew: 'TASK.png', 'TASK any words.mp4'.")] = None,
 ) -> None:
     """A static site of run records: an overview and a page for each task, with curves, every seed, warnings, and the command
@@ -24,5 +25,5 @@ def report(
     """
     from .. import api
 
-    page = api.report(out, results, films, tasks, algorithms)
+    page = api.report(out, results, films, tasks, algorithms, until)
     console.print(f"{page}", highlight=False, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ import typer
 from ..report.choices import METRICS, TABLES
 from ..report.formats import FORMATS, SUFFIXES
 from ..report.paper import REFERENCE
-from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks, console
+from .options import DEFAULT_FOLDERS, Algorithms, Folders, Tasks, Until, console
 
 TableName: Any = StrEnum("TableName", list(TABLES))  # type: ignore[misc]
 Format: Any = StrEnum("Format", list(FORMATS))  # type: ignore[misc]
@@ -27,6 +27,7 @@ def table(
     results: Folders = DEFAULT_FOLDERS,
     tasks: Tasks = "",
     algorithms: Algorithms = "",
+    until: Until = None,
     reference: Reference = None,
     holm: Holm = False,
     format_: Annotated[Format | None, typer.Option("--format", help="text, or as --out says.")] = None,
@@ -42,7 +43,7 @@ def table(
 
     chosen, second = format_.value if format_ else None, beside.value if beside else None
     asked: dict[str, Any] = {"metric": metric.value, "reference": reference or REFERENCE, "holm": holm, "beside": second}
-    asked |= {"tasks": tasks, "algorithms": algorithms}
+    asked |= {"tasks": tasks, "algorithms": algorithms, "until": until}
     if out is not None:
         api.table(name.value, results, chosen, out=out, **asked)
         return

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...common.errors import UserError, in_words
+from ...common.settings import Count, converted
 from ..runs.ledger import existing_folder
-from ..runs.records import Fault, Run, Store, changed_defaults
+from ..runs.records import LEFT_OUT_AFTER, Fault, Run, Store, changed_defaults
 
 Folders = Path | str | Iterable[Path | str]
 Names = str | Iterable[str]
@@ -29,15 +30,17 @@ class Gathered(NamedTuple):
         return in_words([str(folder) for folder in self.folders])
 
 
-def gathered(results: Folders, tasks: Names = (), algorithms: Names = (), brief: bool = False) -> Gathered:
+def gathered(
+    results: Folders, tasks: Names = (), algorithms: Names = (), until: int | None = None, brief: bool = False
+) -> Gathered:
     """What lies in these folders, of these tasks and algorithms alone where some are named.
 
-    brief: each run as `Store.everything` leaves it then. A run that several folders hold counts once. Raises UserError where
-    two folders hold one run with other numbers, or one identity with other settings; for a folder that is not there or, of
-    several, holds no run; and for a task or an algorithm without a run.
+    until, brief: each run as `Store.everything` leaves it then. A run that several folders hold counts once. Raises UserError
+    where two folders hold one run with other numbers, or one identity with other settings; for a folder that is not there or,
+    of several, holds no run; for a task or an algorithm without a run; and for a run without an evaluation up to that step.
     """
-    folders = folders_of(results)
-    found = [(each, folder) for folder in folders for each in Store(folder).everything(brief)]
+    folders, until = folders_of(results), None if until is None else converted(until, Count, "--until")
+    found = [(each, folder) for folder in folders for each in Store(folder).everything(brief, until=until)]
     for empty in [folder for folder in folders if len(folders) > 1 and all(folder is not other for _, other in found)]:
         raise UserError(f"no runs in {empty}: leave it out, or name a folder of `mopo-bench run`")
     for kind, wanted in (("task", names_of(tasks, "--tasks")), ("algorithm", names_of(algorithms, "--algorithms"))):
@@ -46,25 +49,39 @@ def gathered(results: Folders, tasks: Names = (), algorithms: Names = (), brief:
             if name not in there:
                 raise UserError(f"--{kind}s {name}: no run of it here, but of {', '.join(sorted(there)) or 'nothing'}")
         found = [(each, folder) for each, folder in found if not wanted or getattr(each, kind) in wanted]
-    runs: dict[tuple[str, str, str, int], tuple[Run, Path]] = {}
-    cells: dict[tuple[str, str, str], tuple[Run, Path]] = {}
-    for run, folder in ((each, folder) for each, folder in found if isinstance(each, Run)):
-        first, home = cells.setdefault((run.task, run.algorithm, run.identity), (run, folder))
-        if home is not folder and (differs := _other_cell(first.cell, run.cell)):
-            where = f"{run.task}/{run.algorithm}/{run.identity}"
-            raise UserError(f"{where}: {differs} differs between {home} and {folder}: {_ADVICE}")
-        run.cell = first.cell  # one identity, one cell: its dataset is told of in one way
-        other, home = runs.setdefault((run.task, run.algorithm, run.identity, run.seed), (run, folder))
-        if other is not run and _told(other) != _told(run):
-            raise UserError(
-                f"{run.task}/{run.algorithm}/{run.identity}/seed-{run.seed} is not the same in {home} ({other.state}, step "
-                f"{other.steps:,}) and in {folder} ({run.state}, step {run.steps:,}): {_ADVICE}"
-            )
+    runs = _each_once([(each, folder) for each, folder in found if isinstance(each, Run)])
+    for run in runs:
+        if LEFT_OUT_AFTER in run.record and not run.evaluations:
+            raise UserError(f"--until {until}: {_place(run)}/seed-{run.seed} has no evaluation up to that step")
     faults = [str(each) if len(folders) == 1 else f"{folder}: {each}" for each, folder in found if isinstance(each, Fault)]
-    return Gathered(folders, [runs[key][0] for key in sorted(runs)], faults)
+    return Gathered(folders, runs, faults)
 
 
 _ADVICE = "leave one folder out, or choose others with --tasks and --algorithms"
+
+
+def _each_once(found: Iterable[tuple[Run, Path]]) -> list[Run]:
+    """Every run once, in order of their places. UserError where two folders differ in a run, or in the cell of its identity."""
+    runs: dict[tuple[str, int], tuple[Run, Path]] = {}
+    cells: dict[str, tuple[Run, Path]] = {}
+    for run, folder in found:
+        first, home = cells.setdefault(_place(run), (run, folder))
+        if home is not folder and (differs := _other_cell(first.cell, run.cell)):
+            raise UserError(f"{_place(run)}: {differs} differs between {home} and {folder}: {_ADVICE}")
+        run.cell = first.cell  # one identity, one cell: its dataset is told of in one way
+        other, home = runs.setdefault((_place(run), run.seed), (run, folder))
+        if other is not run and _told(other) != _told(run):
+            advice = f"{_ADVICE}, or take both at one step with --until" if other.steps != run.steps else _ADVICE
+            raise UserError(
+                f"{_place(run)}/seed-{run.seed} is not the same in {home} ({other.state}, step {other.steps:,}) and in "
+                f"{folder} ({run.state}, step {run.steps:,}): {advice}"
+            )
+    return [runs[key][0] for key in sorted(runs)]
+
+
+def _place(run: Run) -> str:
+    """What all seeds of one identity have in common, as the path of their folder."""
+    return f"{run.task}/{run.algorithm}/{run.identity}"
 
 
 def folders_of(results: Folders) -> list[Path]:

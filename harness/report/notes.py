@@ -7,7 +7,7 @@ from typing import Any
 
 from ...common.errors import in_words, seeds_in_words
 from ...tasks.data.episodes import flag_notes
-from ..runs.records import Run, overvalued
+from ..runs.records import LEFT_OUT_AFTER, Run, overvalued
 from .formats import DASH, DOUBLE_DAGGER, span
 from .groups import Group, last_step
 from .statistics import FEWEST, get_metric
@@ -55,9 +55,11 @@ def _extent(groups: Sequence[Group]) -> list[str]:
     packages = {group.cell["package"] for group, _ in counted}
     segments = [part.get("versions", {}) for _, run in counted for part in run.record.get("segments", [])]
     packages |= {versions["mopo-bench"] for versions in segments if versions.get("mopo-bench")}
+    cut = {run.record[LEFT_OUT_AFTER] for _, run in counted if LEFT_OUT_AFTER in run.record}
     return [
         f"Steps: {span(last_step(run) for _, run in counted)}. Seeds in a cell: "
         f"{span(len(group.counted) for group in groups if group.counted)}. Made by mopo-bench {', '.join(sorted(packages))}.",
+        *(f"Evaluations after step {step:,} are left out." for step in cut),
         f"Episodes in an evaluation: {span(len(run.evaluations[-1]['returns']) for _, run in counted)}.",
         *(
             f"{group.row} {group.label}: its seeds end at different steps, {span(map(last_step, group.counted))}."

@@ -24,7 +24,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -216,15 +216,16 @@ class Store:
         """What is in the folder and is not to be believed, and why."""
         return [each for each in self.found() if isinstance(each, Fault)]
 
-    def everything(self, brief: bool = False, steps: Collection[int] = ()) -> list[Run | Fault]:
-        """All that `found` gives, at once. brief: each run as `shortened` leaves it at these steps.
+    def everything(self, brief: bool = False, steps: Collection[int] = (), until: int | None = None) -> list[Run | Fault]:
+        """All that `found` gives, at once. until: runs as `up_to` leaves them. brief: as `shortened` does at these steps.
 
         Python's collector, which would look through what is read again and again, waits until it is.
         """
         waits = gc.isenabled()
         gc.disable()
         try:
-            return [shortened(each, steps) if brief and isinstance(each, Run) else each for each in self.found()]
+            found = [each if until is None or isinstance(each, Fault) else up_to(each, until) for each in self.found()]
+            return [shortened(each, steps) if brief and isinstance(each, Run) else each for each in found]
         finally:
             if waits:
                 gc.enable()
@@ -272,6 +273,20 @@ class Store:
 def changed_defaults(known: Mapping[str, Any], new: Mapping[str, Any]) -> set[str]:
     """The settings that two full configurations of one identity both have and have differently."""
     return {key for key in known.keys() & new.keys() if known[key] != new[key]}
+
+
+LEFT_OUT_AFTER = "left_out_after"  # in a record, the step after which evaluations are left out here
+
+
+def up_to(run: Run, until: int) -> Run:
+    """The run as it was at its last evaluation up to this step, done where it went on, and without any where there is none."""
+    if run.steps <= until:
+        return run
+    rows = [row for row in run.evaluations if row["step"] <= until]
+    last, at = rows[-1]["step"] if rows else 0, run.record.get("seconds_at", {})
+    record = run.record | {"state": "done", "steps": last, "evaluations": rows, LEFT_OUT_AFTER: until}
+    record |= {"seconds": at[str(last)]} if str(last) in at else {}
+    return replace(run, state="done", steps=last, evaluations=rows, record=record)
 
 
 BRIEF = ("step", "return_mean", "value")  # of an evaluation: what tables read of those before the last

@@ -178,3 +178,53 @@ def test_what_is_no_folder_is_refused(mine, tmp_path):
     for names in (None, 3, [None]):
         with pytest.raises(UserError, match=r"--tasks .* expected names"):
             table("scores", mine.root, tasks=names)
+
+
+LONG = [[100.0, 2000.0, 50.0]]
+
+
+def test_until_takes_a_run_as_it_was_then(mine, published):
+    mine.add(LONG, steps=3000)
+    published.add([[100.0, 2000.0]], steps=2000)
+    text = table("scores", mine.root, until=2500)
+    rest = published.root.parent / "other"
+    assert "Evaluations after step 2,500 are left out." in text
+    assert "Steps: 2000." in text
+    assert text.replace("- Evaluations after step 2,500 are left out.\n", "") == table("scores", published.root)
+    rows = load(mine.root, until=2000)
+    assert rows.runs["steps"].tolist() == [2000]
+    assert rows.evaluations["return_mean"].tolist() == [100.0, 2000.0]
+    assert table("scores", mine.root, until=3000) == table("scores", mine.root)
+    export("csv", rest, mine.root, until=1000)
+    assert len((rest / "evaluations.csv").read_text().splitlines()) == 2
+
+
+def test_a_run_that_was_trained_on_stands_beside_itself_at_one_step(mine, published):
+    mine.add(LONG, steps=3000)
+    published.add([[100.0, 2000.0], [100.0, 3000.0]], steps=2000)
+    with pytest.raises(UserError, match=r"take both at one step with --until$"):
+        table("scores", [mine.root, published.root])
+    both = [mine.root, published.root]
+    assert [run.state for run in gathered(both, until=2000).runs] == ["done", "done"]
+    assert load(both, until=2000).runs["return"].tolist() == [2000.0, 3000.0]
+
+
+def test_what_became_of_a_run_later_is_not_told_of_it(mine):
+    mine.add(LONG, states=["diverged"], steps=3000)
+    assert [run.state for run in gathered(mine.root).runs] == ["diverged"]
+    assert [(run.state, run.steps) for run in gathered(mine.root, until=2000).runs] == [("done", 2000)]
+
+
+@pytest.mark.parametrize("until", [0, -1, 1.5, "soon"])
+def test_a_step_that_is_none_is_refused(mine, until):
+    mine.add(LONG, steps=3000)
+    with pytest.raises(UserError, match=r"^--until="):
+        table("scores", mine.root, until=until)
+
+
+def test_a_step_before_the_first_evaluation_is_refused_of_what_is_chosen(mine):
+    mine.add(LONG, steps=3000)
+    with pytest.raises(UserError, match=r"^--until 999: hopper-medium/mopo/a/seed-0 has no evaluation up to that step$"):
+        plot("curves", mine.root.parent / "no.png", mine.root, until=999)
+    mine.add([500.0], task="walker2d-medium", steps=500)
+    assert load(mine.root, until=1500).runs["steps"].tolist() == [1000, 500]
