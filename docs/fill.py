@@ -33,7 +33,7 @@ BLOCK = re.compile(
 # how any table of run records is read: said under the first table of a page that it holds for, not under each
 HOW_TO_READ = re.compile(
     r"- (mean10:|Score:|Zero Action,|In parentheses|The figure's bars|I:|M:|Mean ±|Bold:"
-    r"|Each seed|In brackets|Clear|Nothing corrects)"
+    r"|Each seed|In brackets|Clear|Best model-free|Nothing corrects)"
 )
 READ_ABOVE = "- How to read it is said under a table above."
 RIVALS = ("mbpo", "bc", "sac", BEST)  # with which the table of verdicts compares MOPO

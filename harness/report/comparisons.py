@@ -32,6 +32,8 @@ NOTES = (
     f"Clear (bold): the interval leaves out 0. Fewer than {FEWEST} seeds, or equal numbers (no spread), have no interval. "
     "Where a seed diverged nothing is clear: the mean is that of the others.",
 )
+BEST_MODEL_FREE = " (best model-free)"
+BY_HINDSIGHT = "Best model-free: of these columns the one with the highest mean here, picked afterwards, so that luck helped it."
 UNCORRECTED = "Nothing corrects for the number of comparisons."
 CORRECTED = (
     "Corrected for the number of comparisons: a difference is clear only if its p-value, adjusted by Holm's rule over the "
@@ -82,6 +84,7 @@ def comparisons(
         made = _corrected(made)
     count = sum(each.found.p_value is not None for each in made)
     notes += [f"Each seed counts with {get_metric(metric).meaning}.", *NOTES]
+    notes += [BY_HINDSIGHT] * any(each.other.endswith(BEST_MODEL_FREE) for each in made)
     notes.append(CORRECTED.format(count=count) if correct else UNCORRECTED)
     notes += simulator_notes(groups)
     rows = [_row(each) for each in made]
@@ -114,7 +117,7 @@ def _rows(
     for ours in (group for group in groups if group.algorithm == reference):
         a = values[ours.label]
         for other in (group for group in groups if group.algorithm != reference):
-            mark = " (best model-free)" if other is best_model_free else ""
+            mark = BEST_MODEL_FREE if other is best_model_free else ""
             found = difference(a, values[other.label])
             rows.append(Comparison(blank, f"{other.label}{mark}", [ours, other], found, _seeds(ours, other, found)))
         best = in_unit(blank.unit, ours.task, facts[DATASET_COLUMNS[BEST_EPISODE]])

@@ -81,7 +81,9 @@ def test_the_best_model_free_algorithm_is_marked_where_the_records_say_which_are
     for value, (algorithm, said) in zip((9.0, 1.0, 2.0), model_free.items(), strict=True):
         records.add([value, value + 1], algorithm=algorithm, about=None if said is None else {"model_free": said})
     expected = [f"mopo minus {each}" + " (best model-free)" * (each == marked) for each in ("sac", "zeta", "batch max")]
-    assert compared(comparisons(records.runs())) == expected
+    table = comparisons(records.runs())
+    assert compared(table) == expected
+    assert any("picked afterwards" in note for note in table.notes) == bool(marked)
 
 
 def readings(table):
