@@ -33,7 +33,7 @@ NOTES = (
     "Where a seed diverged nothing is clear: the mean is that of the others.",
 )
 BEST_MODEL_FREE = " (best model-free)"
-BY_HINDSIGHT = "Best model-free: of these columns the one with the highest mean here, picked afterwards, so that luck helped it."
+BY_HINDSIGHT = "Best model-free: the column with the highest mean of them here, picked afterwards: luck may have helped it."
 UNCORRECTED = "Nothing corrects for the number of comparisons."
 CORRECTED = (
     "Corrected for the number of comparisons: a difference is clear only if its p-value, adjusted by Holm's rule over the "
