@@ -8,11 +8,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.spaces import Box
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from ..common.errors import FOREIGN, UserError
+from ..common.source_digest import version_or_source
 from .environments import quiet_model_loading, register
 from .task import Task
 
@@ -37,6 +38,20 @@ def simulate(task: Task, specification: EnvSpec | None = None) -> gymnasium.Env:
     while isinstance(bare, STANDARD_WRAPPERS):
         bare = bare.env
     return bare if bare is environment.unwrapped else environment
+
+
+def code_of(specification: EnvSpec) -> str:
+    """Version or source of an environment from outside Gymnasium and this package, class by class, or of what makes it.
+
+    Empty for one of these two, which are known by their versions, and where no source can be read.
+    """
+    entry = specification.entry_point
+    if not entry or str(entry).startswith(("gymnasium.", "mopo_bench.")):
+        return ""
+    made_by: Any = load_env_creator(entry) if isinstance(entry, str) else entry
+    parts = made_by.__mro__ if isinstance(made_by, type) else (made_by,)
+    own = [each for each in parts if hasattr(each, "__dict__") and not str(each.__module__).startswith("gymnasium.")]
+    return ".".join(filter(None, map(version_or_source, own)))
 
 
 def checked_specification(task: Task) -> EnvSpec:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..common.errors import UserError, unknown
 from ..common.settings import converted
+from ..common.source_digest import version_or_source
 from .data.dataset import OfflineDataset
 from .rewards import Reward
 from .terminations import TERMINATIONS, Termination, never
@@ -238,7 +239,7 @@ class Task:
             "task": self.name,
             "environment": self.environment,
             "parameters": dict(self.parameters),
-            "termination": name_of(self.problem.termination),
+            "termination": _with_source(self.problem.termination),
             "max_episode_steps": self.problem.max_episode_steps,
             "discount": self.problem.discount,
         }
@@ -256,6 +257,15 @@ def _kind_of(default: Any) -> Any:
     """The type of a parameter, from its default; several numbers may also be none at all."""
     several: Any = tuple
     return several[tuple(map(type, default))] | None if isinstance(default, tuple) else type(default)
+
+
+def _with_source(rule: Any) -> str:
+    """The name of a rule and, of one from outside this package, its version or source: edited, it is another rule."""
+    code, name = rule, name_of(rule)
+    while isinstance(code, partial):
+        code = code.func
+    version = version_or_source(code)
+    return f"{name} (version {version})" if version else name
 
 
 def name_of(function: Any) -> str:

@@ -1,7 +1,7 @@
 """Termination functions of transitions (s, a, s'): what a learner may know of a task in addition to its dataset.
 
 Every function takes `observations` (..., obs), `actions` (..., act) and `next_observations` (..., obs), torch tensors
-of any leading axes with the features last, and returns one truth value (or number) per leading index (...), on the same
+of any leading axes with the features last, and returns one truth value per leading index (...), on the same
 device. They use methods of tensors alone, so that tasks can be listed without importing torch.
 
 Whether a transition is terminal follows from its next state alone, as in the authors' code of MOPO
@@ -12,14 +12,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..common.errors import FOREIGN, UserError
 from .points import SIDEWAYS_LIMIT
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Termination = Callable[["Tensor", "Tensor", "Tensor"], "Tensor"]
+
+
+def said_by(rule: Termination, name: str, observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """What the rule of the task `name` says of these transitions, (...) booleans.
+
+    Raises UserError where it fails on them, or gives something else: a learner would fail in mid-run, or take it wrongly.
+    """
+    wanted, whose = tuple(observations.shape[:-1]), f"{name}: its termination {getattr(rule, '__qualname__', rule)}"
+    try:
+        found: Any = rule(observations, actions, next_observations)
+        kind = f"{str(found.dtype).removeprefix('torch.')} of shape {tuple(found.shape)}"
+    except FOREIGN as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(
+            f"{whose} fails on tensors of shape {tuple(observations.shape)}, features last ({why}): see docs/your-own-task.md"
+        ) from None
+    if kind != f"bool of shape {wanted}":
+        raise UserError(f"{whose} gives {kind}, expected bool of shape {wanted}: one truth value for each transition")
+    return found
 
 
 def never(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:

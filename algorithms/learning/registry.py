@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import inspect
 import sys
 import tomllib
@@ -17,6 +16,7 @@ from typing import Any, get_type_hints
 from ...common.errors import UserError, in_words, unknown
 from ...common.plugins import checked_name, load_plugins
 from ...common.settings import converted, takes_several
+from ...common.source_digest import version_or_source
 from ...common.trees import dotted
 from .experience import Experience
 from .learner import Learner
@@ -195,24 +195,7 @@ def version_of(part: type) -> str:
     For a class outside this package that gives no version of its own, a digest of its source stands in, so that numbers of
     edited code are never taken for those of the code before.
     """
-    found = [str(vars(base)["version"]) if "version" in vars(base) else source_digest(base) for base in part.__mro__]
-    return ".".join(filter(None, found))
-
-
-def source_digest(part: type) -> str:
-    """Eight hex digits of a class's source; empty for a class of this package, and for one whose source cannot be read.
-
-    It is kept with the class, which a worker process may get without its source.
-    """
-    if part.__module__.partition(".")[0] in (__name__.partition(".")[0], "builtins", "abc", "typing"):
-        return ""
-    if "_source_digest" not in vars(part):
-        try:
-            digest = hashlib.sha256(inspect.getsource(part).encode()).hexdigest()[:8]
-        except (OSError, TypeError):
-            digest = ""
-        part._source_digest = digest  # type: ignore[attr-defined]
-    return vars(part)["_source_digest"]
+    return ".".join(filter(None, map(version_or_source, part.__mro__)))
 
 
 _ALGORITHMS: dict[str, Algorithm] = {}

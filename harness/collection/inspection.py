@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ...common.errors import UserError
 from ...tasks.data.dataset import OfflineDataset
@@ -21,9 +20,8 @@ from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
 from ..report.paper import DATASET_COLUMNS, HEADINGS, paper_table
 from .acceptance import Check, check_dataset
+from .doubts import SLICE, doubts
 from .probes import probe_returns
-
-SLICE = 100_000  # rows examined together, so that a dataset of millions is inspected in bounded memory
 
 
 def find_dataset(task_or_file: str, request: DatasetRequest, task: str | None = None) -> tuple[OfflineDataset, Task | None]:
@@ -135,8 +133,7 @@ def oddities(dataset: OfflineDataset, task: Task | None, facts: dict[str, Any]) 
     if task is not None:
         if too_long := int((dataset.episode_lengths() > task.problem.max_episode_steps).sum()):
             found.append(f"{too_long:,} episodes are longer than {task.problem.max_episode_steps} steps")
-        if wrong := _against_the_rule(dataset, task):
-            found.append(f"{wrong:,} rows are terminal where the task's rule is not, or the other way round")
+        found += doubts(dataset, task, checked_specification(task) if dataset.provenance.get("source") == "file" else None)
     both = int((dataset.terminals & dataset.timeouts).sum())
     if both:
         found.append(f"{both:,} rows are both terminal and timed out")
@@ -155,14 +152,3 @@ def _fingerprints(dataset: OfflineDataset) -> np.ndarray:
         bits *= bits ^ np.uint64(0x9E3779B97F4A7C15)  # not linear, or exchanged columns could cancel
         parts.append((bits * factors).sum(axis=1, dtype=np.uint64))
     return np.concatenate(parts)
-
-
-def _against_the_rule(dataset: OfflineDataset, task: Task) -> int:
-    wrong = 0
-    usable = dataset.valid_next  # elsewhere the next observation is not known
-    for first in range(0, len(dataset), SLICE):
-        rows = slice(first, first + SLICE)
-        arrays = (dataset.observations[rows], dataset.actions[rows], dataset.next_observations[rows])
-        over = task.problem.termination(*(torch.tensor(array) for array in arrays)).numpy()
-        wrong += int(((over != dataset.terminals[rows]) & usable[rows]).sum())
-    return wrong

@@ -101,7 +101,7 @@ def _data(groups: Sequence[Group]) -> list[str]:
             for (window, rows), columns in by_window.items()
         ]
         origin = f", from {facts[key]['from']}" if facts[key].get("from") else ""
-        odd = "".join(f"; {note}" for note in flag_notes(facts[key].get("provenance", {})))
+        odd = "".join(f"; {note}" for note in (*flag_notes(facts[key].get("provenance", {})), *facts[key].get("doubts", ())))
         notes.append(f"Data {facts[key]['label']}: {'; '.join(said)}{origin}{odd}.")
     return list(dict.fromkeys(notes))
 

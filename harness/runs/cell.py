@@ -17,6 +17,7 @@ from ...algorithms.learning.registry import Algorithm, version_of
 from ...tasks.data.dataset import OfflineDataset
 from ...tasks.data.request import DatasetRequest
 from ...tasks.data.sources import load_dataset
+from ...tasks.simulation import code_of
 from ...tasks.task import OfflineProblem, Task
 from ...tasks.true_step import true_step
 from .machine import describe_machine
@@ -63,13 +64,19 @@ class Cell:
         """The hash of everything that decides the numbers but the seed and the number of steps."""
         return identity_hash(
             {
-                **self.task.identity(),
+                **self.rules,
                 "digest": self.digest,
                 "algorithm": self.algorithm.name,
                 "versions": self.algorithm.versions,
                 "settings": plain(self.algorithm.changed(self.config)),
             }
         )
+
+    @cached_property
+    def rules(self) -> dict[str, Any]:
+        """What decides the numbers of the task; of an environment from elsewhere also which code it is."""
+        code = code_of(self.specification) if self.specification else ""
+        return self.task.identity() | ({"environment_code": code} if code else {})
 
     def stage_identity(self, stage: str) -> str:
         """The hash of what decides a stage's fit: the data and its own settings, whichever algorithm asks for it."""
@@ -122,7 +129,7 @@ class Cell:
             "overrides": self.overrides,
             "data": self.data,
             "dataset": self.dataset.describe(),
-            "rules": self.task.identity(),
+            "rules": self.rules,
             "versions": self.algorithm.versions,
             "package": describe_machine()["versions"]["mopo-bench"],
         }

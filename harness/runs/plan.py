@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from gymnasium.envs.registration import EnvSpec
 
 from ...algorithms.learning.fast.compiling import decide
 from ...algorithms.learning.registry import Algorithm, all_algorithms, get_algorithm, task_settings
@@ -20,6 +21,7 @@ from ...tasks.registry import all_tasks, get_task
 from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
 from ...tasks.true_step import true_step
+from ..collection.doubts import doubts
 from ..collection.probes import probe_returns
 from .cell import Cell, describe_dataset
 from .ledger import Ledger
@@ -49,6 +51,12 @@ class Plan:
         return [(cell, seed) for cell, seed in self.seeds() if self.ledger.state(cell, seed) != "done"]
 
     @property
+    def doubts(self) -> list[str]:
+        """A line for each thing in which a dataset does not fit its task."""
+        found = (f"{cell.data['label']}: {doubt}" for cell in self.cells for doubt in cell.data.get("doubts", ()))
+        return list(dict.fromkeys(found))
+
+    @property
     def usual_jobs(self) -> int:
         """A process per core, or one for a GPU: several would share it in turns."""
         return 1 if any(cell.device != "cpu" for cell in self.cells) else usable_cores()
@@ -76,7 +84,7 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
                 continue
             dataset = dataset_request(request, task.name, algorithm.name)
             if dataset not in facts:
-                facts[dataset] = facts_of(task, dataset) | probed
+                facts[dataset] = facts_of(task, dataset, specification) | probed
             steps = of_cell(request.steps, task.name, algorithm.name) or task.evaluation.steps
             cells.append(
                 Cell(
@@ -186,8 +194,10 @@ def dataset_request(request: RunRequest, task: str, algorithm: str) -> DatasetRe
     return DatasetRequest(request.data, rows, window or "all", request.dataset, request.data_seed, request.clip_actions)
 
 
-def facts_of(task: Task, request: DatasetRequest) -> dict[str, Any]:
+def facts_of(task: Task, request: DatasetRequest, specification: EnvSpec | None = None) -> dict[str, Any]:
     """What a run record says of its data; a window that leaves nothing out is none. Raises UserError where there is too little.
+
+    A file of the user's is held against the simulator of `specification`.
 
     Of a window that does, "whole" says what the whole dataset is, by which runs on several of its windows are set side by side.
     """
@@ -195,6 +205,7 @@ def facts_of(task: Task, request: DatasetRequest) -> dict[str, Any]:
     facts = describe_dataset(dataset)
     if facts["dynamics_rows"] < 2:
         raise UserError(f"the dataset of {task.name} needs at least two rows to learn from")
+    facts |= {"doubts": found} if (found := doubts(dataset, task, specification if request.file else None)) else {}
     if request.window != "all":
         whole = describe_dataset(load_dataset(task, replace(request, window="all")))
         if whole["digest"] == facts["digest"]:

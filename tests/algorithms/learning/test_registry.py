@@ -8,12 +8,12 @@ from mopo_bench.algorithms.learning.registry import (
     Algorithm,
     all_algorithms,
     register_algorithm,
-    source_digest,
     task_settings,
     version_of,
 )
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.common.errors import UserError
+from mopo_bench.common.source_digest import source_digest
 from mopo_bench.tasks.registry import all_tasks, get_task, register_task
 from mopo_bench.tasks.task import Task
 
@@ -52,13 +52,13 @@ from mopo_bench.algorithms.sac import SAC
 class Mine(SAC):
     {version}
     def update(self, batch, noise, phase):
-        return super().update(batch, noise, phase){comment}
+        return super().update(batch, noise, phase){edit}
 """
 
 
 def loaded(folder, monkeypatch, **changes):
     """The class Mine of a module with this source, which nothing else has imported."""
-    text = SOURCE.format(**{"version": "pass", "comment": "", **changes})
+    text = SOURCE.format(**{"version": "pass", "edit": "", **changes})
     path = folder / f"outside_{abs(hash(text))}.py"
     path.write_text(text)
     specification = importlib.util.spec_from_file_location(path.stem, path)
@@ -69,14 +69,14 @@ def loaded(folder, monkeypatch, **changes):
 
 
 def test_edited_code_from_outside_is_another_version(tmp_path, monkeypatch):
-    first, edited = loaded(tmp_path, monkeypatch), loaded(tmp_path, monkeypatch, comment="  # edited")
+    first, edited = loaded(tmp_path, monkeypatch), loaded(tmp_path, monkeypatch, edit=" or None")
     assert version_of(first) != version_of(edited) and version_of(first).endswith(version_of(SAC))
     assert len(source_digest(first)) == 8 and source_digest(SAC) == ""
 
 
 def test_a_version_of_its_own_stands_for_the_source(tmp_path, monkeypatch):
     one = loaded(tmp_path, monkeypatch, version="version = 3")
-    other = loaded(tmp_path, monkeypatch, version="version = 3", comment="  # edited")
+    other = loaded(tmp_path, monkeypatch, version="version = 3", edit=" or None")
     assert version_of(one) == version_of(other) == f"3.{version_of(SAC)}"
 
 

@@ -1,0 +1,117 @@
+"""Where a dataset does not fit its task: its terminals, its rows and the simulator say different things of a transition.
+
+Each is a sentence for who reads numbers of this dataset. None is a fault: a log may be noisy, or of another simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from gymnasium.envs.registration import EnvSpec
+
+from ...common.errors import FOREIGN, UserError
+from ...common.streams import numpy_stream
+from ...tasks.data.dataset import OfflineDataset
+from ...tasks.data.episodes import jumps
+from ...tasks.task import Task
+from ...tasks.terminations import said_by
+from ...tasks.true_step import true_step
+
+SLICE = 100_000  # rows examined together, so that a dataset of millions is examined in bounded memory
+ROWS = 100  # that the simulator repeats
+FAR = 0.1  # of what a quantity varies by: so large a median difference is not the rounding of a log
+MANY = 0.01  # of the rows: fewer may be slips of a logger
+
+_CAUSES = "other units or another scaling of observations or actions, a shift by a row, noise, or another simulator"
+
+
+def doubts(dataset: OfflineDataset, task: Task, specification: EnvSpec | None = None) -> list[str]:
+    """What does not fit, in sentences. With the environment's specification its simulator is asked, too, where it can be.
+
+    Raises UserError for a termination that cannot be asked.
+    """
+    found = [*_of_the_rule(dataset, task), *_of_the_rows(dataset)]
+    return [*found, *(_of_the_simulator(dataset, task, specification) if specification else ())]
+
+
+def _of_the_rule(dataset: OfflineDataset, task: Task) -> Iterator[str]:
+    """The rows that end by the file and not by the task's termination, and the other way round."""
+    pair = [np.stack([array[:1], array[:1]]) for array in _transitions(dataset, task, slice(0, 1))]
+    said_by(task.problem.termination, task.name, *map(torch.tensor, pair))  # it has to take any leading axes
+    stored_only = ruled_only = 0
+    for first in range(0, len(dataset), SLICE):
+        rows = slice(first, first + SLICE)
+        over = said_by(task.problem.termination, task.name, *map(torch.tensor, _transitions(dataset, task, rows))).numpy()
+        stored, known = dataset.terminals[rows], dataset.valid_next[rows]  # elsewhere the next observation is not known
+        stored_only += int((stored & ~over & known).sum())
+        ruled_only += int((over & ~stored & known).sum())
+    if stored_only:
+        yield f"{stored_only:,} rows are terminal where the task's termination says that they are not"
+    if ruled_only:
+        yield f"{ruled_only:,} rows are not terminal where the task's termination says that they are"
+
+
+def _transitions(dataset: OfflineDataset, task: Task, rows: slice) -> tuple[np.ndarray, ...]:
+    actions = task.problem.action_box.to_unit(dataset.actions[rows])
+    return dataset.observations[rows], actions, dataset.next_observations[rows]
+
+
+def _of_the_rows(dataset: OfflineDataset) -> Iterator[str]:
+    """Next observations that are no other than the observations, or not those with which the next row begins."""
+    usable = int(dataset.valid_next.sum())
+    still = int(((dataset.observations == dataset.next_observations).all(axis=1) & dataset.valid_next).sum())
+    if still > usable / 2:
+        yield f"in {still:,} of {usable:,} rows the next observation is the observation: nothing happens there"
+    inside = _inside(dataset)
+    apart = int((jumps(dataset.observations, dataset.next_observations) & inside).sum())
+    if apart > MANY * inside.sum():
+        yield (
+            f"in {apart:,} of {int(inside.sum()):,} rows inside of episodes the next observation is not that of the next row: "
+            "rows are shuffled or shifted, so that returns of episodes mean nothing"
+        )
+
+
+def _inside(dataset: OfflineDataset) -> np.ndarray:
+    """(N,) bool: the rows whose next observation is known and which another row of their episode follows."""
+    inside = dataset.valid_next.copy()
+    inside[dataset.episodes()[1] - 1] = False
+    return inside
+
+
+def _of_the_simulator(dataset: OfflineDataset, task: Task, specification: EnvSpec) -> Iterator[str]:
+    """What one step of the simulator gives otherwise than the rows say; nothing where it cannot be set to an observation."""
+    try:
+        step = true_step(task, specification)
+    except UserError:
+        return
+    inside = _inside(dataset)
+    inside[1:] &= inside[:-1]  # the rows before and after are of the same episode
+    rows = np.sort(numpy_stream(0, "doubts").permutation(np.flatnonzero(inside))[:ROWS])
+    if not len(rows):
+        return
+    before, after = (array[rows].astype(np.float64) for array in (dataset.observations, dataset.next_observations))
+    try:
+        successors, rewards = step(before, task.problem.action_box.to_unit(dataset.actions[rows]).astype(np.float64))
+    except FOREIGN as error:
+        yield f"the simulator cannot take a step from the observations of its rows ({type(error).__name__}): {_CAUSES}"
+        return
+    moved = np.abs(after - before)
+    scales = np.maximum(moved.mean(axis=0) + moved.std(axis=0), FAR * before.std(axis=0) + 1e-6)
+    away = float(np.median((np.abs(successors - after) / scales).max(axis=1)))
+    if not away <= FAR:  # nor is NaN
+        yield (
+            f"the simulator's next observations differ from those of {len(rows)} rows by {away:.2g} times what a step changes "
+            f"(median): {_CAUSES}"
+        )
+    off, earlier, later = (float(np.median(np.abs(rewards - dataset.rewards[rows + shift]))) for shift in (0, -1, 1))
+    varies = float(np.std(dataset.rewards[rows]))
+    if min(earlier, later) < off / 3:
+        row = "before" if earlier < later else "after"
+        yield f"the simulator's rewards are those of the row {row}, not those of the row itself: shifted by a step"
+    elif not off <= FAR * max(varies, 1e-6):
+        yield (
+            f"the simulator's rewards differ from those of {len(rows)} rows by {off:.3g} (median), which vary by {varies:.3g}: "
+            "another unit, sign or reward, noise, or another simulator"
+        )

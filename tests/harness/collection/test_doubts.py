@@ -1,0 +1,94 @@
+"""Where a dataset does not fit its task: every slip, made on real datasets, is named, and these themselves are clean."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from mopo_bench.common.errors import UserError
+from mopo_bench.harness.collection.doubts import doubts
+from mopo_bench.tasks.data.request import DatasetRequest
+from mopo_bench.tasks.data.sources import load_dataset
+from mopo_bench.tasks.registry import get_task
+from mopo_bench.tasks.simulation import checked_specification
+
+TASKS = ("pendulum-mixed", "hopper-mixed", "halfcheetah-mixed", "point-edge")
+
+
+@cache
+def parts(name):
+    task = get_task(name)
+    return load_dataset(task, DatasetRequest()), task, checked_specification(task)
+
+
+def found(name, change=lambda dataset: {}):
+    dataset, task, specification = parts(name)
+    return doubts(replace(dataset, **change(dataset)), task, specification)
+
+
+REWARDS, NEXT = "the simulator's rewards differ", "the simulator's next observations differ"
+SHUFFLED = "rows are shuffled or shifted"
+SLIPS = {
+    "rewards a row late": (lambda data: {"rewards": np.roll(data.rewards, 1)}, "rewards are those of the row after"),
+    "rewards a row early": (lambda data: {"rewards": np.roll(data.rewards, -1)}, "rewards are those of the row before"),
+    "rewards of the wrong sign": (lambda data: {"rewards": -data.rewards}, REWARDS),
+    "rewards in another unit": (lambda data: {"rewards": 100 * data.rewards}, REWARDS),
+    "actions a row late": (lambda data: {"actions": np.roll(data.actions, 1, axis=0)}, NEXT),
+    "actions in another scaling": (lambda data: {"actions": data.actions / 2}, NEXT),
+    "observations in degrees": (
+        lambda data: {each: 57.3 * getattr(data, each) for each in ("observations", "next_observations")},
+        NEXT,
+    ),
+    "next observations a row late": (lambda data: {"next_observations": np.roll(data.next_observations, 1, axis=0)}, SHUFFLED),
+    "next observations that are the observations": (lambda data: {"next_observations": data.observations}, "nothing happens"),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_dataset_of_ours_raises_no_doubt(name):
+    assert found(name) == []
+
+
+@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_of_a_logger_is_named(name, slip):
+    change, words = SLIPS[slip]
+    assert any(words in each for each in found(name, change)), found(name, change)
+
+
+def test_the_terminals_are_held_against_the_termination_both_ways():
+    dataset, task, _ = parts("hopper-mixed")
+    terminal = int((dataset.terminals & dataset.valid_next).sum())
+    assert doubts(replace(dataset, terminals=np.zeros_like(dataset.terminals)), task) == [
+        f"{terminal:,} rows are not terminal where the task's termination says that they are"
+    ]
+    never = get_task("halfcheetah-mixed").problem.termination
+    assert doubts(dataset, replace(task, problem=replace(task.problem, termination=never))) == [
+        f"{terminal:,} rows are terminal where the task's termination says that they are not"
+    ]
+
+
+def numbers(observations, actions, next_observations):
+    return next_observations[..., 0]
+
+
+def of_one_row(observations, actions, next_observations):
+    return next_observations[:, 0] > 0.7
+
+
+def out_of_bounds(observations, actions, next_observations):
+    return next_observations[..., 99] > 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (numbers, r"its termination numbers gives float32 of shape \(2, 1\), expected bool of shape \(2, 1\)"),
+        (of_one_row, r"its termination of_one_row gives bool of shape \(2, 11\), expected bool of shape \(2, 1\)"),
+        (out_of_bounds, r"its termination out_of_bounds fails on tensors of shape \(2, 1, 11\), features last \(IndexError: "),
+    ],
+)
+def test_a_termination_of_another_form_is_refused_before_anything_is_trained(rule, words):
+    dataset, task, _ = parts("hopper-mixed")
+    with pytest.raises(UserError, match=f"^hopper-mixed: {words}"):
+        doubts(dataset, replace(task, problem=replace(task.problem, termination=rule)))

@@ -1,0 +1,79 @@
+"""A stranger's termination or environment that was edited is another one: its runs are never taken for those of before."""
+
+import importlib.util
+import linecache
+import pickle
+import sys
+from functools import partial
+
+import gymnasium
+import pytest
+from mopo_bench.harness.api import plan_run
+from mopo_bench.tasks.registry import all_tasks, get_task
+from mopo_bench.tasks.task import ActionBox, Problem, Task
+
+SOURCE = """
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+
+def fallen(observations, actions, next_observations, limit=0.0):
+    return next_observations[..., 0] < limit {rule}
+{version}
+
+class Mine(PendulumEnv):
+    def step(self, action):
+        return super().step(action) {environment}
+"""
+
+
+@pytest.fixture
+def planned(tmp_path, monkeypatch):
+    """The cell of a task whose module has these edits."""
+
+    def plan(**edits):
+        text = SOURCE.format(**{"rule": "", "environment": "", "version": "", **edits})
+        path = tmp_path / "strange_module.py"
+        path.write_text(text)
+        specification = importlib.util.spec_from_file_location(path.stem, path)
+        module = importlib.util.module_from_spec(specification)
+        monkeypatch.setitem(sys.modules, path.stem, module)  # where Python looks for the source of a class
+        specification.loader.exec_module(module)
+        importlib.invalidate_caches()
+        linecache.checkcache(str(path))
+        monkeypatch.delitem(gymnasium.registry, "strange/Mine-v0", raising=False)
+        gymnasium.register("strange/Mine-v0", entry_point=module.Mine)
+        rule = partial(module.fallen, limit=-0.9)
+        problem = Problem(3, 1, termination=rule, action_box=ActionBox(-2.0, 2.0), max_episode_steps=200)
+        task = Task("strange", "strange/Mine-v0", problem, recipe=get_task("pendulum-mixed").recipe)
+        (cell,) = plan_run(tasks=task, algorithms="mopo", seeds=1, steps=10, results=tmp_path / "runs").cells
+        assert cell.identity  # read while the source is there
+        return cell
+
+    return plan
+
+
+def test_an_edited_rule_or_environment_is_another_identity(planned):
+    first, again = planned(), planned()
+    rule, environment = planned(rule="+ 0"), planned(environment="+ ()")
+    assert first.identity == again.identity
+    assert len({first.identity, rule.identity, environment.identity}) == 3
+    assert first.rules["termination"].startswith("fallen(limit=-0.9) (version ")
+    assert first.describe()["rules"]["environment_code"] != environment.describe()["rules"]["environment_code"]
+    # what is fitted knows neither
+    assert first.stage_identity("dynamics") == rule.stage_identity("dynamics") == environment.stage_identity("dynamics")
+
+
+def test_a_version_of_its_own_stands_for_the_source_of_a_rule(planned):
+    one, other = (planned(rule=edit, version="fallen.version = 3") for edit in ("", "+ 0"))
+    assert one.rules["termination"] == other.rules["termination"] == "fallen(limit=-0.9) (version 3)"
+
+
+def test_a_worker_without_the_source_has_the_same_identity(planned, tmp_path):
+    cell = planned()
+    identity = cell.identity
+    (tmp_path / "strange_module.py").unlink()
+    assert pickle.loads(pickle.dumps(cell)).identity == identity
+
+
+@pytest.mark.parametrize("name", [name for name, task in all_tasks().items() if task.origin == "mopo_bench"])
+def test_rules_of_this_package_are_known_by_their_names(name):
+    assert "version" not in get_task(name).identity()["termination"]
