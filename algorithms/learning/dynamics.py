@@ -125,8 +125,8 @@ class Dynamics(Stage):
 
         def __post_init__(self) -> None:
             if len(self.weight_decays) != len(self.hidden) + 1:
-                wanted = f"{len(self.hidden) + 1} numbers, one per layer and one for the mean head"
-                raise ValueError(f"weight_decays has {len(self.weight_decays)} numbers, expected {wanted}")
+                wanted = f"{len(self.hidden) + 1} numbers, one per layer of dynamics.hidden and one for the mean head"
+                raise ValueError(f"dynamics.weight_decays has {len(self.weight_decays)} numbers, expected {wanted}")
             if not 1 <= self.elites <= self.networks:
                 raise ValueError(f"elites={self.elites} must be between 1 and networks={self.networks}")
 

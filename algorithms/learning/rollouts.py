@@ -135,8 +135,8 @@ class ModelRollouts(Experience):
         vitals = self.dataset_vitals
         pairs = zip(vitals["dataset_penalty"].tolist(), vitals["dataset_reward"].tolist(), strict=True)
         return [
-            f"the penalty on the dataset's own rows, {penalty:.3g} a step, exceeds their mean reward, {reward:.3g}: the data "
-            "itself is punished"
+            f"the penalty on the dataset's own rows, {penalty:.3g} a step, exceeds {'the size of ' * (reward < 0)}their mean "
+            f"reward, {reward:.3g}: the data itself is punished"
             if penalty > abs(reward)
             else None
             for penalty, reward in pairs

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ...common.errors import UserError, unknown
 from ..report.statistics import holm, mean
+from ..runs.ledger import existing_folder
 from .baseline import BaselineCell, default_path, load_baseline, without
 from .options import Options
 from .prediction import FEWEST_BEHIND, LOW, Prediction
@@ -149,9 +150,7 @@ def check(
     where = default_path() if baseline is None else Path(baseline)
     known = load_baseline(where)
     asked = _asked(known, tasks, algorithms)
-    if not Path(results).is_dir():
-        raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
-    recorded, unreadable = read_cells(Path(results), {cell.steps for cell in asked})
+    recorded, unreadable = read_cells(existing_folder(results), {cell.steps for cell in asked})
     cells, compared = compare(asked, recorded, unreadable, chosen)
     return Report(tuple(cells), chosen, str(where), str(results), tuple(_notes(known, asked, recorded, compared, cells)))
 

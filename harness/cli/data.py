@@ -130,7 +130,7 @@ def _physics(chosen: list[Any], file: Path | None, rows: int) -> list[dict[str, 
     found = []
     for task in chosen:
         dataset = load_dataset(task, DatasetRequest(source="auto" if file else _with_states(task), file=file))
-        found.append({"batch": dataset.provenance["label"], **replay_physics(dataset, task, rows)})
+        found.append({"dataset": dataset.provenance["label"], **replay_physics(dataset, task, rows)})
     return found
 
 

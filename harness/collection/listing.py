@@ -25,7 +25,7 @@ def data_listing() -> list[dict[str, Any]]:
         elif v0.status != "absent":  # a run refuses it; nothing is made in its place
             label, count, here = "v0", None, f"no: {v0.status}"
         elif task.recipe.regenerate is None:
-            label, here = "v0", "no"
+            label, here = "v0" if task.recipe.files else "", "no"
         else:
             made = regenerated_path(task, DatasetRequest())
             here = "yes" if made.exists() else "made when asked for"
@@ -35,7 +35,7 @@ def data_listing() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": task.name,
-                "batch": f"{task.name}@{label}",
+                "dataset": f"{task.name}@{label}" if label else "a file of yours, --dataset FILE",
                 "rows": count,
                 "rows_at_most": most,
                 "here": here,

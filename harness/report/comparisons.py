@@ -184,6 +184,9 @@ def _row(row: Comparison) -> list[Entry]:
         bold=clear,
     )
     reading = "clear" if clear else "not clear" if found.interval else _why_none(groups)
+    ours, other = steps[groups[0].label], steps[groups[-1].label]
+    if ours != other and not doubts:
+        reading += f"; after {span(ours)} and {span(other)} steps"
     leading = (number.task, without_task(number.data), number.unit, number.algorithm, row.seeds)
     return [*map(Entry, leading), number, Entry(", ".join(doubts) or reading, reading=True)]
 

@@ -135,10 +135,10 @@ class Cell:
         }
 
 
-def describe_dataset(batch: OfflineDataset) -> dict[str, Any]:
+def describe_dataset(dataset: OfflineDataset) -> dict[str, Any]:
     """What a run record says of its data."""
-    facts = batch.describe()
-    notes = batch.provenance
+    facts = dataset.describe()
+    notes = dataset.provenance
     return {
         "label": notes.get("label"),
         "source": notes.get("source"),
@@ -146,7 +146,7 @@ def describe_dataset(batch: OfflineDataset) -> dict[str, Any]:
         "rows": facts["rows"],
         "episodes": facts["episodes"],
         "window": notes.get("window", "all"),
-        "digest": batch.digest(),
+        "digest": dataset.digest(),
         "return_mean": facts["return_mean"],
         "return_max": facts["return_max"],
         "critic_rows": facts["critic_rows"],

@@ -13,6 +13,7 @@ import torch
 from gymnasium.envs.registration import EnvSpec
 
 from ...algorithms.learning.learner import Learner
+from ...common.errors import UserError
 from ...common.streams import derived_seed
 from ...common.trees import tree_map
 from ...tasks.simulation import simulate
@@ -132,11 +133,14 @@ def reset_seeds(seed: int, step: int, episodes: int) -> list[int]:
 
 
 def acting(learner: Learner) -> Act:
-    """The learner's mode, for an `Evaluator`."""
+    """The learner's mode, for an `Evaluator`. UserError where it leaves [-1, 1], of which environments make what they like."""
 
     def act(observations: np.ndarray) -> np.ndarray:
         seen = torch.as_tensor(observations).to(learner.device, learner.dtype)
-        return learner.act(seen).float().cpu().numpy()
+        actions = learner.act(seen).float().cpu().numpy()
+        if (largest := float(np.abs(actions).max())) > 1 + 1e-6:
+            raise UserError(f"{type(learner).__name__}.act: expected actions in [-1, 1], got one of size {largest:.6g}")
+        return actions
 
     return act
 

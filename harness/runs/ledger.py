@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -195,11 +196,18 @@ def _damage(rows: dict[str, dict[str, Any]], fault: Fault) -> None:
 def reason(record: dict[str, Any]) -> str:
     """Why a run is not done: the last line of its failure, the step at which it diverged, or the step that it reached."""
     if lines := (record.get("traceback") or "").strip().splitlines():
-        return printable(lines[-1])
+        return printable(lines[-1] + _place(lines))
     if record.get("state") == "diverged":
         at = record.get("diverged_at") or 0
         return f"diverged at step {at:,}: {printable(record.get('diverged_by') or 'a metric was not finite')}"
     return f"stopped at step {record.get('steps', 0):,}"
+
+
+def _place(lines: Sequence[str]) -> str:
+    """Where a traceback says that code from outside this package failed: " (mine.py, line 58)"; empty where none did."""
+    found = [re.match(r'\s*File "(.+)", line (\d+), in ', line) for line in lines]
+    outside = [each for each in found if each and not re.search(r"mopo_bench|[\\/](site-packages|lib[\\/]python)", each[1])]
+    return f" ({Path(outside[-1][1]).name}, line {outside[-1][2]})" if outside else ""
 
 
 def load_runs(results: Path | str) -> list[Run]:
@@ -210,5 +218,6 @@ def load_runs(results: Path | str) -> list[Run]:
 def existing_folder(results: Path | str) -> Path:
     """A folder of run records that is there; UserError where it is not."""
     if not Path(results).is_dir():
-        raise UserError(f"there is no results folder {results}: name one with --results, or make one with `mopo-bench run`")
+        what = "is no folder" if Path(results).exists() else "is not there"
+        raise UserError(f"results folder {results} {what}: name one with --results, or make one with `mopo-bench run`")
     return Path(results)

@@ -17,7 +17,7 @@ from ...algorithms.learning.fast.compiling import Compile
 from ...algorithms.learning.fast.stepping import CannotCompile, training_steps
 from ...algorithms.learning.learner import CRITIC_VALUE
 from ...algorithms.learning.steps import highest_value
-from ...common.errors import FOREIGN, WriteError
+from ...common.errors import FOREIGN, WriteError, in_words
 from ...common.trees import tree_map
 from .cell import Cell, build
 from .checkpoints import save_checkpoint, save_stopped, sound_checkpoint
@@ -180,6 +180,11 @@ class Pending(NamedTuple):
             | {name: numbers(values[index]) for name, values in vitals.items()},
         }
 
+    def bad_metrics(self, index: int) -> str:
+        """Which means of seed number `index` are not finite, in words."""
+        bad = [name for name, values in self.means.items() if not math.isfinite(values[index])]
+        return f"{in_words(bad)} {'was' if len(bad) == 1 else 'were'} not finite" if bad else "a metric was not finite"
+
     def value(self, index: int, record: Mapping[str, Any]) -> dict[str, Any]:
         """The mean value of the critics of seed number `index`, and the highest that the rewards so far allow."""
         if CRITIC_VALUE not in self.means:
@@ -251,7 +256,7 @@ class Records:
             record["steps"] = done.step
             record["seconds"] = round(self.seconds_before[index] + done.seconds, 1)
             if done.first_bad[index] >= 0:
-                record |= {"state": "diverged", "diverged_at": done.first_bad[index], "diverged_by": "a metric was not finite"}
+                record |= {"state": "diverged", "diverged_at": done.first_bad[index], "diverged_by": done.bad_metrics(index)}
             elif not done.finite[index]:
                 record |= {"state": "diverged", "diverged_at": done.step, "diverged_by": "a weight was not finite"}
             elif not np.isfinite(returns[index]).all():

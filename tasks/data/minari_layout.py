@@ -166,7 +166,7 @@ def write_minari(
     sizes = dataset.packing
     low, high = (np.broadcast_to(np.asarray(bound, np.float32), (sizes.action_size,)) for bound in action_box)
     spaces = (Box(-np.inf, np.inf, (sizes.observation_size,), np.float32), Box(low, high, dtype=np.float32))
-    partial = folder.with_name(f".{folder.name}.part")
+    partial = folder.resolve().with_name(f".{folder.name}.part")  # Minari loses its way on a relative one
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

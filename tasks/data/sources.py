@@ -61,7 +61,9 @@ def why_missing(task: Task, request: DatasetRequest) -> str | None:
         fetch = f"`mopo-bench data fetch {task.name} --version {_version(request.source)}` brings it"
         return f"D4RL's {file} is not in {cache_folder() / 'd4rl'}; {fetch}" if file else "it is not a task of D4RL"
     if task.recipe.regenerate is None:
-        return "no policy of it is bundled" + (f", and {file} is not in {cache_folder() / 'd4rl'}" if file else "")
+        if not file:
+            return f"it has none of its own; a file is read by `mopo-bench data inspect FILE --task {task.name}`"
+        return f"no policy of it is bundled, and {file} is not in {cache_folder() / 'd4rl'}"
     return None
 
 

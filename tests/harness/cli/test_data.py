@@ -65,7 +65,7 @@ def test_fetch_verify_inspect_train(mirror, cache, command, tmp_path):
     assert (cache / "d4rl" / "hopper_random.hdf5").read_bytes() == (mirror / "hopper_random.hdf5").read_bytes()
     assert set(states(command, "hopper-random")[0].values()) == {"verified"}
     row = {row["name"]: row for row in parsed(command("data", "list", "--json"))}["hopper-random"]
-    assert (row["batch"], row["rows"], row["here"], row["v0"]) == ("hopper-random@v0", 200, "yes", "right size")
+    assert (row["dataset"], row["rows"], row["here"], row["v0"]) == ("hopper-random@v0", 200, "yes", "right size")
     facts = parsed(command("data", "inspect", "hopper-random", "--json"))
     assert facts["label"] == "hopper-random@v0" and facts["repaired"] == facts["repaired_by_count"] == 0
     assert facts["dropped"] == 1  # the last row: nothing follows it
@@ -125,12 +125,12 @@ def test_physics_of_a_v2_file(mirror, cache, command):
     """v2 stores the states; without it the regenerated dataset does."""
     assert command("data", "fetch", "hopper-random", "--version", "v2", "--mirror", mirror).code == 0
     (facts,) = parsed(command("data", "verify", "hopper-random", "--physics", "--rows", "100", "--json"))
-    assert facts["batch"] == "hopper-random@v2" and facts["rows"] == 100
+    assert facts["dataset"] == "hopper-random@v2" and facts["rows"] == 100
     assert facts["observation_error_median"] < 1e-5 and facts["terminals_differ"] == 0
     (facts,) = parsed(
         command("data", "verify", "hopper-random", "--physics", "--dataset", mirror / "hopper_random-v2.hdf5", "--json")
     )
-    assert facts["batch"] == "hopper-random@file" and facts["rows"] == 200
+    assert facts["dataset"] == "hopper-random@file" and facts["rows"] == 200
     refused = command("data", "verify", "hopper-random", "--physics", "--dataset", mirror / "hopper_random.hdf5")
     assert refused.code == 2 and "infos/qpos" in refused.err
 
@@ -138,7 +138,7 @@ def test_physics_of_a_v2_file(mirror, cache, command):
 def test_the_option_s_former_name_is_understood(mirror, command):
     old = command("data", "verify", "hopper-random", "--physics", "--batch", mirror / "hopper_random-v2.hdf5", "--json")
     assert (
-        json.loads(old.out)[0]["batch"] == "hopper-random@file" and old.err == "mopo-bench: --batch is now called --dataset\n"
+        json.loads(old.out)[0]["dataset"] == "hopper-random@file" and old.err == "mopo-bench: --batch is now called --dataset\n"
     )
 
 

@@ -321,7 +321,8 @@ def test_lists_as_json(command):
     hopper = data["hopper-medium"]
     assert (hopper["d4rl_file"], hopper["v0"], hopper["v2"]) == ("hopper_medium.hdf5", "absent", "absent")
     assert (
-        hopper["batch"] == "hopper-medium@regenerated" and data["halfcheetah-jump"]["batch"] == "halfcheetah-jump@regenerated"
+        hopper["dataset"] == "hopper-medium@regenerated"
+        and data["halfcheetah-jump"]["dataset"] == "halfcheetah-jump@regenerated"
     )
     assert data["ant-angle"]["v0"] is None and all(row["rows"] or row["rows_at_most"] for row in data.values())
 
