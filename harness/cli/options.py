@@ -33,7 +33,10 @@ Compiled = Annotated[str, typer.Option("--compile", help="auto: long runs, where
 
 Results = Annotated[Path, typer.Option(help="Folder of run records.")]
 DEFAULT_RESULTS = Path("runs")
-Folders = Annotated[list[Path], typer.Option("--results", metavar="PATH", help="Folder of run records; may be given again.")]
+Folders = Annotated[
+    list[Path],
+    typer.Option("--results", metavar="PATH", help="Folder of run records, or FOLDER:ALGORITHMS; may be given again."),
+]
 DEFAULT_FOLDERS = [DEFAULT_RESULTS]
 Tasks = Annotated[str, typer.Option(help="Only these tasks, separated by commas.")]
 Until = Annotated[int | None, typer.Option(metavar="STEP", help="Count no evaluation after this step.")]

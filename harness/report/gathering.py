@@ -39,8 +39,14 @@ def gathered(
     where two folders hold one run with other numbers, or one identity with other settings; for a folder that is not there or,
     of several, holds no run; for a task or an algorithm without a run; and for a run without an evaluation up to that step.
     """
-    folders, until = folders_of(results), None if until is None else converted(until, Count, "--until")
+    chosen, until = folders_of(results), None if until is None else converted(until, Count, "--until")
+    folders = list(chosen)
     found = [(each, folder) for folder in folders for each in Store(folder).everything(brief, until=until)]
+    for folder, wanted in chosen.items():
+        there = {each.algorithm for each, home in found if home is folder}
+        if absent := [name for name in wanted if name not in there]:
+            raise UserError(f"{folder}: no run of {absent[0]} in it, but of {', '.join(sorted(there)) or 'nothing'}")
+    found = [(each, folder) for each, folder in found if not chosen[folder] or each.algorithm in chosen[folder]]
     for empty in [folder for folder in folders if len(folders) > 1 and all(folder is not other for _, other in found)]:
         raise UserError(f"no runs in {empty}: leave it out, or name a folder of `mopo-bench run`")
     for kind, wanted in (("task", names_of(tasks, "--tasks")), ("algorithm", names_of(algorithms, "--algorithms"))):
@@ -57,7 +63,9 @@ def gathered(
     return Gathered(folders, runs, faults)
 
 
-_ADVICE = "leave one folder out, or choose others with --tasks and --algorithms"
+_ADVICE = (
+    "leave one folder out, choose others with --tasks and --algorithms, or take some of one with --results FOLDER:ALGORITHM"
+)
 
 
 def _each_once(found: Iterable[tuple[Run, Path]]) -> list[Run]:
@@ -84,16 +92,24 @@ def _place(run: Run) -> str:
     return f"{run.task}/{run.algorithm}/{run.identity}"
 
 
-def folders_of(results: Folders) -> list[Path]:
-    """The folders that are meant, each once however it is spelt. Raises UserError for what is no path or no folder."""
+def folders_of(results: Folders) -> dict[Path, list[str]]:
+    """The folders that are meant, each once however it is spelt, with the algorithms that are named after it, "runs:mopo,bc".
+
+    None named means all. Raises UserError for what is no path or no folder.
+    """
     named = [results] if isinstance(results, str | os.PathLike) else results
+    found: dict[Path, tuple[Path, list[str]]] = {}
     try:
-        folders = [existing_folder(folder) for folder in map(Path, named)]
+        for each in named:
+            path, _, algorithms = (str(each), "", "") if Path(each).exists() else str(each).rpartition(":")
+            folder = existing_folder(Path(path or each))
+            before = found.setdefault(folder.resolve(), (folder, []))[1]
+            before += names_of(algorithms, "--results")
     except TypeError:
         raise UserError(f"--results {results!r}: expected a path, or several") from None
-    if not folders:
+    if not found:
         raise UserError("--results: name at least one folder of `mopo-bench run`")
-    return list({folder.resolve(): folder for folder in reversed(folders)}.values())[::-1]
+    return dict(found.values())
 
 
 def names_of(wanted: Names, option: str) -> list[str]:

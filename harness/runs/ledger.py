@@ -218,6 +218,8 @@ def load_runs(results: Path | str) -> list[Run]:
 def existing_folder(results: Path | str) -> Path:
     """A folder of run records that is there; UserError where it is not."""
     if not Path(results).is_dir():
-        what = "is no folder" if Path(results).exists() else "is not there"
-        raise UserError(f"results folder {results} {what}: name one with --results, or make one with `mopo-bench run`")
+        what = (
+            f"{results} is no results folder but a file" if Path(results).exists() else f"there is no results folder {results}"
+        )
+        raise UserError(f"{what}: name one with --results, or make one with `mopo-bench run`")
     return Path(results)

@@ -228,3 +228,31 @@ def test_a_step_before_the_first_evaluation_is_refused_of_what_is_chosen(mine):
         plot("curves", mine.root.parent / "no.png", mine.root, until=999)
     mine.add([500.0], task="walker2d-medium", steps=500)
     assert load(mine.root, until=1500).runs["steps"].tolist() == [1000, 500]
+
+
+def test_some_algorithms_of_a_folder_stand_beside_all_of_another(mine, published):
+    for records, value in ((mine, 1.0), (published, 2.0)):
+        records.add([value])
+        records.add([value], algorithm="sac", identity="b")
+    mine.add([3.0], algorithm="awac", identity="c")
+    with pytest.raises(UserError, match=r"or take some of one with --results FOLDER:ALGORITHM$"):
+        gathered([mine.root, published.root])
+    for own in ("awac", " awac ,"):
+        runs = gathered([f"{mine.root}:{own}", published.root]).runs
+        assert [(run.algorithm, run.evaluations[-1]["return_mean"]) for run in runs] == [
+            ("awac", 3.0),
+            ("mopo", 2.0),
+            ("sac", 2.0),
+        ]
+    assert [run.algorithm for run in gathered([f"{mine.root}:sac,awac"]).runs] == ["awac", "sac"]
+    with pytest.raises(UserError, match=r"mine: no run of awca in it, but of awac, mopo, sac$"):
+        gathered([f"{mine.root}:awca", published.root])
+    with pytest.raises(UserError, match=r"there is no results folder .*nowhere: name"):
+        gathered(f"{mine.root.parent}/nowhere:awac")
+
+
+def test_a_folder_with_a_colon_in_its_name_is_that_folder(tmp_path):
+    odd = Records(tmp_path / "runs:mopo")
+    odd.add([1.0])
+    odd.add([1.0], algorithm="sac", identity="b")
+    assert len(gathered(odd.root).runs) == 2
