@@ -99,8 +99,8 @@ def run(
     from .runs.runner import execute
 
     console = None if quiet else Console(stderr=True)
-    if console is not None and plan.doubts:
-        console.print(*plan.doubts, sep="\n", markup=False, highlight=False, soft_wrap=True)
+    if console is not None and (told := [*plan.doubts, *plan.of_other_code]):
+        console.print(*told, sep="\n", markup=False, highlight=False, soft_wrap=True)
     group = converted(group, Count, "--group")
     engine, said = engine_of(backend, jobs, plan.usual_jobs, scheduler, plan.results), []
     if rerun and (found := found_of(plan)):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..common.errors import UserError, unknown
-from ..common.settings import converted
+from ..common.settings import Count, converted
 from ..common.source_digest import version_or_source
 from .data.dataset import OfflineDataset
 from .rewards import Reward
@@ -78,6 +78,10 @@ class Problem(Rules):
     discount: float = 0.99
     max_episode_steps: int = 1000
     action_box: ActionBox = ActionBox()
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a `max_episode_steps` that is no whole number of steps."""
+        converted(self.max_episode_steps, Count, "max_episode_steps")
 
 
 @dataclass(frozen=True)

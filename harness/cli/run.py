@@ -62,7 +62,7 @@ def run(
     checked_count("--group", group)
     plan, known = make_plan(request, results), ()
     here = plan.usual_jobs if jobs is None else checked_count("--jobs", jobs)
-    for line in (*warmups(plan), *shortfalls(plan), *plan.doubts):
+    for line in (*warmups(plan), *shortfalls(plan), *plan.doubts, *plan.of_other_code):
         console.print(line, markup=False)
     found = found_of(plan) if rerun else []
     said = described(plan, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 
 from ...algorithms.learning.fast.compiling import decide
 from ...algorithms.learning.registry import Algorithm, all_algorithms, get_algorithm, task_settings
-from ...common.errors import UserError, unknown
+from ...common.errors import UserError, in_words, several, unknown
 from ...tasks.data.request import DatasetRequest
 from ...tasks.data.sources import load_dataset, why_missing
 from ...tasks.registry import all_tasks, get_task
@@ -26,6 +27,8 @@ from ..collection.probes import probe_returns
 from .cell import Cell, describe_dataset
 from .ledger import Ledger
 from .machine import memory, usable_cores
+from .reading import Damaged
+from .records import Store, plain
 from .request import RunRequest, Setting, of_cell, option_of
 
 
@@ -57,9 +60,36 @@ class Plan:
         return list(dict.fromkeys(found))
 
     @property
+    def of_other_code(self) -> list[str]:
+        """A line for each cell whose results folder holds runs that differ from it in code alone."""
+        store, lines = Store(self.results), []
+        for cell in self.cells:
+            for folder in sorted(cell.folder.parent.glob("*")):
+                runs = len(list(folder.glob("seed-*")))
+                if folder == cell.folder or not runs:
+                    continue
+                with suppress(Damaged):
+                    if changed := _changed_code(store.read_cell(folder), plain(cell.describe())):
+                        lines.append(
+                            f"{cell.task.name} {cell.algorithm.name}: other code ({in_words(changed)}) than that of "
+                            f"{several(runs, 'run')} in {folder}, which keep a column of their own"
+                        )
+        return lines
+
+    @property
     def usual_jobs(self) -> int:
         """A process per core, or one for a GPU: several would share it in turns."""
         return 1 if any(cell.device != "cpu" for cell in self.cells) else usable_cores()
+
+
+def _changed_code(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The parts whose code differs between what two cell.json say, where nothing else does."""
+    rules, others = ({"termination": "", "environment_code": "", **each.get("rules", {})} for each in (one, other))
+    versions = other["versions"]
+    code = [f"its {name}" for name in versions if one["versions"].get(name) != versions[name]]
+    code += [f"the {name.replace('_code', '')}" for name in ("termination", "environment_code") if rules[name] != others[name]]
+    same = one.get("settings") == other["settings"] and rules.get("parameters") == others.get("parameters")
+    return code if same and all(one["data"][name] == other["data"][name] for name in ("digest", "window")) else []
 
 
 def run_order(cell: Cell, steps_done: int) -> tuple[bool, int]:

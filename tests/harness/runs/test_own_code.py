@@ -7,7 +7,9 @@ import sys
 from functools import partial
 
 import gymnasium
+import mopo_bench
 import pytest
+from mopo_bench.common.errors import UserError
 from mopo_bench.harness.api import plan_run
 from mopo_bench.tasks.registry import all_tasks, get_task
 from mopo_bench.tasks.task import ActionBox, Problem, Task
@@ -60,6 +62,27 @@ def test_an_edited_rule_or_environment_is_another_identity(planned):
     assert first.describe()["rules"]["environment_code"] != environment.describe()["rules"]["environment_code"]
     # what is fitted knows neither
     assert first.stage_identity("dynamics") == rule.stage_identity("dynamics") == environment.stage_identity("dynamics")
+
+
+def test_a_plan_tells_of_runs_of_other_code(planned):
+    first = planned()
+    mopo_bench.run(tasks=first.task, algorithms="bc", seeds=1, steps=10, results=first.results, quiet=True, jobs=1)
+
+    def told(cell, **asked):
+        asked = {"algorithms": "bc", "seeds": 2, "steps": 10, "results": cell.results} | asked
+        return plan_run(tasks=cell.task, **asked).of_other_code
+
+    assert told(planned()) == []
+    assert told(planned(), settings={"learning_rate": 0.5}) == []
+    for edit, part in (("rule", "termination"), ("environment", "environment")):
+        (line,) = told(planned(**{edit: "+ 0" if edit == "rule" else "+ ()"}))
+        assert line.startswith(f"strange bc: other code (the {part}) than that of 1 run in ")
+
+
+@pytest.mark.parametrize("steps", [None, 0, 2.5])
+def test_a_time_limit_that_is_none_is_refused(steps):
+    with pytest.raises(UserError, match=r"^max_episode_steps="):
+        Problem(3, 1, max_episode_steps=steps)
 
 
 def test_a_version_of_its_own_stands_for_the_source_of_a_rule(planned):
