@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -13,10 +14,11 @@ from gymnasium.spaces import Box
 from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
 
 from ..common.errors import FOREIGN, UserError
-from ..common.source_digest import version_or_source
+from ..common.source_digest import unwrapped, version_or_source
 from .environments import quiet_model_loading, register
 from .task import Task
 
+KNOWN = ("gymnasium.", "mopo_bench.")  # whose environments are known by their versions
 STANDARD_WRAPPERS = (TimeLimit, OrderEnforcing, PassiveEnvChecker)  # what `gymnasium.make` adds by itself
 
 
@@ -41,17 +43,21 @@ def simulate(task: Task, specification: EnvSpec | None = None) -> gymnasium.Env:
 
 
 def code_of(specification: EnvSpec) -> str:
-    """Version or source of an environment from outside Gymnasium and this package, class by class, or of what makes it.
+    """What tells an environment from outside Gymnasium and this package apart: versions or sources, and what they are given.
 
-    Empty for one of these two, which are known by their versions, and where no source can be read.
+    Of it and of its wrappers, class by class. Empty for one of these two, which are known by their versions.
     """
-    entry = specification.entry_point
-    if not entry or str(entry).startswith(("gymnasium.", "mopo_bench.")):
+    if not specification.entry_point or str(specification.entry_point).startswith(KNOWN):
         return ""
-    made_by: Any = load_env_creator(entry) if isinstance(entry, str) else entry
-    parts = made_by.__mro__ if isinstance(made_by, type) else (made_by,)
-    own = [each for each in parts if hasattr(each, "__dict__") and not str(each.__module__).startswith("gymnasium.")]
-    return ".".join(filter(None, map(version_or_source, own)))
+    told, made_of = list[str](), list[Any]([specification, *specification.additional_wrappers])
+    for each in made_of:
+        entry = each.entry_point
+        made_by = unwrapped(load_env_creator(entry) if isinstance(entry, str) else entry)
+        parts = made_by.__mro__ if isinstance(made_by, type) else (made_by,)
+        told += [version_or_source(part) for part in parts if not str(part.__module__).startswith(KNOWN)]
+        given = getattr(entry, "keywords", {}) | (each.kwargs or {})
+        told += [json.dumps(given, sort_keys=True, default=lambda value: type(value).__qualname__)] if given else []
+    return ".".join(filter(None, told))
 
 
 def checked_specification(task: Task) -> EnvSpec:

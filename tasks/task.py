@@ -11,7 +11,7 @@ import numpy as np
 
 from ..common.errors import UserError, unknown
 from ..common.settings import Count, converted
-from ..common.source_digest import version_or_source
+from ..common.source_digest import unwrapped, version_or_source
 from .data.dataset import OfflineDataset
 from .rewards import Reward
 from .terminations import TERMINATIONS, Termination, never
@@ -265,10 +265,7 @@ def _kind_of(default: Any) -> Any:
 
 def _with_source(rule: Any) -> str:
     """The name of a rule and, of one from outside this package, its version or source: edited, it is another rule."""
-    code, name = rule, name_of(rule)
-    while isinstance(code, partial):
-        code = code.func
-    version = version_or_source(code)
+    version, name = version_or_source(unwrapped(rule)), name_of(rule)
     return f"{name} (version {version})" if version else name
 
 

@@ -32,6 +32,7 @@ def said_by(rule: Termination, name: str, observations: Tensor, actions: Tensor,
     try:
         found: Any = rule(observations, actions, next_observations)
         kind = f"{str(found.dtype).removeprefix('torch.')} of shape {tuple(found.shape)}"
+        kind = kind if isinstance(found, type(observations)) else f"a {type(found).__name__}"
     except FOREIGN as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from ...common.errors import FOREIGN, UserError
+from ...common.errors import FOREIGN
 from ...common.streams import numpy_stream
 from ...tasks.data.dataset import OfflineDataset
 from ...tasks.data.episodes import jumps
@@ -20,7 +20,7 @@ from ...tasks.terminations import said_by
 from ...tasks.true_step import true_step
 
 SLICE = 100_000  # rows examined together, so that a dataset of millions is examined in bounded memory
-ROWS = 100  # that the simulator repeats
+ROWS, FEWEST = 100, 10  # that the simulator repeats: at most, and at least
 FAR = 0.1  # of what a quantity varies by: so large a median difference is not the rounding of a log
 MANY = 0.01  # of the rows: fewer may be slips of a logger
 
@@ -82,18 +82,24 @@ def _inside(dataset: OfflineDataset) -> np.ndarray:
 
 def _of_the_simulator(dataset: OfflineDataset, task: Task, specification: EnvSpec) -> Iterator[str]:
     """What one step of the simulator gives otherwise than the rows say; nothing where it cannot be set to an observation."""
-    try:
-        step = true_step(task, specification)
-    except UserError:
-        return
     inside = _inside(dataset)
-    inside[1:] &= inside[:-1]  # the rows before and after are of the same episode
+    inside[1:], inside[0] = inside[1:] & inside[:-1], False  # the rows before and after are of the same episode
     rows = np.sort(numpy_stream(0, "doubts").permutation(np.flatnonzero(inside))[:ROWS])
-    if not len(rows):
+    if len(rows) < FEWEST:
         return
     before, after = (array[rows].astype(np.float64) for array in (dataset.observations, dataset.next_observations))
     try:
+        step = true_step(task, specification)
+    except FOREIGN:  # it cannot be set to an observation
+        return
+    try:
         successors, rewards = step(before, task.problem.action_box.to_unit(dataset.actions[rows]).astype(np.float64))
+        if np.shape(successors) != after.shape or np.shape(rewards) != rows.shape:
+            yield (
+                f"the environment's true_step gives shapes {np.shape(successors)} and {np.shape(rewards)}, expected "
+                f"{after.shape} and {rows.shape}: the rows were not held against it"
+            )
+            return
     except FOREIGN as error:
         yield f"the simulator cannot take a step from the observations of its rows ({type(error).__name__}): {_CAUSES}"
         return

@@ -18,13 +18,13 @@ from ...common.errors import WriteError
 from ...common.files import replace_file
 from ...common.streams import derived_seed, numpy_stream
 from ...tasks.data.d4rl import cache_folder
+from ...tasks.simulation import KNOWN
 from ...tasks.task import Task
 from ..runs.evaluation import Act, Evaluator
 from ..runs.records import identity_hash, plain
 
 EPISODES = 10
 VERSION = 1  # raised by hand when the same task would give other returns; they are then measured anew
-KNOWN = ("gymnasium.", "mopo_bench.")  # whose environments are known by their versions
 
 
 def probe_returns(task: Task, specification: EnvSpec) -> dict[str, float]:

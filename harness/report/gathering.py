@@ -101,10 +101,15 @@ def folders_of(results: Folders) -> dict[Path, list[str]]:
     found: dict[Path, tuple[Path, list[str]]] = {}
     try:
         for each in named:
-            path, _, algorithms = (str(each), "", "") if Path(each).exists() else str(each).rpartition(":")
-            folder = existing_folder(Path(path or each))
-            before = found.setdefault(folder.resolve(), (folder, []))[1]
-            before += names_of(algorithms, "--results")
+            path, colon, algorithms = str(each).rpartition(":")
+            if Path(each).exists() or not colon or not Path(path).exists():
+                path, colon = str(each), ""
+            folder, wanted = existing_folder(Path(path)), names_of(algorithms, "--results") if colon else []
+            if colon and not wanted:
+                raise UserError(f"--results {each}: name algorithms after the colon, or leave it out")
+            before = found.get(folder.resolve())
+            every = not wanted or (before is not None and not before[1])
+            found[folder.resolve()] = before[0] if before else folder, [] if every else [*(before[1] if before else []), *wanted]
     except TypeError:
         raise UserError(f"--results {results!r}: expected a path, or several") from None
     if not found:

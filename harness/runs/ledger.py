@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # it imports torch
     from .cell import Cell
 
 Todo = tuple["Cell", int, int]  # cell, seed, steps done
+
+PACKAGE = Path(__file__).resolve().parents[2]
 
 
 class Planned(Protocol):
@@ -205,8 +208,9 @@ def reason(record: dict[str, Any]) -> str:
 
 def _place(lines: Sequence[str]) -> str:
     """Where a traceback says that code from outside this package failed: " (mine.py, line 58)"; empty where none did."""
-    found = [re.match(r'\s*File "(.+)", line (\d+), in ', line) for line in lines]
-    outside = [each for each in found if each and not re.search(r"mopo_bench|[\\/](site-packages|lib[\\/]python)", each[1])]
+    found = filter(None, (re.match(r'\s*File "(.+)", line (\d+), in ', line) for line in lines))
+    libraries = (PACKAGE, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")))
+    outside = [each for each in found if not any(Path(each[1]).is_relative_to(library) for library in libraries)]
     return f" ({Path(outside[-1][1]).name}, line {outside[-1][2]})" if outside else ""
 
 

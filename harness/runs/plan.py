@@ -62,14 +62,16 @@ class Plan:
     @property
     def of_other_code(self) -> list[str]:
         """A line for each cell whose results folder holds runs that differ from it in code alone."""
-        store, lines = Store(self.results), []
+        store, lines, known = Store(self.results), list[str](), dict[Path, dict[str, Any]]()
         for cell in self.cells:
+            mine = plain(cell.describe())
             for folder in sorted(cell.folder.parent.glob("*")):
                 runs = len(list(folder.glob("seed-*")))
                 if folder == cell.folder or not runs:
                     continue
                 with suppress(Damaged):
-                    if changed := _changed_code(store.read_cell(folder), plain(cell.describe())):
+                    known[folder] = known.get(folder) or store.read_cell(folder)
+                    if changed := _changed_code(known[folder], mine):
                         lines.append(
                             f"{cell.task.name} {cell.algorithm.name}: other code ({in_words(changed)}) than that of "
                             f"{several(runs, 'run')} in {folder}, which keep a column of their own"
@@ -84,12 +86,16 @@ class Plan:
 
 def _changed_code(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """The parts whose code differs between what two cell.json say, where nothing else does."""
-    rules, others = ({"termination": "", "environment_code": "", **each.get("rules", {})} for each in (one, other))
-    versions = other["versions"]
-    code = [f"its {name}" for name in versions if one["versions"].get(name) != versions[name]]
-    code += [f"the {name.replace('_code', '')}" for name in ("termination", "environment_code") if rules[name] != others[name]]
-    same = one.get("settings") == other["settings"] and rules.get("parameters") == others.get("parameters")
-    return code if same and all(one["data"][name] == other["data"][name] for name in ("digest", "window")) else []
+    versions, found = other["versions"], list[str]()
+    found += [f"its {name}" for name in versions if one["versions"].get(name) != versions[name]]
+    rules, others = dict(one.get("rules", {})), dict(other["rules"])
+    for rule, name in {"termination": "the termination", "environment_code": "the environment"}.items():
+        before, now = str(rules.pop(rule, "")), str(others.pop(rule, ""))
+        found += [name] * (before != now)
+        if rule == "termination" and before.partition(" (version")[0] != now.partition(" (version")[0]:
+            return []  # another rule, not another code of it
+    same = one.get("settings") == other["settings"] and rules == others
+    return found if same and all(one["data"][name] == other["data"][name] for name in ("digest", "window")) else []
 
 
 def run_order(cell: Cell, steps_done: int) -> tuple[bool, int]:
@@ -239,7 +245,7 @@ def facts_of(task: Task, request: DatasetRequest, specification: EnvSpec | None 
     if request.window != "all":
         whole = describe_dataset(load_dataset(task, replace(request, window="all")))
         if whole["digest"] == facts["digest"]:
-            return whole
+            return whole | {name: facts[name] for name in ("doubts",) if name in facts}
         facts["whole"] = {name: whole[name] for name in ("rows", "digest", "return_mean", "return_max")}
     return facts
 

@@ -3,10 +3,14 @@
 from dataclasses import replace
 from functools import cache
 
+import gymnasium
 import numpy as np
 import pytest
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.collection.doubts import doubts
+from mopo_bench.harness.runs.plan import facts_of
+from mopo_bench.tasks.data.hdf5 import write_hdf5
 from mopo_bench.tasks.data.request import DatasetRequest
 from mopo_bench.tasks.data.sources import load_dataset
 from mopo_bench.tasks.registry import get_task
@@ -92,3 +96,53 @@ def test_a_termination_of_another_form_is_refused_before_anything_is_trained(rul
     dataset, task, _ = parts("hopper-mixed")
     with pytest.raises(UserError, match=f"^hopper-mixed: {words}"):
         doubts(dataset, replace(task, problem=replace(task.problem, termination=rule)))
+
+
+def numpy_rule(observations, actions, next_observations):
+    return next_observations.numpy()[..., 0] > 0.7
+
+
+def test_a_rule_of_numpy_is_refused_too():
+    dataset, task, _ = parts("hopper-mixed")
+    with pytest.raises(UserError, match=r"numpy_rule gives a ndarray, expected bool of shape \(2, 1\)"):
+        doubts(dataset, replace(task, problem=replace(task.problem, termination=numpy_rule)))
+
+
+def test_a_window_that_leaves_nothing_out_keeps_the_doubts(tmp_path):
+    dataset, task, specification = parts("pendulum-mixed")
+    file = tmp_path / "late.hdf5"
+    write_hdf5(replace(dataset, rewards=np.roll(dataset.rewards, 1)), file)
+    for window in ("all", "last_1m"):
+        facts = facts_of(task, DatasetRequest(file=file, window=window), specification)
+        (doubt,) = facts["doubts"]
+        assert "those of the row after" in doubt
+
+
+@pytest.mark.parametrize("rows", [2, 3, 12])
+def test_a_few_rows_are_too_few_for_the_simulator(rows):
+    dataset, task, specification = parts("pendulum-mixed")
+    assert doubts(dataset.head(rows), task, specification) == []
+
+
+class Lagging(PendulumEnv):
+    """Fails where its state is set to what Pendulum's would be."""
+
+    def step(self, action):
+        angle, velocity, lag = self.state
+        raise AssertionError(angle, velocity, lag)
+
+
+class Misshapen(PendulumEnv):
+    def true_step(self, observations, actions):
+        return observations, np.zeros((len(observations), 1))
+
+
+@pytest.mark.parametrize(("environment", "said"), [(Lagging, []), (Misshapen, ["the environment's true_step gives shapes"])])
+def test_a_simulator_that_fails_ends_no_plan(environment, said):
+    dataset, task, _ = parts("pendulum-mixed")
+    gymnasium.register("strange/Fails-v0", entry_point=environment)
+    try:
+        found = doubts(dataset, replace(task, environment="strange/Fails-v0"), gymnasium.spec("strange/Fails-v0"))
+    finally:
+        del gymnasium.registry["strange/Fails-v0"]
+    assert [each[: len(words)] for each, words in zip(found, said, strict=True)] == said

@@ -245,9 +245,16 @@ def test_some_algorithms_of_a_folder_stand_beside_all_of_another(mine, published
             ("sac", 2.0),
         ]
     assert [run.algorithm for run in gathered([f"{mine.root}:sac,awac"]).runs] == ["awac", "sac"]
+    for both in ([mine.root, f"{mine.root}:awac"], [f"{mine.root}:awac", mine.root]):
+        assert len(gathered(both).runs) == 3
+    assert len(gathered([f"{mine.root}:awac", f"{mine.root}:sac"]).runs) == 2
+    with pytest.raises(UserError, match=r"mine:: name algorithms after the colon, or leave it out$"):
+        gathered(f"{mine.root}:")
+    with pytest.raises(UserError, match=r"there is no results folder C:.nowhere: name"):
+        gathered("C:/nowhere")
     with pytest.raises(UserError, match=r"mine: no run of awca in it, but of awac, mopo, sac$"):
         gathered([f"{mine.root}:awca", published.root])
-    with pytest.raises(UserError, match=r"there is no results folder .*nowhere: name"):
+    with pytest.raises(UserError, match=r"there is no results folder .*nowhere:awac: name"):
         gathered(f"{mine.root.parent}/nowhere:awac")
 
 

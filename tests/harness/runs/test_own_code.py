@@ -3,15 +3,19 @@
 import importlib.util
 import linecache
 import pickle
+import subprocess
 import sys
 from functools import partial
 
 import gymnasium
 import mopo_bench
 import pytest
+from gymnasium.envs.classic_control.pendulum import PendulumEnv
+from gymnasium.wrappers import TimeLimit
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.api import plan_run
 from mopo_bench.tasks.registry import all_tasks, get_task
+from mopo_bench.tasks.simulation import code_of
 from mopo_bench.tasks.task import ActionBox, Problem, Task
 
 SOURCE = """
@@ -90,11 +94,42 @@ def test_a_version_of_its_own_stands_for_the_source_of_a_rule(planned):
     assert one.rules["termination"] == other.rules["termination"] == "fallen(limit=-0.9) (version 3)"
 
 
-def test_a_worker_without_the_source_has_the_same_identity(planned, tmp_path):
+def test_a_worker_finds_the_same_identity(planned, tmp_path):
+    """It unpickles the cell, imports the module anew, and hands on parts of the cell, which know no identity yet."""
     cell = planned()
-    identity = cell.identity
-    (tmp_path / "strange_module.py").unlink()
-    assert pickle.loads(pickle.dumps(cell)).identity == identity
+    (tmp_path / "cell.pickle").write_bytes(pickle.dumps(cell.with_seeds(0)))
+    script = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).with_seeds(0).identity)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "cell.pickle"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == cell.identity
+
+
+def test_what_an_environment_is_given_and_wrapped_in_counts():
+    class Mine(PendulumEnv):
+        pass
+
+    def code(**options):
+        return code_of(gymnasium.spec(gymnasium.register("strange/Given-v0", **options) or "strange/Given-v0"))
+
+    wrapper = TimeLimit.wrapper_spec(max_episode_steps=5)
+    options = [
+        {"entry_point": Mine},
+        {"entry_point": Mine, "kwargs": {"g": 9.0}},
+        {"entry_point": Mine, "kwargs": {"g": 1.0}},
+        {"entry_point": partial(Mine, g=9.0)},
+        {"entry_point": partial(Mine, g=1.0)},
+        {"entry_point": Mine, "additional_wrappers": (wrapper,)},
+    ]
+    try:
+        codes = []
+        for each in options:
+            gymnasium.registry.pop("strange/Given-v0", None)
+            codes.append(code(**each))
+    finally:
+        gymnasium.registry.pop("strange/Given-v0", None)
+    assert codes[1] == codes[3] and codes[2] == codes[4]
+    assert len(set(codes)) == 4 and all(codes)
 
 
 @pytest.mark.parametrize("name", [name for name, task in all_tasks().items() if task.origin == "mopo_bench"])
