@@ -277,7 +277,8 @@ def test_ends_that_a_file_does_not_mark_are_found_and_said(cache, command, tmp_p
     run = ("run", "--tasks", "hopper-random", "--algorithms", "bc", "--seeds", "1", "--jobs", "1", "--steps", "2")
     small = ("--set", "bc.hidden=8,8", "--episodes", "1", "--results", tmp_path / "runs", "--dataset", tmp_path / "log.hdf5")
     assert command(*run, *small).code == 0
-    assert f"; {note}." in command("table", "scores", "--results", tmp_path / "runs", "--format", "markdown").out
+    doubt = f"{ends} rows are not terminal where the task's termination says that they are"
+    assert f"; {note}; {doubt}." in command("table", "scores", "--results", tmp_path / "runs", "--format", "markdown").out
 
 
 def test_export(cache, command, tmp_path):
