@@ -101,20 +101,24 @@ def folders_of(results: Folders) -> dict[Path, list[str]]:
     found: dict[Path, tuple[Path, list[str]]] = {}
     try:
         for each in named:
-            path, colon, algorithms = str(each).rpartition(":")
-            if Path(each).exists() or not colon or not Path(path).exists():
-                path, colon = str(each), ""
-            folder, wanted = existing_folder(Path(path)), names_of(algorithms, "--results") if colon else []
-            if colon and not wanted:
-                raise UserError(f"--results {each}: name algorithms after the colon, or leave it out")
-            before = found.get(folder.resolve())
-            every = not wanted or (before is not None and not before[1])
-            found[folder.resolve()] = before[0] if before else folder, [] if every else [*(before[1] if before else []), *wanted]
+            path, wanted = _folder_and_names(each)
+            folder, before = found.get(path.resolve(), (path, None))
+            found[path.resolve()] = folder, [*(before or ()), *wanted] if wanted and before != [] else []
     except TypeError:
         raise UserError(f"--results {results!r}: expected a path, or several") from None
     if not found:
         raise UserError("--results: name at least one folder of `mopo-bench run`")
     return dict(found.values())
+
+
+def _folder_and_names(text: Path | str) -> tuple[Path, list[str]]:
+    """A folder, and the algorithms that are named after a colon; a colon may stand in the name of a folder, too."""
+    path, colon, algorithms = str(text).rpartition(":")
+    if Path(text).exists() or not colon or not Path(path).exists():
+        return existing_folder(Path(text)), []
+    if not (wanted := names_of(algorithms, "--results")):
+        raise UserError(f"--results {text}: name algorithms after the colon, or leave it out")
+    return existing_folder(Path(path)), wanted
 
 
 def names_of(wanted: Names, option: str) -> list[str]:
