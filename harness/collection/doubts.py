@@ -64,7 +64,7 @@ def _of_the_rows(dataset: OfflineDataset) -> Iterator[str]:
     still = int(((dataset.observations == dataset.next_observations).all(axis=1) & dataset.valid_next).sum())
     if still > usable / 2:
         yield f"in {still:,} of {usable:,} rows the next observation is the observation: nothing happens there"
-    inside = _inside(dataset)
+    inside = dataset.followed()
     apart = int((jumps(dataset.observations, dataset.next_observations) & inside).sum())
     if apart > MANY * inside.sum():
         yield (
@@ -73,16 +73,9 @@ def _of_the_rows(dataset: OfflineDataset) -> Iterator[str]:
         )
 
 
-def _inside(dataset: OfflineDataset) -> np.ndarray:
-    """(N,) bool: the rows whose next observation is known and which another row of their episode follows."""
-    inside = dataset.valid_next.copy()
-    inside[dataset.episodes()[1] - 1] = False
-    return inside
-
-
 def _of_the_simulator(dataset: OfflineDataset, task: Task, specification: EnvSpec) -> Iterator[str]:
     """What one step of the simulator gives otherwise than the rows say; nothing where it cannot be set to an observation."""
-    inside = _inside(dataset)
+    inside = dataset.followed()
     inside[1:], inside[0] = inside[1:] & inside[:-1], False  # the rows before and after are of the same episode
     rows = np.sort(numpy_stream(0, "doubts").permutation(np.flatnonzero(inside))[:ROWS])
     if len(rows) < FEWEST:

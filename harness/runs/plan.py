@@ -241,13 +241,13 @@ def facts_of(task: Task, request: DatasetRequest, specification: EnvSpec | None 
     facts = describe_dataset(dataset)
     if facts["dynamics_rows"] < 2:
         raise UserError(f"the dataset of {task.name} needs at least two rows to learn from")
-    facts |= {"doubts": found} if (found := doubts(dataset, task, specification if request.file else None)) else {}
+    told = {"doubts": found} if (found := doubts(dataset, task, specification if request.file else None)) else {}
     if request.window != "all":
         whole = describe_dataset(load_dataset(task, replace(request, window="all")))
         if whole["digest"] == facts["digest"]:
-            return whole | {name: facts[name] for name in ("doubts",) if name in facts}
+            return whole | told
         facts["whole"] = {name: whole[name] for name in ("rows", "digest", "return_mean", "return_max")}
-    return facts
+    return facts | told
 
 
 def refuse_missing_datasets(tasks: list[Task], algorithms: list[Algorithm], request: RunRequest) -> None:

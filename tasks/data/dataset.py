@@ -185,6 +185,12 @@ class OfflineDataset:
         """(episodes,) float64: undiscounted sums of rewards, for a cut episode of the rows that are left of it."""
         return np.add.reduceat(self.rewards.astype(np.float64), self.episodes()[0])
 
+    def followed(self) -> np.ndarray:
+        """(N,) bool: the rows whose next observation is known and which another row of their episode follows."""
+        found = self.valid_next.copy()
+        found[self.episodes()[1] - 1] = False
+        return found
+
     def episode_lengths(self) -> np.ndarray:
         """(episodes,) int64: the number of rows of each episode."""
         starts, stops = self.episodes()

@@ -156,8 +156,7 @@ def write_minari(
         from minari.dataset.minari_storage import MinariStorage
     except ImportError as error:
         raise UserError(f"--to minari needs Minari ({error}): pip install 'mopo-bench[minari]'") from None
-    apart = jumps(dataset.observations, dataset.next_observations) & dataset.valid_next
-    apart[dataset.episodes()[1] - 1] = False
+    apart = jumps(dataset.observations, dataset.next_observations) & dataset.followed()
     if apart.any():
         raise UserError(
             f"next observations of {apart.sum():,} rows are not those of the next row, though their episodes go on: Minari's "
