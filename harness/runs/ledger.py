@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # it imports torch
 Todo = tuple["Cell", int, int]  # cell, seed, steps done
 
 PACKAGE = Path(__file__).resolve().parents[2]
+ROOMS = tuple(PACKAGE / room for room in ("harness", "algorithms", "tasks", "common"))  # a clone holds more: examples, tests
 
 
 class Planned(Protocol):
@@ -209,7 +210,7 @@ def reason(record: dict[str, Any]) -> str:
 def _place(lines: Sequence[str]) -> str:
     """Where a traceback says that code from outside this package failed: " (mine.py, line 58)"; empty where none did."""
     found = filter(None, (re.match(r'\s*File "(.+)", line (\d+), in ', line) for line in lines))
-    libraries = (PACKAGE, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")))
+    libraries = (*ROOMS, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")))
     outside = [each for each in found if not any(Path(each[1]).is_relative_to(library) for library in libraries)]
     return f" ({Path(outside[-1][1]).name}, line {outside[-1][2]})" if outside else ""
 
