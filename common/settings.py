@@ -82,7 +82,7 @@ def converted(value: Any, kind: Any, where: str) -> Any:
             raise refusal
         return spelled[str(value).lower()]
     try:
-        number = kind(value)
+        number = int(float(value)) if kind is int and _is_power(value) else kind(value)
     except (TypeError, ValueError, OverflowError):
         raise refusal from None
     if kind in (int, float) and (isinstance(value, bool) or not math.isfinite(number)):
@@ -90,6 +90,11 @@ def converted(value: Any, kind: Any, where: str) -> Any:
     if kind is int and isinstance(value, float) and value != number:
         raise refusal
     return number
+
+
+def _is_power(value: Any) -> bool:
+    """Whether this is a whole number written with an exponent, such as 1e6 or 2.5e5."""
+    return isinstance(value, str) and "e" in value.lower() and float(value).is_integer()
 
 
 def takes_several(kind: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 from mopo_bench import load, table
+from mopo_bench.harness.report.formats import bracketed
 from mopo_bench.harness.report.groups import in_unit, unit_of
 from mopo_bench.harness.report.statistics import Difference, difference_of, holm
 
@@ -93,7 +94,7 @@ def rows() -> list[dict[str, str]]:
 def said(found: Difference) -> str:
     """A difference over seeds with its interval, if it has one."""
     text = f"{found.mean:.1f}"
-    return f"{text} [{found.interval[0]:.1f}, {found.interval[1]:.1f}]" if found.interval else text
+    return f"{text} {bracketed(*found.interval)}" if found.interval else text
 
 
 def reading(found: Difference, adjusted: float) -> str:

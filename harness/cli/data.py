@@ -27,6 +27,7 @@ from .options import (
     names,
     print_rows,
     text,
+    whole,
 )
 
 data_app = typer.Typer(help="Datasets: where each comes from, what is in it, how one is made.", no_args_is_help=True)
@@ -182,7 +183,7 @@ def data_summary(
     tasks: Annotated[list[str] | None, typer.Argument(help="Tasks; the 14 of the paper by default.")] = None,
     data: Data = "auto",
     data_seed: Annotated[int, typer.Option(help="Seed of regenerated datasets.")] = 0,
-    rows: Annotated[int | None, typer.Option(help="Rows of regenerated datasets.")] = None,
+    rows: Annotated[int | None, whole("Rows of regenerated datasets.")] = None,
     format_: Annotated[TableFormat, typer.Option("--format")] = TableFormat.text,
 ) -> None:
     """Shows what is in each task's dataset, a row per task, with the paper's Batch Mean and Batch Max.
@@ -201,11 +202,11 @@ def data_summary(
 def data_collect(
     task: Annotated[str, typer.Argument(help="Any task.")],
     out: Annotated[Path, typer.Option(help="Folder for the dataset (TASK.hdf5), policies, curve and checkpoint.")],
-    steps: Annotated[int | None, typer.Option(help="Environment steps of training at most; 1M, as in the paper.")] = None,
+    steps: Annotated[int | None, whole("Environment steps of training at most; 1M, as in the paper.")] = None,
     target: Annotated[float | None, typer.Option(help="Return of the medium policy; a third of the expert's.")] = None,
-    rows: Annotated[int, typer.Option(help="Rows rolled out from a policy.")] = 1_000_000,
+    rows: Annotated[int, whole("Rows rolled out from a policy.")] = 1_000_000,
     seed: Annotated[int, typer.Option(help="Seed of training and rollout.")] = 0,
-    evaluate_every: Annotated[int, typer.Option(help="Environment steps between evaluations.")] = 1_000,
+    evaluate_every: Annotated[int, whole("Environment steps between evaluations.")] = 1_000,
     compile_: Compiled = "auto",
 ) -> None:
     """Makes a task's dataset by D4RL's protocol: trains SAC online, then logs it; resumes where it was stopped.

@@ -75,6 +75,7 @@ def _answer(arguments: list[str], debug: bool) -> int:
 def usage(error: Any) -> str:
     """What click says of a wrong option, argument or command, with the nearest command."""
     import difflib
+    import re
 
     from .app import app
 
@@ -85,6 +86,9 @@ def usage(error: Any) -> str:
         commands = [command.name or "" for command in app.registered_commands] + ["data"]
         near = difflib.get_close_matches(message.split("'")[1], commands, n=1)
         message += f" Did you mean {near[0]}?" if near and "Did you mean" not in message else ""
+    if wrong := re.search(r": '(.*)' is not one of (.*)\.$", message):
+        near = difflib.get_close_matches(wrong[1], re.findall(r"'(.*?)'", wrong[2]), n=1, cutoff=0.4)
+        message += f" Did you mean {near[0]}?" if near else ""
     return message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
@@ -16,16 +17,30 @@ from rich.table import Table
 from rich.text import Text
 
 from ...common.errors import UserError
-from ...common.settings import Choice
+from ...common.settings import Choice, converted
 from ...tasks.data.request import SOURCES, WINDOWS
 from ..runs.request import RunRequest, option_of
 
 # a file or a pipe has no width of its own; names of folders, settings and errors are no markup
-console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
+console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160, markup=False)
+
+
+def whole(help: str, metavar: str = "INTEGER") -> Any:
+    """An option for rows or steps, which may be written as 1e6, too."""
+    return typer.Option(metavar=metavar, parser=_whole_number, help=help)
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return converted(text, int, "")
+    except UserError:
+        raise typer.BadParameter(f"{text!r} is not a whole number") from None
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Data = Annotated[str, typer.Option(help=f"{SOURCES}.")]
 Window = Annotated[str, typer.Option(help=f"{Choice(*WINDOWS)} rows of the dataset.")]
-Rows = Annotated[int | None, typer.Option(help="Rows of a regenerated dataset.")]
+Rows = Annotated[int | None, whole("Rows of a regenerated dataset.")]
 DataSeed = Annotated[int, typer.Option(help="Seed of a regenerated dataset; jump and angle: odd is the second collection.")]
 Clip = Annotated[bool, typer.Option(help="Accept actions outside the box, clipped.")]
 Compiled = Annotated[str, typer.Option("--compile", help="auto: long runs, where a C++ compiler works; or on, off.")]
@@ -39,7 +54,7 @@ Folders = Annotated[
 ]
 DEFAULT_FOLDERS = [DEFAULT_RESULTS]
 Tasks = Annotated[str, typer.Option(help="Only these tasks, separated by commas.")]
-Until = Annotated[int | None, typer.Option(metavar="STEP", help="Count no evaluation after this step.")]
+Until = Annotated[int | None, whole("Count no evaluation after this step.", "STEP")]
 Algorithms = Annotated[str, typer.Option(help="Only these algorithms, separated by commas.")]
 
 

@@ -75,18 +75,24 @@ class Entry:
             return [self.text]
         lines = [_spread(self.mean, self.std) + "*" * self.unfinished + DOUBLE_DAGGER * (self.overvalued > 0)]
         if intervals and self.low is not None:
-            lines.append(f"[{self.low:z.1f}, {self.high:z.1f}]")
+            lines.append(bracketed(self.low, self.high))
         if intervals and self.points:
             lines.append(" and ".join(f"{point:z.1f}" for point in self.points))
         if self.beside_mean is not None:
             lines.append(f"{self.beside_metric}: {_spread(self.beside_mean, self.beside_std)}")
             if self.beside_low is not None:
-                lines.append(f"[{self.beside_low:z.1f}, {self.beside_high:z.1f}]")
+                lines.append(bracketed(self.beside_low, self.beside_high))
         if self.paper_mean is not None:
             lines.append(f"({_spread(self.paper_mean, self.paper_std)}){self.mark}")
         if self.difference is not None:
             lines.append(f"Δ {self.difference:+z.1f}")
         return lines + [f"{self.diverged} of {self.seeds + self.diverged} diverged"] * (self.diverged > 0)
+
+
+def bracketed(*bounds: float | None) -> str:
+    """The bounds of an interval with one digit; more where one would read as 0: its sign says whether a difference is clear."""
+    shown = [f"{bound:z.1f}" if not bound or abs(bound) >= 0.05 else f"{bound:.1g}" for bound in bounds if bound is not None]
+    return f"[{', '.join(shown)}]"
 
 
 def _beside(entry: Entry, other: Entry, metric: str) -> Entry:

@@ -52,12 +52,22 @@ class TerminalTable:
         return Text(self.name)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns = [Column(head, [row[place] for row in self.rows]) for place, head in enumerate(self.columns)]
+        plain = console.color_system is None  # a file, or a terminal without styles
+        rows = [[_starred(entry) if plain else entry for entry in row] for row in self.rows]
+        columns = [Column(head, [row[place] for row in rows]) for place, head in enumerate(self.columns)]
         title: Text | None = self.title
         for block in blocks(columns, options.max_width):
             yield _drawn(block, options.max_width, title)
             title = None
         yield from (Text(note) for note in self.notes)
+        if plain and any(bold for row in self.rows for _, bold, _ in row):
+            yield Text("Bold is written **so**, since this output has no styles.")
+
+
+def _starred(entry: Shown) -> Shown:
+    """The entry with what is bold marked by characters, as Markdown does it."""
+    (first, *more), bold, number = entry
+    return [f"**{first}**" if bold else first, *more], bold, number
 
 
 def blocks(columns: Sequence[Column], width: int) -> Iterator[list[Column]]:

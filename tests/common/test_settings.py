@@ -3,6 +3,7 @@
 import pytest
 from mopo_bench.algorithms.learning.registry import all_algorithms, flattened, get_algorithm, hyperparameters, task_settings
 from mopo_bench.common.errors import UserError
+from mopo_bench.common.settings import converted
 from mopo_bench.tasks.registry import all_tasks
 
 # the paper's table of hyperparameters: (rollout length, penalty coefficient)
@@ -147,3 +148,14 @@ def test_identity_holds_what_differs_from_the_defaults():
         "target_entropy": -3.0,
         "rollout_length": 1,
     }
+
+
+@pytest.mark.parametrize("text, number", [("1e6", 1_000_000), ("2.5E5", 250_000), ("100_000", 100_000), ("7", 7)])
+def test_whole_numbers_may_be_written_as_powers(text, number):
+    assert converted(text, int, "--steps") == number
+
+
+@pytest.mark.parametrize("text", ["1e-3", "2.55e1", "1e400", "-e", "1.5", "e5", "nan", "0x1e"])
+def test_other_numbers_are_not_whole(text):
+    with pytest.raises(UserError, match="whole number"):
+        converted(text, int, "--steps")

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pandas
 import pytest
 from mopo_bench.harness.report.comparisons import comparisons
-from mopo_bench.harness.report.formats import Entry, Table
+from mopo_bench.harness.report.formats import Entry, Table, bracketed
 from mopo_bench.harness.report.tables import scores_table, table1, table2
 from rich.console import Console
 
@@ -162,3 +162,16 @@ def test_the_terminal_takes_brackets_literally(awkward):
 
 def test_minus_nought_is_nought():
     assert Entry(task="t", algorithm="a", mean=-0.04, std=0.0, difference=-0.01).lines() == ["0.0 ± 0.0", "Δ +0.0"]
+
+
+@pytest.mark.parametrize(
+    "bounds, text",
+    [
+        ((0.04, 8.4), "[0.04, 8.4]"),  # clear, and had read as "[0.0, 8.4]"
+        ((-0.0123, 3.0), "[-0.01, 3.0]"),
+        ((-2.0, 0.0), "[-2.0, 0.0]"),
+        ((-0.06, 0.05), "[-0.1, 0.1]"),
+    ],
+)
+def test_a_bound_reads_as_0_only_where_it_is(bounds, text):
+    assert bracketed(*bounds) == text

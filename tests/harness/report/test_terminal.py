@@ -25,7 +25,9 @@ def shown(records):
 @pytest.mark.parametrize("width", [160, 100, 80, 60])
 def test_no_word_and_no_number_is_broken(shown, width):
     text = printed(shown, width)
-    cells = {cell.strip() for line in text.splitlines() for cell in re.split("[│┃]", line)}
+    cells = {
+        cell.strip().removeprefix("**").removesuffix("**") for line in text.splitlines() for cell in re.split("[│┃]", line)
+    }
     assert max(map(len, text.splitlines())) <= width
     whole = {each for table in shown for row in table.rows for lines, _, number in row for each in lines if number}
     assert whole <= cells
@@ -46,3 +48,14 @@ def test_words_at_the_left_lead_every_block(shown):
 
 def test_even_a_narrow_terminal_gets_everything(shown):
     assert "MOPO" in printed(shown, 20)
+
+
+def test_bold_is_marked_where_there_are_no_styles(records):
+    """A pipe had "Bold: the best mean" under a table in which nothing was."""
+    for algorithm, returns in {"mopo": [30.0, 31.0, 32.0], "bc": [20.0, 21.0, 20.5]}.items():
+        records.add(returns, "point-angle", algorithm, source="regenerated")
+    tables = render("scores", records.runs(), "f")
+    assert "**31.0 ± 1.0**" in printed(tables, 160) and "Bold is written **so**" in printed(tables, 160)
+    stream = io.StringIO()
+    Console(file=stream, width=160, force_terminal=True, color_system="standard").print(*tables)
+    assert "**" not in stream.getvalue() and "31.0 ± 1.0" in stream.getvalue()
