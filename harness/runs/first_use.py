@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 
 from ...algorithms.learning.experience import Experience
 from ...algorithms.learning.learner import Learner
 from ...algorithms.learning.resumption import check_resumed_copy
 from ...common.errors import FOREIGN, UserError, WriteError
+from ...common.source_digest import source_digest
 from ...tasks.data.d4rl import cache_folder
 from .cell import SHORT_ROWS, Cell, build, load_problem, short_configs
 from .machine import describe_machine, prepare_process
@@ -23,7 +21,7 @@ from .records import identity_hash, plain, write_json
 def check_first_use(cells: Iterable[Cell]) -> None:
     """UserError for an algorithm from outside the package that breaks the contract in its first steps, or that does not resume.
 
-    What was tried is remembered in the data cache by the source of its modules. Another exception is left to the run itself,
+    What was tried is remembered in the data cache by its source. Another exception is left to the run itself,
     which meets it again, and keeps its traceback.
     """
     for cell in cells:
@@ -44,14 +42,11 @@ def check_first_use(cells: Iterable[Cell]) -> None:
 
 
 def outside_sources(cell: Cell) -> list[str] | None:
-    """Digests of the modules from outside this package in which its classes stand; None where one cannot be read."""
-    algorithm, own = cell.algorithm, __name__.partition(".")[0]
+    """Digests of the classes from outside this package that it is made of; None where the source of one cannot be read."""
+    algorithm, own = cell.algorithm, (__name__.partition(".")[0], "builtins", "abc", "typing")
     bases = {base for part in (algorithm.learner, algorithm.experience, *algorithm.stages.values()) for base in part.__mro__}
-    names = {base.__module__ for base in bases if base.__module__.partition(".")[0] not in (own, "builtins")}
-    try:
-        return [sha256(inspect.getsource(sys.modules[name]).encode()).hexdigest() for name in sorted(names)]
-    except (OSError, TypeError, KeyError):
-        return None
+    digests = sorted({source_digest(base) for base in bases if base.__module__.partition(".")[0] not in own})
+    return None if "" in digests else digests
 
 
 def tried(cell: Cell, sources: list[str]) -> Path:

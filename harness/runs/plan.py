@@ -62,26 +62,30 @@ class Plan:
     @property
     def of_other_code(self) -> list[str]:
         """A line for each cell whose results folder holds runs that differ from it in code alone."""
-        store, lines, known = Store(self.results), list[str](), dict[Path, dict[str, Any]]()
+        lines = list[str]()
+        kept = {place: list(_kept(Store(self.results), place)) for place in {cell.folder.parent for cell in self.cells}}
         for cell in self.cells:
             mine = plain(cell.describe())
-            for folder in sorted(cell.folder.parent.glob("*")):
-                runs = len(list(folder.glob("seed-*")))
-                if folder == cell.folder or not runs:
-                    continue
-                with suppress(Damaged):
-                    known[folder] = known.get(folder) or store.read_cell(folder)
-                    if changed := _changed_code(known[folder], mine):
-                        lines.append(
-                            f"{cell.task.name} {cell.algorithm.name}: other code ({in_words(changed)}) than that of "
-                            f"{several(runs, 'run')} in {folder}, which keep a column of their own"
-                        )
+            for folder, runs, theirs in kept[cell.folder.parent]:
+                if folder != cell.folder and (changed := _changed_code(theirs, mine)):
+                    lines.append(
+                        f"{cell.task.name} {cell.algorithm.name}: other code ({in_words(changed)}) than that of "
+                        f"{several(runs, 'run')} in {folder}, which keep a column of their own"
+                    )
         return lines
 
     @property
     def usual_jobs(self) -> int:
         """A process per core, or one for a GPU: several would share it in turns."""
         return 1 if any(cell.device != "cpu" for cell in self.cells) else usable_cores()
+
+
+def _kept(store: Store, place: Path) -> Iterator[tuple[Path, int, dict[str, Any]]]:
+    """The cells in the folder of an algorithm that have runs: their folders, how many these are, and what cell.json says."""
+    for folder in sorted(place.glob("*")):
+        if runs := len(list(folder.glob("seed-*"))):
+            with suppress(Damaged):
+                yield folder, runs, store.read_cell(folder)
 
 
 def _changed_code(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
