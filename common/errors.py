@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 # What code from outside this package may raise that is its own failure, not the end of what called it.
 FOREIGN = (Exception, SystemExit)
+# Why a name may be unknown although a script of the user's registers it.
+ENTRY_POINT = "one that a script registers is known elsewhere once a package names it as an entry point (docs: extending)"
 
 
 class UserError(Exception):
@@ -33,9 +35,9 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def unknown(kind: str, name: object, known: Iterable[str], command: str) -> UserError:
-    """The error for a name nobody registered: the nearest one, and the command that lists them all."""
+def unknown(kind: str, name: object, known: Iterable[str], command: str, also: str = "") -> UserError:
+    """The error for a name nobody registered: the nearest one, the command that lists them all, and `also`, another cause."""
     lowered = {str(one).lower(): str(one) for one in known}  # tables print MOPO, the command line takes mopo
     nearest = difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.4)
     hint = f"did you mean {lowered[nearest[0]]!r}? " if nearest else ""
-    return UserError(f"unknown {kind} {name!r}: {hint}`{command}` shows all")
+    return UserError(f"unknown {kind} {name!r}: {hint}`{command}` shows all{also and f'; {also}'}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-from ..common.errors import unknown
+from ..common.errors import ENTRY_POINT, unknown
 from ..common.plugins import checked_name, load_plugins
 from .catalog import catalogue
 from .task import Task
@@ -36,5 +36,5 @@ def get_task(name: str) -> Task:
     """The task of that name. Raises UserError, which names the nearest one, where there is none."""
     tasks = all_tasks()
     if name not in tasks:
-        raise unknown("task", name, tasks, "mopo-bench list tasks")
+        raise unknown("task", name, tasks, "mopo-bench list tasks", ENTRY_POINT)
     return tasks[name]

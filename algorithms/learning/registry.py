@@ -13,7 +13,7 @@ from importlib import resources
 from itertools import pairwise
 from typing import Any, get_type_hints
 
-from ...common.errors import UserError, in_words, unknown
+from ...common.errors import ENTRY_POINT, UserError, in_words, unknown
 from ...common.plugins import checked_name, load_plugins
 from ...common.settings import converted, takes_several
 from ...common.source_digest import version_or_source
@@ -235,7 +235,7 @@ def all_algorithms() -> dict[str, Algorithm]:
 def get_algorithm(name: str) -> Algorithm:
     algorithms = all_algorithms()
     if name not in algorithms:
-        raise unknown("algorithm", name, algorithms, "mopo-bench list algorithms")
+        raise unknown("algorithm", name, algorithms, "mopo-bench list algorithms", ENTRY_POINT)
     return algorithms[name]
 
 

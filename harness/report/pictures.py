@@ -100,12 +100,12 @@ def curves(groups: Sequence[Group], metric: str = "last", looks: Mapping[str, St
         for group in row.groups:
             _curve(axis, group, row.unit, looks[group.label])
         _reference_lines(axis, row, looks)
-        axis.set(title=row.title, xlabel="gradient steps", ylabel=_meaning(row.unit))
+        axis.set(title=row.title, xlabel="gradient steps", ylabel=_meaning(row.unit), ylim=_span(row))
         short_ticks(axis)
     _legend(figure, axes, looks, groups)
     return figure, [
-        f"Mean over seeds at each evaluation; shaded: Student's 95 % interval of it, from {FEWEST} seeds on; of two seeds both "
-        "are drawn, thin. A curve ends where the first of its seeds does.",
+        f"Mean over seeds at each evaluation; shaded: Student's 95 % interval of it, from {FEWEST} seeds on, cut where it goes "
+        "beyond what any seed reached; of two seeds both are drawn, thin. A curve ends where the first of its seeds does.",
         *_dense_note(groups),
         *_paper_note(rows),
     ]
@@ -155,6 +155,16 @@ def _curve(axis: Axes, group: Group, unit: str, look: Style) -> None:
     if len(values) >= FEWEST:
         low, high = np.transpose([mean_interval(column) or (mean(column),) * 2 for column in values.T.tolist()])
         axis.fill_between(steps, low, high, color=look.color, alpha=0.18, linewidth=0)
+
+
+def _span(row: Panel) -> tuple[float, float] | None:
+    """What the seeds and the lines of a panel span, with a margin: an interval of few seeds would else squeeze all curves."""
+    best = _best_episode(row)
+    known = [*paper_numbers(row).values(), *([] if best is None else [best])]
+    for group in row.groups:
+        known += [in_unit(row.unit, group.task, each["return_mean"]) for run in group.counted for each in run.evaluations]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    return (low - 0.05 * (high - low), high + 0.05 * (high - low)) if low < high else None
 
 
 def running_mean(values: Sequence[float], width: int) -> np.ndarray:

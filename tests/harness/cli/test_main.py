@@ -42,6 +42,7 @@ REFUSED = [
     (("run", "--tasks", "hoper-medium", "--algorithms", "sac"), "'hopper-medium'"),
     (("run", "--tasks", "nothing-like-it", "--algorithms", "sac"), "list tasks"),
     ((*RUN, "mopoo"), "'mopo'"),
+    ((*RUN, "awac"), "entry point"),
     (("run", "--suite", "tabel1"), "'table1'"),
     (("run",), "--tasks"),
     (("run", "--tasks", "point-angle"), "--algorithms"),

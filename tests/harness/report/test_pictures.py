@@ -92,6 +92,17 @@ def test_a_curve_is_the_mean_over_seeds_with_its_interval(records, drawn):
     assert "95 % interval" in said[0]
 
 
+def test_the_axis_spans_the_seeds_and_the_lines_not_the_intervals(records, drawn):
+    """Three seeds far apart have an interval that goes far beyond them all."""
+    records.add([[0.0, 0.0], [0.0, 1000.0], [0.0, 2000.0]], source="regenerated")
+    (axis,), said = drawn("curves")
+    lines = [line.get_ydata()[0] for line in axis.lines if list(line.get_xdata()) == [0, 1]]
+    seen = [score(0.0), score(2000.0), *lines]
+    margin = 0.05 * (max(seen) - min(seen))
+    assert axis.get_ylim() == pytest.approx((min(seen) - margin, max(seen) + margin))
+    assert "cut where it goes beyond" in said[0]
+
+
 def test_the_paper_s_number_is_a_line_and_is_called_so(records, drawn):
     records.add(HISTORIES)
     (axis,), said = drawn("curves")
