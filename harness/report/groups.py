@@ -160,6 +160,12 @@ class Group:
     def counted(self) -> list[Run]:
         return [run for run in self.runs if is_counted(run)]
 
+    @property
+    def begun(self) -> str:
+        """When the last of its runs was begun, in UTC, as "2026-11-29 21:31:08"; empty where no record says so."""
+        dates = [str(part.get("date", "")) for run in self.runs for part in run.record.get("segments", [])[:1]]
+        return max(dates, default="")[:19].replace("T", " ")
+
     def in_state(self, state: str) -> list[Run]:
         return [run for run in self.runs if run.state == state]
 
@@ -192,8 +198,8 @@ def labelled(groups: Sequence[Group], apart: Sequence[str] = ()) -> list[Group]:
     """Groups with a name: the algorithm and, in brackets, the overrides or the window that set it apart in the same row.
 
     Alone it has the plain name whatever its overrides, but for those of the settings `apart`, which are always named. Where two
-    would have one name, the highest version keeps it, then the most seeds. Their rows are named likewise: the task and, in
-    brackets, its parameters.
+    would have one name, the highest version keeps it, of code whose versions nobody counts that begun last. Their rows are
+    named likewise: the task and, in brackets, its parameters.
     """
     rows = _row_labels(groups)
     shared: dict[tuple[Any, ...], set[str]] = {}
@@ -202,7 +208,8 @@ def labelled(groups: Sequence[Group], apart: Sequence[str] = ()) -> list[Group]:
         shared[key] = shared.get(key, set(group.choices)) & set(group.choices)
 
     def newest(group: Group) -> tuple[Any, ...]:
-        return sorted(group.cell["versions"].items()), len(group.in_state("done"))
+        counted = [(part, numbered(version)) for part, version in sorted(group.cell["versions"].items())]
+        return counted, group.begun, len(group.in_state("done"))
 
     labels: dict[tuple[Any, ...], Group] = {}
     for group in sorted(groups, key=newest, reverse=True):
@@ -216,6 +223,11 @@ def labelled(groups: Sequence[Group], apart: Sequence[str] = ()) -> list[Group]:
         label = _label(group.algorithm, parts)
         labels[group.key, label] = replace(group, label=label, row=rows[group.key], named=tuple(parts))
     return [next(each for each in labels.values() if each.runs is group.runs) for group in groups]
+
+
+def numbered(version: Any) -> list[int]:
+    """The numbers of a version that somebody counts, "2.1"; not the eight digits that stand for a source, "6994a8df.2.1"."""
+    return [int(part) for part in str(version).split(".") if part.isdecimal() and len(part) < 8]
 
 
 def _row_labels(groups: Sequence[Group]) -> dict[RowKey, str]:

@@ -29,6 +29,7 @@ def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
         f"{FEWEST} seeds and none diverged; nothing is bold where the best mean has fewer, or no rival.",
         *_extent(groups),
         *_by_column(groups),
+        *_other_code(groups),
         *_data(groups),
         *_settings(groups),
         *simulator_notes(groups),
@@ -42,7 +43,7 @@ def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
 
 def provenance(groups: Sequence[Group]) -> list[str]:
     """What stands under a picture: steps, seeds, versions, datasets, settings, and the runs that give no number."""
-    return [*_extent(groups), *_by_column(groups), *_data(groups), *_settings(groups), *_states(groups)]
+    return [*_extent(groups), *_by_column(groups), *_other_code(groups), *_data(groups), *_settings(groups), *_states(groups)]
 
 
 def _extent(groups: Sequence[Group]) -> list[str]:
@@ -84,6 +85,19 @@ def _by_column(groups: Sequence[Group]) -> list[str]:
         f"{what} by column: {'; '.join(f'{label} {value}' for label, value in by_label.items())}."
         for what, by_label in said.items()
         if len(set(by_label.values())) > 1
+    ]
+
+
+def _other_code(groups: Sequence[Group]) -> list[str]:
+    """Which columns differ in nothing but their code, and when each was begun."""
+    alike: dict[tuple[Any, ...], list[Group]] = {}
+    for group in groups:
+        alike.setdefault((group.key, group.algorithm, *group.choices), []).append(group)
+    return [
+        f"{several[0].row}: columns of one algorithm and other code, which were begun, in UTC, "
+        f"{in_words(f'{group.label} {group.begun}' for group in sorted(several, key=lambda each: each.begun))}."
+        for several in alike.values()
+        if len(several) > 1
     ]
 
 

@@ -1,13 +1,27 @@
+import re
 from itertools import count
 
-from mopo_bench.harness.report.groups import grouped, in_columns, labelled
+from mopo_bench.harness.report.groups import grouped, in_columns, labelled, numbered
+from mopo_bench.harness.report.notes import footnotes
 from mopo_bench.harness.runs.records import Run
 
 
-def a_run(algorithm="mopo", identity="a", seed=0, task="hopper-medium", state="done", versions=None, source="v0", **overrides):
+def a_run(
+    algorithm="mopo",
+    identity="a",
+    seed=0,
+    task="hopper-medium",
+    state="done",
+    versions=None,
+    source="v0",
+    begun="",
+    **overrides,
+):
     data = {"label": f"{task}@{source}", "source": source, "rows": 100, "window": "all", "digest": "d" + source}
-    cell = {"overrides": overrides, "data": data, "versions": versions or {"learner": 1}}
-    return Run(task, algorithm, identity, seed, state, 10, [{"step": 10, "returns": [1.0], "return_mean": 1.0}], cell)
+    cell = {"overrides": overrides, "data": data, "versions": versions or {"learner": 1}, "package": "0.1.0"}
+    evaluations = [{"step": 10, "returns": [1.0], "return_mean": 1.0}]
+    record = {"segments": [{"date": begun}]} if begun else {}
+    return Run(task, algorithm, identity, seed, state, 10, evaluations, cell, record)
 
 
 def labels(*runs):
@@ -47,6 +61,23 @@ def test_only_overrides_that_tell_apart_are_named():
         (data, "b"): "mopo [penalty_coefficient=5]",
     }
     assert labels(a_run(x=1, y=1), a_run(identity="b", x=2, y=1)) == {(data, "a"): "mopo [x=1]", (data, "b"): "mopo [x=2]"}
+
+
+def test_of_code_without_a_number_the_one_begun_last_has_the_plain_name():
+    """By its digest, which is chance, an edited class had the name that the one before it should have had."""
+    dates = {"a": "2026-11-29T21:40:00+00:00", "b": "2026-11-29T21:20:00+00:00", "c": "2026-11-29T21:30:00+00:00"}
+    runs = [a_run(identity=name, versions={"learner": f"{name * 8}.2"}, begun=dates[name]) for name in dates]
+    groups = labelled(grouped(runs))
+    assert [group.label for group in groups] == [
+        "mopo",
+        f"mopo [learner version {'b' * 8}.2]",
+        f"mopo [learner version {'c' * 8}.2]",
+    ]
+    (note,) = [each for each in footnotes(groups, "last") if "other code" in each]
+    assert re.findall(r"\d\d:\d\d:00", note) == ["21:20:00", "21:30:00", "21:40:00"] and note.endswith(
+        "mopo 2026-11-29 21:40:00."
+    )
+    assert numbered("6994a8df.2.1") == [2, 1] and numbered("12345678.2") == [2] and numbered(3) == [3]
 
 
 def test_the_newest_version_keeps_the_plain_name():
