@@ -13,7 +13,7 @@ from ..report.groups import score_of
 from ..report.statistics import mean
 from ..runs.ledger import reason
 from ..runs.reading import NUMBERS, is_number, seed_of
-from ..runs.records import Fault, Store, identity_hash, state_at
+from ..runs.records import Fault, Store, begun, identity_hash, state_at
 from .prediction import BOTH, NEITHER, SIDES
 
 # Of an evaluation: the score itself, and the bound that a critic's value, itself a metric, is held against.
@@ -54,6 +54,11 @@ class Recorded:
     records: Mapping[int, dict[str, Any] | str]
     package: str = ""
     commits: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def begun(self) -> str:
+        """When the last of its seeds was begun; empty where no record says so."""
+        return begun(record for record in self.records.values() if isinstance(record, dict))
 
     def last_steps(self) -> set[int]:
         """The steps of the last evaluations of its seeds."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ...common.errors import UserError
 from ...tasks.registry import all_tasks
-from ..runs.records import Run, plain
+from ..runs.records import Run, begun, plain
 from .paper import HEADINGS
 from .statistics import aggregate
 
@@ -162,9 +162,8 @@ class Group:
 
     @property
     def begun(self) -> str:
-        """When the last of its runs was begun, in UTC, as "2026-11-29 21:31:08"; empty where no record says so."""
-        dates = [str(part.get("date", "")) for run in self.runs for part in run.record.get("segments", [])[:1]]
-        return max(dates, default="")[:19].replace("T", " ")
+        """When the last of its runs was begun; empty where no record says so."""
+        return begun(run.record for run in self.runs)
 
     def in_state(self, state: str) -> list[Run]:
         return [run for run in self.runs if run.state == state]

@@ -22,7 +22,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -344,6 +344,12 @@ def flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def six_digits(value: float | None) -> str:
     return "nan" if value is None else f"{value:.6g}"
+
+
+def begun(records: Iterable[Mapping[str, Any]]) -> str:
+    """When the last of some runs was begun, in UTC, as "2026-11-29 21:31:08"; empty where no record says so."""
+    dates = [str(part.get("date", "")) for record in records for part in record.get("segments", [])[:1]]
+    return max(dates, default="")[:19].replace("T", " ")
 
 
 def overvalued(evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
