@@ -226,7 +226,8 @@ def _compared(
     if not same:
         return _Compared(cell, faults=(*faults, *_missing(cell.name, recorded)))
     if len(same) > 1:
-        versions = ", ".join(f"{each.identity} begun {each.begun or 'at an unknown time'}" for each in sorted(same, key=lambda each: each.begun))
+        begun = {each.identity: each.begun for each in sorted(same, key=lambda each: each.begun)}
+        versions = ", ".join(f"{identity} begun {date or 'at an unknown time'}" for identity, date in begun.items())
         return _Compared(cell, faults=(*faults, f"run by several versions of its code ({versions}): keep one in the folder"))
     numbers, found = same[0].numbers(cell.steps, cell.episodes, cell.interval if options.vitals and cell.vitals else None)
     gated = list(cell.vitals) if options.vitals else []
