@@ -28,6 +28,7 @@ from .request import Version
 
 # Where D4RL's files are, in the order in which they are asked: D4RL's own server, and a mirror that has those of v2 in its root
 # under D4RL's names. Whoever has a file, it is D4RL's by its SHA-256.
+HDF5 = b"\x89HDF\r\n\x1a\n"  # the first bytes of such a file
 OWN_SERVER = "d4rl"
 MIRRORS = (OWN_SERVER, "https://huggingface.co/datasets/imone/D4RL/resolve/main")
 
@@ -160,9 +161,14 @@ def _acceptance(file: DataFile, path: Path) -> dict[str, Any]:
     return record if whole else {}
 
 
-def _accept(file: DataFile, sha256: str, size: int, url: str) -> None:
+def _accept(file: DataFile, sha256: str, path: Path, url: str) -> None:
+    """Keeps a record of the file at `path`. UserError where it is no HDF5 file, such as the page of a server that is moved."""
+    with path.open("rb") as stream:
+        start = stream.read(len(HDF5))
+    if start != HDF5:
+        raise UserError(f"{file.name} from {url or path} is no HDF5 file, it begins with {start!r}: it is not accepted")
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    record = {"name": file.name, "sha256": sha256, "bytes": size, "date": date, "url": url}
+    record = {"name": file.name, "sha256": sha256, "bytes": path.stat().st_size, "date": date, "url": url}
     replace_file(_record(_place(file)), lambda temporary: temporary.write_text(json.dumps(record, indent=1) + "\n"))
 
 
@@ -227,7 +233,7 @@ def _here(file: DataFile, accept: str | None) -> Path | None:
     if state.status == "verified" or (state.status == "accepted" and accept in (None, sha256_of(state.path))):
         return state.path
     if accept is not None and state.path == _place(file) and sha256_of(state.path) == accept:
-        _accept(file, accept, state.path.stat().st_size, "")
+        _accept(file, accept, state.path, "")
         return state.path
     return None
 
@@ -277,7 +283,11 @@ def _retrieve(
                 break
             path = _place(file)
             if accept:
-                _accept(file, accept, part.stat().st_size, shown(source))
+                try:
+                    _accept(file, accept, part, shown(source))
+                except UserError:
+                    part.unlink()
+                    raise
             os.replace(part, path)
             if not accept:
                 _record(path).unlink(missing_ok=True)

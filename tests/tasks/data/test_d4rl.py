@@ -43,7 +43,7 @@ from rich.progress import Progress
 
 SIZE = 10 * CHUNK
 CONTENT = random.Random(0).randbytes(SIZE)
-CHANGED = random.Random(1).randbytes(SIZE + 99)  # what upstream has in a year
+CHANGED = b"\x89HDF\r\n\x1a\n" + random.Random(1).randbytes(SIZE + 91)  # what upstream has in a year
 GARBAGE = random.Random(2).randbytes(SIZE)
 QUICK = Patience(connect=10.0, read=10.0, pauses=(0.01, 0.02, 0.03))
 HASTY = replace(QUICK, read=0.3)  # for servers that stall; a machine that is busy may be this slow by itself
@@ -699,6 +699,17 @@ def test_whole_part_of_an_accepted_file(server, cache):
     server.script = [serve(CHANGED)]
     assert fetch(server.file, accept_sha256=sha256(CHANGED), patience=QUICK).read_bytes() == CHANGED
     assert len(server.seen) == 1 and server.seen[0].sent == 0
+
+
+def test_what_is_no_hdf5_is_not_accepted(server, cache):
+    """Its checksum is what the refusal before it had printed, and the page of a server has one, too."""
+    page = b"<html>We have moved.</html>"
+    server.script = [serve(page)]
+    assert "begins with b'<html>We'" in refused("no HDF5 file", server.file, accept_sha256=sha256(page))
+    assert leftovers(cache) == [] and verify(server.file).status == "absent"
+    put(cache / "hopper_random.hdf5", page)
+    refused("no HDF5 file", server.file, offline=True, accept_sha256=sha256(page))
+    assert verify(server.file).status == "wrong size"
 
 
 @pytest.mark.parametrize("accept", ["", "yes", "0" * 63, "0" * 65, "g" * 64, "sha256:" + "0" * 64, "0" * 64 + "\n"])
