@@ -5,7 +5,8 @@
 A claim is a comparison of two columns of one task, seed by seed on the seeds that both have, by Student's 95 % interval of the
 differences of the last evaluations, in scores where the task has them, else in returns; of short runs on MuJoCo's tasks also of
 the means of the last ten, since one evaluation is loud at so few steps. "more" and "less" say that the interval leaves out 0;
-"not by Holm" that it would not, were it corrected by Holm's rule for the number of intervals, of both metrics together.
+"not by Holm" that it would not, were it corrected by Holm's rule for the number of intervals, of both metrics together. Nothing
+is clear where a seed of one of the columns diverged, since the mean is that of the others.
 """
 
 import csv
@@ -65,6 +66,12 @@ def columns() -> dict[tuple[str, str, str], Any]:
     return found
 
 
+def diverged() -> set[tuple[str, str]]:
+    """Task and label of each column of which a seed diverged."""
+    runs = load([HERE / "published" / name for name in FOLDERS]).runs
+    return set(runs.loc[runs["state"] == "diverged", ["task", "label"]].itertuples(index=False, name=None))
+
+
 def shown(task: str, value: float) -> float:
     """A return in the unit of its task."""
     return in_unit(unit_of(task), task, value)
@@ -72,7 +79,7 @@ def shown(task: str, value: float) -> float:
 
 def rows() -> list[dict[str, str]]:
     """The lines of `claims.csv`."""
-    found, said_of, lines = columns(), {}, []
+    found, said_of, lines, lost = columns(), {}, [], diverged()
     for claim, where, tasks, left, right in CLAIMS:
         for task in tasks:
             row = {"claim": claim, "of": where, "task": task, "unit": unit_of(task), "compared": f"{left} minus {right}"}
@@ -87,7 +94,9 @@ def rows() -> list[dict[str, str]]:
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     for key, difference in said_of.items():
         place, metric = key
-        lines[place] |= {metric: said(difference), f"reading by {metric}": reading(difference, adjusted.get(key, 1.0))}
+        columns_of = {(lines[place]["task"], label) for label in lines[place]["compared"].split(" minus ")}
+        read = "not clear, a seed diverged" if columns_of & lost else reading(difference, adjusted.get(key, 1.0))
+        lines[place] |= {metric: said(difference), f"reading by {metric}": read}
     return lines
 
 

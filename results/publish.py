@@ -2,8 +2,9 @@
 
     python results/publish.py FOLDER NAME [TASK/ALGORITHM[/IDENTITY] ...] [--below SEED]
 
-FOLDER is one of `mopo-bench run`, NAME that of the published one, which is added to. Finished runs alone are taken, and where
-cells are named only theirs.
+FOLDER is one of `mopo-bench run`, NAME that of the published one, which is added to. Taken are runs that came to an end, those
+that diverged among them: without these the means of an algorithm would be those of its lucky seeds. Others are named. Where
+cells are named, only theirs are taken.
 """
 
 import argparse
@@ -26,7 +27,11 @@ def main() -> None:
     for run in load(asked.folder).runs.to_dict("records"):
         cell = Path(run["task"], run["algorithm"], run["identity"])
         named = not asked.cells or any(f"{cell}/".startswith(f"{each}/") for each in asked.cells)
-        if named and run["state"] == "done" and run["seed"] < asked.below:
+        if not named or run["seed"] >= asked.below:
+            continue
+        if run["state"] not in ("done", "diverged"):
+            print(f"not taken: {cell} seed {run['seed']}, {run['state']}: {run['reason']}")
+        else:
             target = PUBLISHED / asked.name / cell
             for file in ("cell.json", f"seed-{run['seed']}/record.json"):
                 (target / file).parent.mkdir(parents=True, exist_ok=True)
