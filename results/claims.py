@@ -83,7 +83,10 @@ def rows() -> list[dict[str, str]]:
     for claim, where, tasks, left, right in CLAIMS:
         for task in tasks:
             row = {"claim": claim, "of": where, "task": task, "unit": unit_of(task), "compared": f"{left} minus {right}"}
-            lines.append(row | {"seeds": "0", "last": "", "reading by last": "no runs", "mean10": "", "reading by mean10": ""})
+            empty = {"seeds": "0"} | {
+                f"{what}{metric}": "" for metric in METRICS for what in ("", "reading by ", "p by Holm, ")
+            }
+            lines.append(row | {"seeds": "0"} | empty | {"reading by last": "no runs"})
             for metric in METRICS:
                 ours, other = found.get((metric, task, left)), found.get((metric, task, right))
                 pairs = [] if ours is None or other is None else (ours - other).dropna().tolist()
@@ -97,6 +100,8 @@ def rows() -> list[dict[str, str]]:
         columns_of = {(lines[place]["task"], label) for label in lines[place]["compared"].split(" minus ")}
         read = "not clear, a seed diverged" if columns_of & lost else reading(difference, adjusted.get(key, 1.0))
         lines[place] |= {metric: said(difference), f"reading by {metric}": read}
+        if key in adjusted:
+            lines[place][f"p by Holm, {metric}"] = f"{adjusted[key]:.2g}"
     return lines
 
 

@@ -37,7 +37,7 @@ BY_HINDSIGHT = "Best model-free: the column with the highest mean of them here, 
 UNCORRECTED = "Nothing corrects for the number of comparisons."
 CORRECTED = (
     "Corrected for the number of comparisons: a difference is clear only if its p-value, adjusted by Holm's rule over the "
-    "{count} that have one, is at most 0.05, too."
+    "{count} that have one{both}, is at most 0.05, too."
 )
 HEADS = ["Task", "Data", "Unit", "Comparison", "Seeds", "Difference", "Reading"]
 
@@ -60,32 +60,41 @@ def comparisons(
     folder: str = "results",
     reference: str = REFERENCE,
     correct: bool = False,
+    beside: str | None = None,
 ) -> Table:
     """For each task and dataset: `reference` minus every other algorithm, and minus the dataset's best episode.
 
     With 95 % intervals: Student's of the differences on equal seeds where enough are equal, else Welch's; Student's against the
     best episode. The best of several model-free algorithms is marked. Where the default reference has no result in `folder`
-    the first column takes its place, and a note says so. correct: by Holm's rule, over all rows. UserError, naming `folder`,
-    without runs and for another reference that has none.
+    the first column takes its place, and a note says so. correct: by Holm's rule, over all rows; where the table
+    stands beside one of the metric `beside`, over the rows of both. UserError, naming `folder`, without runs and for another
+    reference that has none.
     """
     groups = groups_in(runs, folder)
     counted = in_columns(group for group in groups if group.counted)
     chosen, notes = chosen_reference(groups, counted, reference, folder)
-    names, made = dataset_names(groups), list[Comparison]()
+    names = dataset_names(groups)
     facts = {key: facts_of_data(list(members)) for key, members in by_row(groups)}  # as the table of scores has them
-    for key, members in by_row(group for group in groups if group.counted):
-        compared = in_columns(members)
-        blank = Entry(task=compared[0].row, unit=unit_of(key.task), data=names[key])
-        values = {group.label: group.values(metric, blank.unit) for group in compared}
-        notes += _idle_notes(blank, key.task, facts[key])
-        made += _rows(blank, compared, values, chosen, facts[key])
+    panels = [(key, in_columns(members)) for key, members in by_row(group for group in groups if group.counted)]
+    blanks = {key: Entry(task=members[0].row, unit=unit_of(key.task), data=names[key]) for key, members in panels}
+
+    def made_by(metric: str) -> list[Comparison]:
+        found = list[Comparison]()
+        for key, members in panels:
+            values = {group.label: group.values(metric, blanks[key].unit) for group in members}
+            found += _rows(blanks[key], members, values, chosen, facts[key])
+        return found
+
+    for key, _ in panels:
+        notes += _idle_notes(blanks[key], key.task, facts[key])
+    made, others = made_by(metric), made_by(beside) if correct and beside else []
     title = next((group.title for group in groups if group.algorithm == chosen), chosen)
+    count = sum(each.found.p_value is not None for each in (*made, *others))
     if correct:
-        made = _corrected(made)
-    count = sum(each.found.p_value is not None for each in made)
+        made = _corrected(made, others)
     notes += [f"Each seed counts with {get_metric(metric).meaning}.", *NOTES]
     notes += [BY_HINDSIGHT] * any(each.other.endswith(BEST_MODEL_FREE) for each in made)
-    notes.append(CORRECTED.format(count=count) if correct else UNCORRECTED)
+    notes.append(CORRECTED.format(count=count, both=" by both metrics" * bool(others)) if correct else UNCORRECTED)
     notes += simulator_notes(groups)
     rows = [_row(each) for each in made]
     return Table(f"{title} against the others", metric, HEADS, rows, notes, intervals=True)
@@ -126,10 +135,11 @@ def _rows(
     return rows
 
 
-def _corrected(rows: Sequence[Comparison]) -> list[Comparison]:
-    """With p-values adjusted over the rows that have one."""
-    tested = [place for place, row in enumerate(rows) if row.found.p_value is not None]
-    adjusted = dict(zip(tested, holm([rows[place].found.p_value or 0.0 for place in tested]), strict=True))
+def _corrected(rows: Sequence[Comparison], others: Sequence[Comparison]) -> list[Comparison]:
+    """The rows with p-values adjusted over all that have one, of these and of the others."""
+    together = [*rows, *others]
+    tested = [place for place, row in enumerate(together) if row.found.p_value is not None]
+    adjusted = dict(zip(tested, holm([together[place].found.p_value or 0.0 for place in tested]), strict=True))
     return [replace(row, adjusted=adjusted.get(place, 1.0)) for place, row in enumerate(rows)]
 
 

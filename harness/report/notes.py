@@ -25,8 +25,9 @@ def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
     return [
         f"Mean ± sample standard deviation over seeds (no ±: one seed) of {get_metric(metric).meaning}; "
         f"{DASH}: no run to show.",
-        "Bold: the best mean and those not clearly below it (the 95 % interval of the difference holds 0), all of at least "
-        f"{FEWEST} seeds and none diverged; nothing is bold where the best mean has fewer, or no rival.",
+        "Bold: the best mean and those that follow it, down to the first that is clearly below it (the 95 % interval of the "
+        f"difference leaves out 0), all of at least {FEWEST} seeds and none diverged; nothing is bold where the best mean has "
+        "fewer, or no rival.",
         *_extent(groups),
         *_by_column(groups),
         *_other_code(groups),

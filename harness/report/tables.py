@@ -5,6 +5,7 @@ An entry holds the seeds of one identity, never more (see `groups.grouped`); its
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -93,11 +94,12 @@ def render(
         if format in ("csv", "json"):
             tables = [replace(tables[0], rows=[row for table in tables for row in table.rows])]
     else:
-        tables = _by_metric(name, runs, metric, folder, reference, correct)
+        tables = _by_metric(name, runs, (metric, beside), folder, reference, correct)
         if (name, format) == ("scores", "json"):
             return json.dumps(scores(runs, metric), indent=1)
         if beside:
-            seconds, meaning = _by_metric(name, runs, beside, folder, reference, correct), get_metric(beside).meaning
+            meaning = get_metric(beside).meaning
+            seconds = _by_metric(name, runs, (beside, metric), folder, reference, correct)
             tables = [table.beside(second, meaning) for table, second in zip(tables, seconds, strict=True)]
         tables = tables[:1] if format == "csv" else tables
     if faults:
@@ -107,11 +109,14 @@ def render(
     return shown if format == "text" else "\n\n".join(shown)
 
 
-def _by_metric(name: str, runs: Sequence[Run], metric: str, folder: Path | str, reference: str, correct: bool) -> list[Table]:
-    """A paper table, or that of the scores and of the comparisons, if there are any, by a metric."""
+def _by_metric(
+    name: str, runs: Sequence[Run], metrics: tuple[str, str | None], folder: Path | str, reference: str, correct: bool
+) -> list[Table]:
+    """A paper table, or that of the scores and of the comparisons, if there are any, by the first of two metrics."""
+    metric, beside = metrics
     if name in LAYOUTS:
         return [beside_paper(name, runs, metric)]
-    compared = comparisons(runs, metric, str(folder), reference, correct)
+    compared = comparisons(runs, metric, str(folder), reference, correct, beside)
     return [scores_table(runs, metric, str(folder)), *[compared] * bool(compared.rows)]
 
 
@@ -386,22 +391,25 @@ def _at_paper_budget(group: Group, layout: Layout) -> bool:
 
 
 def _bolded(entries: Sequence[Entry], groups: Mapping[str, Group], metric: str) -> list[Entry]:
-    """The best of several of our means in bold, and those not clearly below it, if at least `FEWEST` seeds are behind each.
+    """The best of several of our means in bold, and those that follow it down to the first that is clearly below it.
 
-    What nobody trained does not compete, nor does a column with a diverged seed.
+    Only columns of at least `FEWEST` seeds are. Without "down to the first" a mean would be in bold for its wide spread alone,
+    below others that are not. What nobody trained does not compete, nor does a column with a diverged seed.
     """
     learned = [entry for entry in entries if entry.mean is not None and entry.algorithm not in NOT_LEARNED]
     rivals = {each.algorithm: groups[each.algorithm].values(metric, each.unit) for each in learned if not each.diverged}
-    best = max(rivals.values(), key=lambda values: mean(list(values.values())), default={})
+    ranked = sorted(rivals, key=lambda label: mean(list(rivals[label].values())), reverse=True)
+    best = rivals[ranked[0]] if ranked else {}
     told = len(learned) > 1 and len(best) >= FEWEST  # a mean alone in its row is no winner
-    winners = {label for label, values in rivals.items() if told and _holds_its_own(values, best)}
+    level = itertools.takewhile(lambda label: not _clearly_below(rivals[label], best), ranked)
+    winners = {label for label in level if told and len(rivals[label]) >= FEWEST}
     return [replace(entry, bold=entry.algorithm in winners) for entry in entries]
 
 
-def _holds_its_own(values: Mapping[int, float], best: Mapping[int, float]) -> bool:
-    """Whether these seeds are enough, and not clearly below those of the best mean."""
+def _clearly_below(values: Mapping[int, float], best: Mapping[int, float]) -> bool:
+    """Whether the interval of the difference to these seeds of the best mean leaves out 0."""
     interval = difference(best, values).interval
-    return len(values) >= FEWEST and (interval is None or interval[0] <= 0)
+    return interval is not None and interval[0] > 0
 
 
 def _labels(groups: Iterable[Group]) -> list[str]:

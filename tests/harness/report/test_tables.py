@@ -129,6 +129,17 @@ def test_a_difference_that_two_metrics_read_otherwise_says_so(records):
     assert row.endswith("| not clear; by mean10 clear |")
 
 
+def test_holm_counts_the_comparisons_of_both_metrics(records):
+    """Who looks by a second metric tests a second time: what is clear beside one comparison is not beside three."""
+    records.add([[1000.0], [1050.0], [1080.0]])
+    records.add([[900.0], [910.0], [900.0]], algorithm="sac")
+    assert 0.025 < stats.ttest_1samp([100.0, 140.0, 180.0], 0).pvalue < 0.05
+    for beside, count, reading in ((None, "2 that", "clear"), ("mean10", "4 that have one by both metrics", "not clear")):
+        text = render("scores", records.runs(), "f", "markdown", correct=True, beside=beside)
+        (row,) = [line for line in text.splitlines() if "mopo minus sac" in line]
+        assert row.endswith(f"| {reading} |") and f"over the {count}" in text
+
+
 def test_what_has_one_number_takes_no_second_metric(records):
     records.add([1.0])
     for name, format in (("aggregate", "text"), ("scores", "json")):
@@ -158,7 +169,11 @@ def test_those_that_are_not_clearly_below_the_best_are_bold_too(records):
     assert bold(records) == {"mopo", "mbpo"}
     records.add([940.0, 990.0, 1350.0], algorithm="mopo", identity="b", overrides={"x": 1}, seeds=[7, 8, 9])  # Welch's
     assert bold(records) == {"mopo", "mbpo", "mopo [x=1]"}
-    assert any("not clearly below" in note for note in scores_table(records.runs()).notes)
+    assert any("clearly below it" in note for note in scores_table(records.runs()).notes)
+    records.add(
+        [-9000.0, 100.0, 8900.0], algorithm="bear"
+    )  # its mean is the lowest: only its spread keeps the interval around 0
+    assert bold(records) == {"mopo", "mbpo", "mopo [x=1]"}
 
 
 def test_a_mean_without_a_rival_is_not_bold(records):
