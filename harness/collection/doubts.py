@@ -13,10 +13,10 @@ from gymnasium.envs.registration import EnvSpec
 
 from ...common.errors import FOREIGN
 from ...common.streams import numpy_stream
-from ...tasks.data.dataset import OfflineDataset
+from ...tasks.data.dataset import TIMEOUT_INFERRED, OfflineDataset
 from ...tasks.data.episodes import jumps
 from ...tasks.task import Task
-from ...tasks.terminations import said_by
+from ...tasks.terminations import never, said_by
 from ...tasks.true_step import true_step
 
 SLICE = 100_000  # rows examined together, so that a dataset of millions is examined in bounded memory
@@ -24,7 +24,9 @@ ROWS, FEWEST = 100, 10  # that the simulator repeats: at most, and at least
 FAR = 0.1  # of what a quantity varies by: so large a median difference is not the rounding of a log
 MANY = 0.01  # of the rows: fewer may be slips of a logger
 
-_CAUSES = "other units or another scaling of observations or actions, a shift by a row, noise, or another simulator"
+_CAUSES = (
+    "other units or another scaling of observations or actions, a shift by a row, another task's rows, or another simulator"
+)
 
 
 def doubts(dataset: OfflineDataset, task: Task, specification: EnvSpec | None = None) -> list[str]:
@@ -32,7 +34,7 @@ def doubts(dataset: OfflineDataset, task: Task, specification: EnvSpec | None = 
 
     Raises UserError for a termination that cannot be asked.
     """
-    found = [*_of_the_rule(dataset, task), *_of_the_rows(dataset)]
+    found = [*_of_the_rule(dataset, task), *_of_the_ends(dataset, task), *_of_the_rows(dataset)]
     return [*found, *(_of_the_simulator(dataset, task, specification) if specification else ())]
 
 
@@ -44,13 +46,32 @@ def _of_the_rule(dataset: OfflineDataset, task: Task) -> Iterator[str]:
     for first in range(0, len(dataset), SLICE):
         rows = slice(first, first + SLICE)
         over = said_by(task.problem.termination, task.name, *map(torch.tensor, _transitions(dataset, task, rows))).numpy()
-        stored, known = dataset.terminals[rows], dataset.valid_next[rows]  # elsewhere the next observation is not known
+        # elsewhere the next observation is not known, which a rule that ends nothing need not see
+        stored, known = dataset.terminals[rows], dataset.valid_next[rows] | (task.problem.termination is never)
         stored_only += int((stored & ~over & known).sum())
         ruled_only += int((over & ~stored & known).sum())
     if stored_only:
         yield f"{stored_only:,} rows are terminal where the task's termination says that they are not"
     if ruled_only:
         yield f"{ruled_only:,} rows are not terminal where the task's termination says that they are"
+
+
+def _of_the_ends(dataset: OfflineDataset, task: Task) -> Iterator[str]:
+    """Episodes of a single row, and timeouts that are none: what a file says where no next observation could contradict it."""
+    ends = np.flatnonzero(dataset.terminals | dataset.timeouts)
+    lengths = np.diff(ends, prepend=-1)
+    whole = (ends > 0) & (ends < len(dataset) - 1)  # a window may cut the first episode, and the end of the file the last
+    whole[:1] = False
+    few = MANY * len(ends)
+    if (single := int((whole & (lengths == 1)).sum())) > max(1, few):
+        yield f"{single:,} of {len(ends):,} episodes have one row: their ends may be marked a row late"
+    limit, inferred = task.problem.max_episode_steps, dataset.extras.get(TIMEOUT_INFERRED)
+    early = whole & dataset.timeouts[ends] & (lengths < limit) & (True if inferred is None else inferred[ends] == 0)
+    if task.problem.termination is not never and early.sum() > few and len(set(lengths[early])) > 1:
+        yield (
+            f"{int(early.sum()):,} of {len(ends):,} episodes end by a timeout before the task's limit of {limit:,} steps, "
+            f"after {lengths[early].min():,} to {lengths[early].max():,}: if these are falls, they are terminals"
+        )
 
 
 def _transitions(dataset: OfflineDataset, task: Task, rows: slice) -> tuple[np.ndarray, ...]:

@@ -19,7 +19,7 @@ from ..runs.records import Run, begun, plain
 from .paper import HEADINGS
 from .statistics import aggregate
 
-SOURCES = ("v0", "v0-changed", "v2", "regenerated", "file")  # of a dataset; the paper's first
+SOURCES = ("v0", "v0-changed", "v2", "v2-changed", "regenerated", "file")  # of a dataset; the paper's first
 
 
 class RowKey(NamedTuple):

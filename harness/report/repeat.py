@@ -7,7 +7,7 @@ from typing import Any
 
 from .groups import Group, changed_parameters, last_step
 
-ASKED = {"v0": "d4rl", "v2": "d4rl-v2", "regenerated": "regenerated"}  # by the source of a dataset
+ASKED = {"v0": "d4rl", "v2": "d4rl-v2", "regenerated": "regenerated"}  # by the source of a dataset, changed or not
 
 
 def repeat_command(group: Group) -> str:
@@ -32,7 +32,8 @@ def _dataset(group: Group) -> list[str]:
     if not asked:
         made = data.get("source") == "regenerated"
         asked = {"rows": group.whole.get("rows") if made else None, "seed": data.get("provenance", {}).get("seed") or 0}
-    words = ["--dataset", str(asked["file"])] if asked.get("file") else ["--data", ASKED.get(data.get("source", ""), "auto")]
+    source = str(data.get("source", "")).removesuffix("-changed")
+    words = ["--dataset", str(asked["file"])] if asked.get("file") else ["--data", ASKED.get(source, "auto")]
     for option, value, usual in (
         ("--rows", asked.get("rows"), None),
         ("--window", data.get("window", "all"), "all"),

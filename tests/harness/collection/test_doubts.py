@@ -72,6 +72,30 @@ def test_the_terminals_are_held_against_the_termination_both_ways():
     ]
 
 
+def without_next(dataset, **change):
+    """As D4RL's files of 2020 are read: the next observation of an episode's last row is not known."""
+    ends = dataset.terminals | dataset.timeouts
+    return replace(dataset, valid_next=dataset.valid_next & ~ends, extras={}, **change)
+
+
+def test_terminals_that_no_next_observation_contradicts():
+    """All of these had passed without a word in files that store no next observations."""
+    dataset, task, _ = parts("halfcheetah-mixed")
+    assert doubts(without_next(dataset), task) == []
+    ended = without_next(dataset, terminals=dataset.timeouts, timeouts=np.zeros_like(dataset.timeouts))
+    assert doubts(ended, task) == [
+        f"{int(dataset.timeouts.sum()):,} rows are terminal where the task's termination says that they are not"
+    ]
+    dataset, task, _ = parts("hopper-mixed")
+    assert doubts(without_next(dataset), task) == []
+    folded = without_next(dataset, timeouts=dataset.terminals | dataset.timeouts, terminals=np.zeros_like(dataset.terminals))
+    (said,) = doubts(folded, task)
+    assert "episodes end by a timeout before the task's limit of 1,000 steps" in said and "if these are falls" in said
+    # marked once more a row late: the row after the end is an episode of its own
+    said = doubts(without_next(dataset, terminals=dataset.terminals | np.roll(dataset.terminals, 1)), task)
+    assert any("episodes have one row: their ends may be marked a row late" in each for each in said)
+
+
 def numbers(observations, actions, next_observations):
     return next_observations[..., 0]
 

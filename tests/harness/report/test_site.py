@@ -241,6 +241,15 @@ def test_the_command_of_a_published_record_asks_for_its_data(folder):
         assert cell.identity == group.identity or cell.algorithm.versions != group.cell["versions"]
 
 
+@pytest.mark.parametrize("source, asked", [("v0-changed", "d4rl"), ("v2", "d4rl-v2"), ("v2-changed", "d4rl-v2")])
+def test_the_command_of_a_changed_file_asks_for_that_file(records, source, asked):
+    """With "auto" it had quietly run on other data, where that file was not."""
+    records.add([1.0], source=source)
+    (group,) = labelled(grouped(records.runs()))
+    words = shlex.split(repeat_command(group))
+    assert words[words.index("--data") + 1] == asked
+
+
 def test_films_that_lie_in_the_site_are_refused_and_stay(tmp_path):
     """It would take them away before it copies them."""
     site = write_site(load_runs(ROOT / "results" / "published" / "point-edge"), "point-edge", tmp_path / "site").parent
