@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...common.trees import dotted
 from ..runs.ledger import reason
-from ..runs.records import Run
+from ..runs.records import Run, begun, made_with
 from .groups import RowKey, grouped, is_counted, labelled, score_of
 from .statistics import aggregate
 
@@ -24,7 +24,8 @@ class Frames(NamedTuple):
         `label` is its column in a table; `state` is running, failed, diverged or done, `reason` says why it is not done;
         `steps` of training took `seconds`; `return` is the mean of its last evaluation, `score` the same normalised (NaN
         without reference returns); `data`, `data_rows`, `data_return_max` (its best episode) and `window` are its dataset;
-        `parameters` those of the task that are not its own, `overrides` the settings that were chosen, both as text.
+        `data_digest` the SHA-256 of its arrays; `parameters` those of the task that are not its own, `overrides` the settings
+        that were chosen, both as text; it was `begun` (UTC), with `versions` of packages, at a `commit` of this project.
     evaluations: a row per evaluation. The four keys of a run, `step`, `episodes`, `return_mean`, `return_std` over episodes,
         `score`, and all that was stored beside, as `metrics.critic_loss` and `vitals.target_lag`.
     fits: a row per fit that a run stands on. `task`, `stage`, `identity` (the fit's own), `seed`, `algorithms` that share it,
@@ -38,7 +39,18 @@ class Frames(NamedTuple):
 
 RUN_COLUMNS = (
     *(*KEY, "label", "state", "reason", "steps", "seconds", "return", "score"),
-    *("data", "data_rows", "data_return_max", "window", "parameters", "overrides"),
+    *(
+        "data",
+        "data_rows",
+        "data_return_max",
+        "data_digest",
+        "window",
+        "parameters",
+        "overrides",
+        "begun",
+        "versions",
+        "commit",
+    ),
 )
 EVALUATION_COLUMNS = (*KEY, "step", "episodes", "return_mean", "return_std", "score")
 NUMBERS = ("seconds", "data_return_max", "return", "return_mean", "return_std", "score")
@@ -72,6 +84,8 @@ def _key(run: Run) -> dict[str, Any]:
 
 def _run_row(run: Run, label: str) -> dict[str, Any]:
     value, data = aggregate(run.evaluations, "last") if is_counted(run) else None, run.cell["data"]
+    made = made_with([run.record])
+    commits = made.pop("commit", [])
     return {
         **_key(run),
         "label": label,
@@ -84,9 +98,13 @@ def _run_row(run: Run, label: str) -> dict[str, Any]:
         "data": data["label"],
         "data_rows": data["rows"],
         "data_return_max": data.get("return_max"),
+        "data_digest": data.get("digest", ""),
         "window": data["window"],
         "parameters": ", ".join(RowKey.of(run).parameters),
         "overrides": ", ".join(f"{name}={value}" for name, value in sorted(run.cell.get("overrides", {}).items())),
+        "begun": begun([run.record]),
+        "versions": ", ".join(f"{name} {version}" for name, versions in made.items() for version in versions),
+        "commit": ", ".join(commits),
     }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...common.errors import in_words, seeds_in_words
 from ...tasks.data.episodes import flag_notes
-from ..runs.records import LEFT_OUT_AFTER, Run, overvalued
+from ..runs.records import LEFT_OUT_AFTER, Run, made_with, overvalued
 from .formats import DASH, DOUBLE_DAGGER, span
 from .groups import Group, last_step
 from .statistics import FEWEST, get_metric
@@ -17,6 +17,7 @@ STATES = {
     "diverged": "Diverged, not in the means",
     "failed": "Failed, not in the means",
 }
+LIBRARIES = ("torch", "gymnasium", "mujoco")
 NAMED_SEEDS = 10  # of a column with at most so many, those are named that a warning is for
 
 
@@ -54,13 +55,18 @@ def _extent(groups: Sequence[Group]) -> list[str]:
     counted = _counted(groups)
     if not counted:
         return []
-    packages = {group.cell["package"] for group, _ in counted}
-    segments = [part.get("versions", {}) for _, run in counted for part in run.record.get("segments", [])]
-    packages |= {versions["mopo-bench"] for versions in segments if versions.get("mopo-bench")}
+    made = made_with(run.record for _, run in counted)
+    packages = {group.cell["package"] for group, _ in counted} | set(made.get("mopo-bench", []))
     cut = {run.record[LEFT_OUT_AFTER] for _, run in counted if LEFT_OUT_AFTER in run.record}
     return [
         f"Steps: {span(last_step(run) for _, run in counted)}. Seeds in a cell: "
-        f"{span(len(group.counted) for group in groups if group.counted)}. Made by mopo-bench {', '.join(sorted(packages))}.",
+        f"{span(len(group.counted) for group in groups if group.counted)}. Made by mopo-bench {', '.join(sorted(packages))}"
+        f"{_with(made)}.",
+        *(
+            f"{group.row} {group.label}: its seeds were not made by the same {in_words(mixed)}."
+            for group in groups
+            if (mixed := _mixed(group))
+        ),
         *(f"Evaluations after step {step:,} are left out." for step in cut),
         f"Episodes in an evaluation: {span(len(run.evaluations[-1]['returns']) for _, run in counted)}.",
         *(
@@ -69,6 +75,20 @@ def _extent(groups: Sequence[Group]) -> list[str]:
             if len(set(map(last_step, group.counted))) > 1
         ),
     ]
+
+
+def _with(made: Mapping[str, Sequence[str]]) -> str:
+    """The libraries that decide numbers, with their versions, and at how many commits of this project; empty in old records."""
+    libraries = [f"{name} {in_words(made[name])}" for name in LIBRARIES if name in made]
+    commits = made.get("commit", [])
+    at = f", at commit {commits[0]}" if len(commits) == 1 else f", at {len(commits)} commits" * bool(commits)
+    return f" with {in_words(libraries)}{at}" if libraries else at
+
+
+def _mixed(group: Group) -> list[str]:
+    """The libraries of which the seeds of a group had several versions."""
+    made = made_with(run.record for run in group.counted)
+    return [f"{name} ({in_words(made[name])})" for name in LIBRARIES if len(made.get(name, [])) > 1]
 
 
 def _by_column(groups: Sequence[Group]) -> list[str]:

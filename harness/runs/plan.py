@@ -255,16 +255,22 @@ def facts_of(task: Task, request: DatasetRequest, specification: EnvSpec | None 
 
 
 def refuse_missing_datasets(tasks: list[Task], algorithms: list[Algorithm], request: RunRequest) -> None:
-    missing: dict[str, str] = {}
+    """UserError that names the tasks without a dataset, those together that lack it for one reason."""
+    missing: dict[str, dict[str, str]] = {}  # by reason, without names, the file of each task
     for task, algorithm in itertools.product(tasks, algorithms):
         if is_left_out(request, task, algorithm):
             continue
         if reason := why_missing(task, dataset_request(request, task.name, algorithm.name)):
-            missing[task.name] = reason
+            file = next((each.name for each in task.recipe.files if each.name in reason), "")
+            reason = reason.replace(task.name, "{tasks}").replace(file or "{files}", "{files}")
+            missing.setdefault(reason, {})[task.name] = file
     if missing:
-        here = ",".join(task.name for task in tasks if task.name not in missing)
+        here = ",".join(task.name for task in tasks if not any(task.name in those for those in missing.values()))
         others = f"; the others run with --tasks {here}" if here else ""
-        why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+        why = "; ".join(
+            f"{in_words(those)}: {reason.replace('{tasks}', ' '.join(those)).replace('{files}', in_words(those.values()))}"
+            for reason, those in missing.items()
+        )
         raise UserError(f"no dataset on this machine for {why}; --dataset FILE takes one of your own{others}")
 
 
@@ -318,8 +324,10 @@ def meant_for(setting: Setting, request: RunRequest, algorithms: list[Algorithm]
     known = {each_key for each in algorithms for each_key in each.defaults()}
     if key in known:
         return key, setting.task, None
-    if setting.of_grid and any(key in each.defaults() for each in all_algorithms().values()):
-        return None
+    if any(key in each.defaults() for each in all_algorithms().values()):
+        if setting.of_grid:
+            return None
+        raise UserError(f"--set {setting.name}: none of the algorithms of this run ({', '.join(names)}) has it")
     if dot and prefix != "all" and not any(each_key.startswith(f"{prefix}.") for each_key in known):
         get_algorithm(prefix)
         if setting.of_grid:

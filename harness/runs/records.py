@@ -352,6 +352,15 @@ def begun(records: Iterable[Mapping[str, Any]]) -> str:
     return max(dates, default="")[:19].replace("T", " ")
 
 
+def made_with(records: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The versions of packages with which some runs were trained, by the package's name, and their "commit"s."""
+    found: dict[str, set[str]] = {}
+    for part in (part for record in records for part in record.get("segments", [])):
+        for name, version in {**part.get("versions", {}), "commit": part.get("commit")}.items():
+            found.setdefault(name, set()).update([str(version)] if version else [])
+    return {name: sorted(versions) for name, versions in found.items() if versions}
+
+
 def overvalued(evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The first evaluation, if any, at which the critics' mean value exceeds the highest that rewards have allowed."""
     for row in evaluations:

@@ -138,6 +138,8 @@ def _state(file: DataFile, path: Path, hashing: bool = True) -> FileState:
 def _trouble(file: DataFile, state: FileState) -> str:
     if state.status == "unreadable":
         return "cannot be read"
+    if state.path and (accepted := _acceptance(file, state.path)):
+        return f"has changed since it was accepted by its SHA-256 {_short(accepted['sha256'])}"
     if state.status == "wrong size":
         return f"has {state.bytes:,} bytes where D4RL's has {file.bytes:,}"
     return "has another checksum than D4RL's"

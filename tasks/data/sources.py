@@ -58,7 +58,8 @@ def why_missing(task: Task, request: DatasetRequest) -> str | None:
         return None
     file = next((file.name for file in task.recipe.files if file.version == _version(request.source)), None)
     if request.source.startswith("d4rl"):
-        fetch = f"`mopo-bench data fetch {task.name} --version {_version(request.source)}` brings it"
+        version = _version(request.source)
+        fetch = f"`mopo-bench data fetch {task.name} --version {version}` brings it, with --mirror FOLDER from one of yours"
         return f"D4RL's {file} is not in {cache_folder() / 'd4rl'}; {fetch}" if file else "it is not a task of D4RL"
     if task.recipe.regenerate is None:
         if not file:
