@@ -209,6 +209,7 @@ def beside_paper(name: str, runs: Iterable[Run], metric: str = "last") -> Table:
     notes = [
         *_paper_notes(layout, rows),
         *_paper_windows(layout, shown),
+        *_other_data(shown),
         *_probe_notes(shown) * ("batch max" in columns),
         *footnotes(shown, metric),
     ]
@@ -336,6 +337,13 @@ def _paper_windows(layout: Layout, groups: Sequence[Group]) -> list[str]:
         f"Of datasets of more than {WINDOW_ROWS:,} rows the paper's numbers stand on a window (inferred from code): {said}; "
         f"not known for {unknown_rows}, which are compared on all rows."
     ]
+
+
+def _other_data(groups: Sequence[Group]) -> list[str]:
+    """Which rows are not on D4RL's files of 2020, which are those of the paper where its data was published."""
+    others = {group.row: group.data["source"] for group in groups if group.counted and group.data["source"] != "v0"}
+    said = ", ".join(f"{row} ({source})" for row, source in others.items())
+    return [f"Not on the paper's data, so that its numbers are of another experiment: {said}."] if others else []
 
 
 def _measured(entry: Entry, groups: Mapping[str, Group], metric: str, names: Mapping[RowKey, str]) -> Entry:

@@ -383,6 +383,28 @@ def test_no_difference_when_one_seed_is_not_done(records, state):
     assert records.cell().difference is None
 
 
+def test_rows_on_other_data_than_the_paper_s_are_named(records):
+    records.add([1.0])
+    assert not any("Not on the paper's data" in note for note in table1(records.runs()).notes)
+    records.add([1.0], "hopper-mixed", source="v2")
+    (note,) = [each for each in table1(records.runs()).notes if "Not on the paper's data" in each]
+    assert note.endswith(": hopper-mixed (v2).")
+
+
+def test_the_libraries_of_a_table_are_named_and_a_mixture_of_them(records):
+    """Seeds of several machines had one mean, and the page of the report alone said by which torch each was made."""
+    records.add([1.0, 2.0])
+    place = records.cell_folder(HOPPER, "mopo", "a")
+    for seed, torch in enumerate(("2.13.0", "2.9.0")):
+        path = place / f"seed-{seed}" / "record.json"
+        record = json.loads(path.read_text())
+        record["segments"] = [{"versions": {"torch": torch, "mujoco": "4.0.0"}, "commit": "c0ffee"}]
+        path.write_text(json.dumps(record))
+    notes = scores_table(records.runs()).notes
+    assert any("with torch 2.13.0 and 2.9.0 and mujoco 4.0.0, at commit c0ffee." in note for note in notes)
+    assert "hopper-medium mopo: its seeds were not made by the same torch (2.13.0 and 2.9.0)." in notes
+
+
 def test_no_difference_on_a_swapped_cell(records):
     records.add([100.0, 100.0], "hopper-random", "bc")
     records.add([100.0, 100.0], "hopper-random", "sac", steps=500_000)
