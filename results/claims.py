@@ -32,6 +32,7 @@ KEPT_NEAR_RUN = (*SMALL, "halfcheetah-jump")  # where they were run
 BEST = "the dataset's best episode"
 FOLDERS = ("figure1", "ablation", "ci", "point-edge", "table1-short", "table2-short", "ablation-short")
 METRICS = ("last", "mean10")
+READING, P_VALUE = "reading by ", "p by Holm, "  # of the columns of a metric
 # claim, where the paper makes it, tasks, the column that is to be better, the column beside it
 CLAIMS = [
     ("A model, even without a penalty, is worth more than none", "Figure 1", SMALL + FIGURE_1, "mbpo", "sac"),
@@ -83,10 +84,8 @@ def rows() -> list[dict[str, str]]:
     for claim, where, tasks, left, right in CLAIMS:
         for task in tasks:
             row = {"claim": claim, "of": where, "task": task, "unit": unit_of(task), "compared": f"{left} minus {right}"}
-            empty = {"seeds": "0"} | {
-                f"{what}{metric}": "" for metric in METRICS for what in ("", "reading by ", "p by Holm, ")
-            }
-            lines.append(row | {"seeds": "0"} | empty | {"reading by last": "no runs"})
+            lines.append(row | {"seeds": "0"} | {what + metric: "" for metric in METRICS for what in ("", READING, P_VALUE)})
+            lines[-1][READING + METRICS[0]] = "no runs"
             for metric in METRICS:
                 ours, other = found.get((metric, task, left)), found.get((metric, task, right))
                 pairs = [] if ours is None or other is None else (ours - other).dropna().tolist()
@@ -99,9 +98,9 @@ def rows() -> list[dict[str, str]]:
         place, metric = key
         columns_of = {(lines[place]["task"], label) for label in lines[place]["compared"].split(" minus ")}
         read = "not clear, a seed diverged" if columns_of & lost else reading(difference, adjusted.get(key, 1.0))
-        lines[place] |= {metric: said(difference), f"reading by {metric}": read}
+        lines[place] |= {metric: said(difference), READING + metric: read}
         if key in adjusted:
-            lines[place][f"p by Holm, {metric}"] = f"{adjusted[key]:.2g}"
+            lines[place][P_VALUE + metric] = f"{adjusted[key]:.2g}"
     return lines
 
 

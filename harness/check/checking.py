@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ...common.errors import UserError, unknown
 from ..report.statistics import holm, mean
 from ..runs.ledger import existing_folder
+from ..runs.records import UNKNOWN_TIME
 from .baseline import BaselineCell, default_path, load_baseline, without
 from .options import Options
 from .prediction import FEWEST_BEHIND, LOW, Prediction
@@ -227,7 +228,7 @@ def _compared(
         return _Compared(cell, faults=(*faults, *_missing(cell.name, recorded)))
     if len(same) > 1:
         begun = {each.identity: each.begun for each in sorted(same, key=lambda each: each.begun)}
-        versions = ", ".join(f"{identity} begun {date or 'at an unknown time'}" for identity, date in begun.items())
+        versions = ", ".join(f"{identity} begun {date or UNKNOWN_TIME}" for identity, date in begun.items())
         return _Compared(cell, faults=(*faults, f"run by several versions of its code ({versions}): keep one in the folder"))
     numbers, found = same[0].numbers(cell.steps, cell.episodes, cell.interval if options.vitals and cell.vitals else None)
     gated = list(cell.vitals) if options.vitals else []

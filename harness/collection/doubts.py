@@ -22,7 +22,7 @@ from ...tasks.true_step import true_step
 SLICE = 100_000  # rows examined together, so that a dataset of millions is examined in bounded memory
 ROWS, FEWEST = 100, 10  # that the simulator repeats: at most, and at least
 FAR = 0.1  # of what a quantity varies by: so large a median difference is not the rounding of a log
-MANY = 0.01  # of the rows: fewer may be slips of a logger
+MANY = 0.01  # of the rows or episodes: fewer may be slips of a logger
 
 _CAUSES = (
     "other units or another scaling of observations or actions, a shift by a row, another task's rows, or another simulator"
@@ -63,10 +63,13 @@ def _of_the_ends(dataset: OfflineDataset, task: Task) -> Iterator[str]:
     whole = (ends > 0) & (ends < len(dataset) - 1)  # a window may cut the first episode, and the end of the file the last
     whole[:1] = False
     few = MANY * len(ends)
-    if (single := int((whole & (lengths == 1)).sum())) > max(1, few):
+    single = int((whole & (lengths == 1)).sum())
+    if single > max(1, few) and task.problem.max_episode_steps > 1:
         yield f"{single:,} of {len(ends):,} episodes have one row: their ends may be marked a row late"
     limit, inferred = task.problem.max_episode_steps, dataset.extras.get(TIMEOUT_INFERRED)
-    early = whole & dataset.timeouts[ends] & (lengths < limit) & (True if inferred is None else inferred[ends] == 0)
+    early = whole & ~dataset.terminals[ends] & (lengths < limit)
+    if inferred is not None:  # these the file does not mark
+        early &= inferred[ends] == 0
     if task.problem.termination is not never and early.sum() > few and len(set(lengths[early])) > 1:
         yield (
             f"{int(early.sum()):,} of {len(ends):,} episodes end by a timeout before the task's limit of {limit:,} steps, "

@@ -91,8 +91,12 @@ class Entry:
 
 def bracketed(*bounds: float | None) -> str:
     """The bounds of an interval with one digit; more where one would read as 0: its sign says whether a difference is clear."""
-    shown = [f"{bound:z.1f}" if not bound or abs(bound) >= 0.05 else f"{bound:.1g}" for bound in bounds if bound is not None]
-    return f"[{', '.join(shown)}]"
+
+    def shown(bound: float) -> str:
+        small = 1e-6 < abs(bound) < 0.05
+        return f"{float(f'{bound:.1g}'):f}".rstrip("0") if small else f"{bound:z.1f}"
+
+    return f"[{', '.join(shown(bound) for bound in bounds if bound is not None)}]"
 
 
 def _beside(entry: Entry, other: Entry, metric: str) -> Entry:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -197,8 +198,8 @@ def labelled(groups: Sequence[Group], apart: Sequence[str] = ()) -> list[Group]:
     """Groups with a name: the algorithm and, in brackets, the overrides or the window that set it apart in the same row.
 
     Alone it has the plain name whatever its overrides, but for those of the settings `apart`, which are always named. Where two
-    would have one name, the highest version keeps it, of code whose versions nobody counts that begun last. Their rows are
-    named likewise: the task and, in brackets, its parameters.
+    would have one name, one that gives a number keeps it, of several the highest version, and where nobody counts versions
+    that begun last. Their rows are named likewise: the task and, in brackets, its parameters.
     """
     rows = _row_labels(groups)
     shared: dict[tuple[Any, ...], set[str]] = {}
@@ -207,8 +208,8 @@ def labelled(groups: Sequence[Group], apart: Sequence[str] = ()) -> list[Group]:
         shared[key] = shared.get(key, set(group.choices)) & set(group.choices)
 
     def newest(group: Group) -> tuple[Any, ...]:
-        counted = [(part, numbered(version)) for part, version in sorted(group.cell["versions"].items())]
-        return counted, group.begun, len(group.in_state("done"))
+        versions = [(part, numbered(version)) for part, version in sorted(group.cell["versions"].items())]
+        return bool(group.counted), versions, group.begun, len(group.in_state("done"))
 
     labels: dict[tuple[Any, ...], Group] = {}
     for group in sorted(groups, key=newest, reverse=True):
@@ -225,8 +226,9 @@ def labelled(groups: Sequence[Group], apart: Sequence[str] = ()) -> list[Group]:
 
 
 def numbered(version: Any) -> list[int]:
-    """The numbers of a version that somebody counts, "2.1"; not the eight digits that stand for a source, "6994a8df.2.1"."""
-    return [int(part) for part in str(version).split(".") if part.isdecimal() and len(part) < 8]
+    """The numbers of a version, part by part: [2, 1] of "2.1"; 0 for the digits that stand for a source, "6994a8df"."""
+    parts = ["0" if re.fullmatch("(?=.*[a-f])[0-9a-f]{8}", part) else part for part in str(version).split(".")]
+    return [int((re.findall(r"\d+", part) or ["0"])[0]) for part in parts]
 
 
 def _row_labels(groups: Sequence[Group]) -> dict[RowKey, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...common.errors import in_words, seeds_in_words
 from ...tasks.data.episodes import flag_notes
-from ..runs.records import LEFT_OUT_AFTER, Run, made_with, overvalued
+from ..runs.records import LEFT_OUT_AFTER, UNKNOWN_TIME, Run, made_with, overvalued
 from .formats import DASH, DOUBLE_DAGGER, span
 from .groups import Group, last_step
 from .statistics import FEWEST, get_metric
@@ -63,7 +63,7 @@ def _extent(groups: Sequence[Group]) -> list[str]:
         f"{span(len(group.counted) for group in groups if group.counted)}. Made by mopo-bench {', '.join(sorted(packages))}"
         f"{_with(made)}.",
         *(
-            f"{group.row} {group.label}: its seeds were not made by the same {in_words(mixed)}."
+            f"{group.row} {group.label}: its runs were not made by the same {in_words(mixed)}."
             for group in groups
             if (mixed := _mixed(group))
         ),
@@ -86,7 +86,7 @@ def _with(made: Mapping[str, Sequence[str]]) -> str:
 
 
 def _mixed(group: Group) -> list[str]:
-    """The libraries of which the seeds of a group had several versions."""
+    """The libraries of which the runs of a group had several versions."""
     made = made_with(run.record for run in group.counted)
     return [f"{name} ({in_words(made[name])})" for name in LIBRARIES if len(made.get(name, [])) > 1]
 
@@ -110,13 +110,13 @@ def _by_column(groups: Sequence[Group]) -> list[str]:
 
 
 def _other_code(groups: Sequence[Group]) -> list[str]:
-    """Which columns differ in nothing but their code, and when each was begun."""
+    """Which columns differ in nothing that was chosen, and when each was begun."""
     alike: dict[tuple[Any, ...], list[Group]] = {}
     for group in groups:
         alike.setdefault((group.key, group.algorithm, *group.choices), []).append(group)
     return [
-        f"{several[0].row}: columns of one algorithm and other code, which were begun, in UTC, "
-        f"{in_words(f'{group.label} {group.begun}' for group in sorted(several, key=lambda each: each.begun))}."
+        f"{several[0].row}: no setting that was chosen tells these columns apart, but code or rules; they were begun, in UTC, "
+        f"{in_words(f'{each.label} {each.begun or UNKNOWN_TIME}' for each in sorted(several, key=lambda each: each.begun))}."
         for several in alike.values()
         if len(several) > 1
     ]

@@ -105,7 +105,7 @@ def curves(groups: Sequence[Group], metric: str = "last", looks: Mapping[str, St
     _legend(figure, axes, looks, groups)
     return figure, [
         f"Mean over seeds at each evaluation; shaded: Student's 95 % interval of it, from {FEWEST} seeds on, cut where it goes "
-        "beyond what any seed reached; of two seeds both are drawn, thin. A curve ends where the first of its seeds does.",
+        "beyond the seeds and the lines; of two seeds both are drawn, thin. A curve ends where the first of its seeds does.",
         *_dense_note(groups),
         *_paper_note(rows),
     ]

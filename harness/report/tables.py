@@ -209,7 +209,7 @@ def beside_paper(name: str, runs: Iterable[Run], metric: str = "last") -> Table:
     notes = [
         *_paper_notes(layout, rows),
         *_paper_windows(layout, shown),
-        *_other_data(shown),
+        *_other_data(shown, rows),
         *_probe_notes(shown) * ("batch max" in columns),
         *footnotes(shown, metric),
     ]
@@ -339,11 +339,12 @@ def _paper_windows(layout: Layout, groups: Sequence[Group]) -> list[str]:
     ]
 
 
-def _other_data(groups: Sequence[Group]) -> list[str]:
-    """Which rows are not on D4RL's files of 2020, which are those of the paper where its data was published."""
+def _other_data(groups: Sequence[Group], rows: Sequence[Sequence[Entry]]) -> list[str]:
+    """Which rows with numbers of the paper are not on D4RL's files of 2020, its data as far as that was published."""
+    printed = {entry.task for row in rows for entry in row if entry.paper_mean is not None}
     others = {group.row: group.data["source"] for group in groups if group.counted and group.data["source"] != "v0"}
-    said = ", ".join(f"{row} ({source})" for row, source in others.items())
-    return [f"Not on the paper's data, so that its numbers are of another experiment: {said}."] if others else []
+    said = ", ".join(f"{row} ({source})" for row, source in others.items() if row in printed)
+    return [f"Not on the paper's data, so that the paper's numbers are of another experiment: {said}."] if said else []
 
 
 def _measured(entry: Entry, groups: Mapping[str, Group], metric: str, names: Mapping[RowKey, str]) -> Entry:

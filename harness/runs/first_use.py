@@ -11,7 +11,7 @@ from ...algorithms.learning.experience import Experience
 from ...algorithms.learning.learner import Learner
 from ...algorithms.learning.resumption import check_resumed_copy
 from ...common.errors import FOREIGN, UserError, WriteError
-from ...common.source_digest import source_digest
+from ...common.source_digest import OURS, source_digest
 from ...tasks.data.d4rl import cache_folder
 from .cell import SHORT_ROWS, Cell, build, load_problem, short_configs
 from .machine import describe_machine, prepare_process
@@ -43,9 +43,8 @@ def check_first_use(cells: Iterable[Cell]) -> None:
 
 def outside_sources(cell: Cell) -> list[str] | None:
     """Digests of the classes from outside this package that it is made of; None where the source of one cannot be read."""
-    algorithm, own = cell.algorithm, (__name__.partition(".")[0], "builtins", "abc", "typing")
-    bases = {base for part in (algorithm.learner, algorithm.experience, *algorithm.stages.values()) for base in part.__mro__}
-    digests = sorted({source_digest(base) for base in bases if base.__module__.partition(".")[0] not in own})
+    parts = (cell.algorithm.learner, cell.algorithm.experience, *cell.algorithm.stages.values())
+    digests = sorted({source_digest(part) for part in parts if part.__module__.partition(".")[0] != OURS})
     return None if "" in digests else digests
 
 

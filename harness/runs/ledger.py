@@ -211,7 +211,7 @@ def _place(lines: Sequence[str]) -> str:
     """Where a traceback says that code from outside this package failed: " (mine.py, line 58)"; empty where none did."""
     found = filter(None, (re.match(r'\s*File "(.+)", line (\d+), in ', line) for line in lines))
     libraries = (*ROOMS, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")))
-    outside = [each for each in found if not any(Path(each[1]).is_relative_to(library) for library in libraries)]
+    outside = [each for each in found if not any(Path(each[1]).resolve().is_relative_to(library) for library in libraries)]
     return f" ({Path(outside[-1][1]).name}, line {outside[-1][2]})" if outside else ""
 
 

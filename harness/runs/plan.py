@@ -17,7 +17,7 @@ from ...algorithms.learning.fast.compiling import decide
 from ...algorithms.learning.registry import Algorithm, all_algorithms, get_algorithm, task_settings
 from ...common.errors import UserError, in_words, several, unknown
 from ...tasks.data.request import DatasetRequest
-from ...tasks.data.sources import load_dataset, why_missing
+from ...tasks.data.sources import load_dataset, to_fetch, why_missing
 from ...tasks.registry import all_tasks, get_task
 from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
@@ -255,22 +255,23 @@ def facts_of(task: Task, request: DatasetRequest, specification: EnvSpec | None 
 
 
 def refuse_missing_datasets(tasks: list[Task], algorithms: list[Algorithm], request: RunRequest) -> None:
-    """UserError that names the tasks without a dataset, those together that lack it for one reason."""
-    missing: dict[str, dict[str, str]] = {}  # by reason, without names, the file of each task
+    """UserError that names the tasks without a dataset, and why; the files that D4RL has are named together."""
+    missing: dict[str, str] = {}
+    files: dict[str, str] = {}
     for task, algorithm in itertools.product(tasks, algorithms):
         if is_left_out(request, task, algorithm):
             continue
         if reason := why_missing(task, dataset_request(request, task.name, algorithm.name)):
-            file = next((each.name for each in task.recipe.files if each.name in reason), "")
-            reason = reason.replace(task.name, "{tasks}").replace(file or "{files}", "{files}")
-            missing.setdefault(reason, {})[task.name] = file
+            missing[task.name] = reason
+            for file in (each.name for each in task.recipe.files if f"D4RL's {each.name} is" in reason):
+                files[task.name] = file
     if missing:
-        here = ",".join(task.name for task in tasks if not any(task.name in those for those in missing.values()))
+        here = ",".join(task.name for task in tasks if task.name not in missing)
         others = f"; the others run with --tasks {here}" if here else ""
-        why = "; ".join(
-            f"{in_words(those)}: {reason.replace('{tasks}', ' '.join(those)).replace('{files}', in_words(those.values()))}"
-            for reason, those in missing.items()
-        )
+        said = [f"{name}: {reason}" for name, reason in missing.items() if name not in files]
+        if files:
+            said.insert(0, f"{in_words(files)}: {to_fetch(files, request.data)}")
+        why = "; ".join(said)
         raise UserError(f"no dataset on this machine for {why}; --dataset FILE takes one of your own{others}")
 
 

@@ -346,6 +346,9 @@ def six_digits(value: float | None) -> str:
     return "nan" if value is None else f"{value:.6g}"
 
 
+UNKNOWN_TIME = "at an unknown time"  # in the place of what `begun` does not know
+
+
 def begun(records: Iterable[Mapping[str, Any]]) -> str:
     """When the last of some runs was begun, in UTC, as "2026-11-29 21:31:08"; empty where no record says so."""
     dates = [str(part.get("date", "")) for record in records for part in record.get("segments", [])[:1]]

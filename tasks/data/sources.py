@@ -4,13 +4,14 @@ bundles, else a file that the user names. It is labelled task@source wherever it
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
 import filelock
 
-from ...common.errors import UserError
+from ...common.errors import UserError, in_words
 from ...common.settings import converted
 from ..task import DataFile, Task, name_of
 from . import BUNDLED
@@ -58,14 +59,21 @@ def why_missing(task: Task, request: DatasetRequest) -> str | None:
         return None
     file = next((file.name for file in task.recipe.files if file.version == _version(request.source)), None)
     if request.source.startswith("d4rl"):
-        version = _version(request.source)
-        fetch = f"`mopo-bench data fetch {task.name} --version {version}` brings it, with --mirror FOLDER from one of yours"
-        return f"D4RL's {file} is not in {cache_folder() / 'd4rl'}; {fetch}" if file else "it is not a task of D4RL"
+        return to_fetch({task.name: file}, request.source) if file else "it is not a task of D4RL"
     if task.recipe.regenerate is None:
         if not file:
             return f"it has none of its own; a file is read by `mopo-bench data inspect FILE --task {task.name}`"
         return f"no policy of it is bundled, and {file} is not in {cache_folder() / 'd4rl'}"
     return None
+
+
+def to_fetch(files: Mapping[str, str], source: str) -> str:
+    """How files of D4RL that are not here, by task, are brought."""
+    are, them = ("is", "it") if len(files) == 1 else ("are", "them")
+    return (
+        f"D4RL's {in_words(files.values())} {are} not in {cache_folder() / 'd4rl'}; `mopo-bench data fetch {' '.join(files)} "
+        f"--version {_version(source)}` brings {them}, with --mirror FOLDER from a folder of yours"
+    )
 
 
 def _version(source: str) -> str:

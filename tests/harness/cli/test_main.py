@@ -43,6 +43,11 @@ REFUSED = [
     (("run", "--tasks", "nothing-like-it", "--algorithms", "sac"), "list tasks"),
     ((*RUN, "mopoo"), "'mopo'"),
     ((*RUN, "awac"), "entry point"),
+    (
+        ("run", "--tasks", "hopper-mixed,walker2d-mixed,ant-angle", "--algorithms", "bc", "--data", "d4rl"),
+        "walker_mixed.hdf5 are not in",
+    ),
+    ((*SAC, "--set", "rollout_length=1"), "none of the algorithms of this run (sac) has it"),
     (("run", "--suite", "tabel1"), "'table1'"),
     (("run",), "--tasks"),
     (("run", "--tasks", "point-angle"), "--algorithms"),

@@ -171,6 +171,7 @@ def test_minus_nought_is_nought():
         ((-0.0123, 3.0), "[-0.01, 3.0]"),
         ((-2.0, 0.0), "[-2.0, 0.0]"),
         ((-0.06, 0.05), "[-0.1, 0.1]"),
+        ((-2.8e-17, 3.2e-5), "[0.0, 0.00003]"),
     ],
 )
 def test_a_bound_reads_as_0_only_where_it_is(bounds, text):

@@ -73,11 +73,21 @@ def test_of_code_without_a_number_the_one_begun_last_has_the_plain_name():
         f"mopo [learner version {'b' * 8}.2]",
         f"mopo [learner version {'c' * 8}.2]",
     ]
-    (note,) = [each for each in footnotes(groups, "last") if "other code" in each]
+    (note,) = [each for each in footnotes(groups, "last") if "tells these columns apart" in each]
     assert re.findall(r"\d\d:\d\d:00", note) == ["21:20:00", "21:30:00", "21:40:00"] and note.endswith(
         "mopo 2026-11-29 21:40:00."
     )
-    assert numbered("6994a8df.2.1") == [2, 1] and numbered("12345678.2") == [2] and numbered(3) == [3]
+    failed = a_run(identity="d", versions={"learner": "dddddddd.2"}, begun="2026-11-30T00:00:00", state="failed")
+    assert labels(*runs, failed)[groups[0].key.label, "a"] == "mopo"  # an edit that gave nothing takes nobody's name
+    assert [numbered(each) for each in ("6994a8df.2.1", "1.2", 20260301, "v3", "1.0rc1", 3)] == [
+        [0, 2, 1], [1, 2], [20260301], [3], [1, 0], [3],
+    ]  # fmt: skip
+
+
+def test_when_old_records_were_begun_is_not_known():
+    groups = labelled(grouped([a_run(identity="a"), a_run(identity="b")]))
+    (note,) = [each for each in footnotes(groups, "last") if "tells these columns apart" in each]
+    assert note.endswith("mopo [a] at an unknown time and mopo at an unknown time.") or "mopo [b] at an unknown time" in note
 
 
 def test_the_newest_version_keeps_the_plain_name():
