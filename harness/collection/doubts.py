@@ -53,7 +53,8 @@ def _of_the_rule(dataset: OfflineDataset, task: Task) -> Iterator[str]:
     if stored_only:
         yield f"{stored_only:,} rows are terminal where the task's termination says that they are not"
     if ruled_only:
-        yield f"{ruled_only:,} rows are not terminal where the task's termination says that they are"
+        of = ": this may be a dataset of another task" if ruled_only > len(dataset) / 2 else ""
+        yield f"{ruled_only:,} rows are not terminal where the task's termination says that they are{of}"
 
 
 def _of_the_ends(dataset: OfflineDataset, task: Task) -> Iterator[str]:

@@ -96,6 +96,12 @@ def test_terminals_that_no_next_observation_contradicts():
     assert any("episodes have one row: their ends may be marked a row late" in each for each in said)
 
 
+def test_a_file_of_another_task_with_the_same_shapes_is_called_so():
+    dataset, _, _ = parts("halfcheetah-mixed")
+    said = doubts(dataset, get_task("walker2d-mixed"))
+    assert any(each.endswith("this may be a dataset of another task") for each in said)
+
+
 def numbers(observations, actions, next_observations):
     return next_observations[..., 0]
 
