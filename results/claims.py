@@ -30,7 +30,7 @@ FIGURE_1 = ("halfcheetah-mixed", "halfcheetah-jump")
 KEPT_NEAR = ("bear", "brac-p", "brac-v")
 KEPT_NEAR_RUN = (*SMALL, "halfcheetah-jump")  # where they were run
 BEST = "the dataset's best episode"
-FOLDERS = ("figure1", "ablation", "ci", "point-edge", "table1-short", "table2-short", "ablation-short")
+FOLDERS = ("figure1", "ablation", "ci", "point-edge", "check", "table1-short", "table2-short", "ablation-short")
 METRICS = ("last", "mean10")
 READING, P_VALUE = "reading by ", "p by Holm, "  # of the columns of a metric
 # claim, where the paper makes it, tasks, the column that is to be better, the column beside it
