@@ -402,7 +402,7 @@ def test_the_libraries_of_a_table_are_named_and_a_mixture_of_them(records):
         path.write_text(json.dumps(record))
     notes = scores_table(records.runs()).notes
     assert any("with torch 2.13.0 and 2.9.0 and mujoco 4.0.0, at commit c0ffee." in note for note in notes)
-    assert "hopper-medium mopo: its seeds were not made by the same torch (2.13.0 and 2.9.0)." in notes
+    assert "hopper-medium mopo: its runs were not made by the same torch (2.13.0 and 2.9.0)." in notes
 
 
 def test_no_difference_on_a_swapped_cell(records):
