@@ -39,18 +39,8 @@ class Frames(NamedTuple):
 
 RUN_COLUMNS = (
     *(*KEY, "label", "state", "reason", "steps", "seconds", "return", "score"),
-    *(
-        "data",
-        "data_rows",
-        "data_return_max",
-        "data_digest",
-        "window",
-        "parameters",
-        "overrides",
-        "begun",
-        "versions",
-        "commit",
-    ),
+    *("data", "data_rows", "data_return_max", "data_digest", "window", "parameters", "overrides"),
+    *("begun", "versions", "commit"),
 )
 EVALUATION_COLUMNS = (*KEY, "step", "episodes", "return_mean", "return_std", "score")
 NUMBERS = ("seconds", "data_return_max", "return", "return_mean", "return_std", "score")
