@@ -13,7 +13,7 @@ from ..report.groups import score_of
 from ..report.statistics import mean
 from ..runs.ledger import reason
 from ..runs.reading import NUMBERS, is_number, seed_of
-from ..runs.records import Fault, Store, begun, identity_hash, state_at
+from ..runs.records import Fault, Store, begun, identity_hash, made_with, state_at
 from .prediction import BOTH, NEITHER, SIDES
 
 # Of an evaluation: the score itself, and the bound that a critic's value, itself a metric, is held against.
@@ -119,14 +119,13 @@ def _recorded(folder: Path, cell: Mapping[str, Any], records: Mapping[int, dict[
     overrides, data = cell.get("overrides", {}), cell["data"]
     settings = "; ".join(f"{key}={value}" for key, value in sorted(overrides.items()))
     problem = identity_hash({"rules": cell.get("rules", {}), "digest": data["digest"]})
-    segments = [part for each in records.values() if isinstance(each, dict) for part in each.get("segments") or []]
     return Recorded(
         name=Name(cell["task"], cell["algorithm"], settings, str(data["label"]), problem),
         identity=folder.name,
         worse=_sides(cell.get("about", {}).get("worse", {})),
         records=records,
         package=str(cell.get("package", "")),
-        commits=tuple(sorted({str(part["commit"]) for part in segments if part.get("commit")})),
+        commits=tuple(made_with(each for each in records.values() if isinstance(each, dict)).get("commit", ())),
     )
 
 

@@ -16,7 +16,7 @@ from ...common.errors import UserError
 from ...common.files import replace_file
 from ..runs.ledger import reason
 from ..runs.reading import printable
-from ..runs.records import STATES, Run, warnings, write_text
+from ..runs.records import STATES, Run, made_with, warnings, write_text
 from .choices import METRICS
 from .comparisons import comparisons
 from .frames import frames
@@ -243,7 +243,7 @@ def _origin(group: Group) -> dict[str, str]:
     known = {
         "Identity": group.identity,
         "Versions": ", ".join(f"{part} {number}" for part, number in group.cell.get("versions", {}).items()),
-        "Commit": _several({str(part["commit"]) for part in segments if part.get("commit")}),
+        "Commit": _several(made_with(run.record for run in group.runs).get("commit", ())),
         "Libraries": _several(libraries),
         "Machine": _several(machines),
         "Fits": _several(fits),

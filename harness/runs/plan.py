@@ -17,7 +17,7 @@ from ...algorithms.learning.fast.compiling import decide
 from ...algorithms.learning.registry import Algorithm, all_algorithms, get_algorithm, task_settings
 from ...common.errors import UserError, in_words, several, unknown
 from ...tasks.data.request import DatasetRequest
-from ...tasks.data.sources import load_dataset, to_fetch, why_missing
+from ...tasks.data.sources import file_to_fetch, load_dataset, to_fetch, why_missing
 from ...tasks.registry import all_tasks, get_task
 from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
@@ -261,14 +261,15 @@ def refuse_missing_datasets(tasks: list[Task], algorithms: list[Algorithm], requ
     for task, algorithm in itertools.product(tasks, algorithms):
         if is_left_out(request, task, algorithm):
             continue
-        if reason := why_missing(task, dataset_request(request, task.name, algorithm.name)):
+        asked = dataset_request(request, task.name, algorithm.name)
+        if file := file_to_fetch(task, asked):
+            files[task.name] = file
+        elif reason := why_missing(task, asked):
             missing[task.name] = reason
-            for file in (each.name for each in task.recipe.files if f"D4RL's {each.name} is" in reason):
-                files[task.name] = file
-    if missing:
-        here = ",".join(task.name for task in tasks if task.name not in missing)
+    if missing or files:
+        here = ",".join(task.name for task in tasks if task.name not in missing | files)
         others = f"; the others run with --tasks {here}" if here else ""
-        said = [f"{name}: {reason}" for name, reason in missing.items() if name not in files]
+        said = [f"{name}: {reason}" for name, reason in missing.items()]
         if files:
             said.insert(0, f"{in_words(files)}: {to_fetch(files, request.data)}")
         why = "; ".join(said)

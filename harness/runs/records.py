@@ -351,14 +351,14 @@ UNKNOWN_TIME = "at an unknown time"  # in the place of what `begun` does not kno
 
 def begun(records: Iterable[Mapping[str, Any]]) -> str:
     """When the last of some runs was begun, in UTC, as "2026-11-29 21:31:08"; empty where no record says so."""
-    dates = [str(part.get("date", "")) for record in records for part in record.get("segments", [])[:1]]
+    dates = [str(part.get("date", "")) for record in records for part in (record.get("segments") or [])[:1]]
     return max(dates, default="")[:19].replace("T", " ")
 
 
 def made_with(records: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """The versions of packages with which some runs were trained, by the package's name, and their "commit"s."""
     found: dict[str, set[str]] = {}
-    for part in (part for record in records for part in record.get("segments", [])):
+    for part in (part for record in records for part in record.get("segments") or []):
         for name, version in {**part.get("versions", {}), "commit": part.get("commit")}.items():
             found.setdefault(name, set()).update([str(version)] if version else [])
     return {name: sorted(versions) for name, versions in found.items() if versions}

@@ -57,7 +57,7 @@ def why_missing(task: Task, request: DatasetRequest) -> str | None:
     """Says in a few words why there is no such dataset on this machine; None where there is one. Reads and makes nothing."""
     if request.file is not None or _d4rl_here(task, request.source):
         return None
-    file = next((file.name for file in task.recipe.files if file.version == _version(request.source)), None)
+    file = _d4rl_name(task, request.source)
     if request.source.startswith("d4rl"):
         return to_fetch({task.name: file}, request.source) if file else "it is not a task of D4RL"
     if task.recipe.regenerate is None:
@@ -65,6 +65,16 @@ def why_missing(task: Task, request: DatasetRequest) -> str | None:
             return f"it has none of its own; a file is read by `mopo-bench data inspect FILE --task {task.name}`"
         return f"no policy of it is bundled, and {file} is not in {cache_folder() / 'd4rl'}"
     return None
+
+
+def file_to_fetch(task: Task, request: DatasetRequest) -> str | None:
+    """The name of D4RL's file, where that is what the request asks for and what is not on this machine."""
+    wanted = request.file is None and request.source.startswith("d4rl") and not _d4rl_here(task, request.source)
+    return _d4rl_name(task, request.source) if wanted else None
+
+
+def _d4rl_name(task: Task, source: str) -> str | None:
+    return next((file.name for file in task.recipe.files if file.version == _version(source)), None)
 
 
 def to_fetch(files: Mapping[str, str], source: str) -> str:
