@@ -109,7 +109,7 @@ def data_verify(
         return
     if dataset is not None:
         raise UserError("--dataset goes with --physics; `data inspect FILE` reads and checks a file of your own")
-    from ...tasks.data.d4rl import verify
+    from ...tasks.data.d4rl import cache_folder, verify
 
     found = []
     for task, file in _d4rl_files(tasks, version):
@@ -119,7 +119,10 @@ def data_verify(
     _show(found, as_json)
     bad = [row["file"] for row in found if row["state"] not in ("verified", "accepted", "absent")]
     if bad:
-        raise UserError(f"{', '.join(bad)}: not what D4RL published; `mopo-bench data fetch` replaces such files")
+        raise UserError(
+            f"{', '.join(bad)}: not what D4RL published; `mopo-bench data fetch` puts good files into "
+            f"{cache_folder() / 'd4rl'}, where they are looked for first"
+        )
 
 
 def _physics(chosen: list[Any], file: Path | None, rows: int) -> list[dict[str, Any]]:
@@ -289,7 +292,8 @@ def data_export(
     words += ["--clip-actions"] * clip_actions + ["--out", out.name]
     command = shlex.join(["mopo-bench", "data", "export", Path(task_or_file).name, "--to", to, *words])
     file = export(dataset, chosen, to, out, command)
-    console.print(f"{file}: {len(dataset):,} rows, and {out / 'README.md'}", markup=False, soft_wrap=True)
+    whole = f" ({rows:,} were asked for: recorded episodes stay whole)" if rows and len(dataset) > rows else ""
+    console.print(f"{file}: {len(dataset):,} rows{whole}, and {out / 'README.md'}", markup=False, soft_wrap=True)
 
 
 @data_app.command("actors")

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ...common.errors import several
 from ..runs.interrupts import interrupts_held
 from ..runs.ledger import choices_of
+from ..runs.records import IN_WORDS
 from ..runs.request import RunRequest
 from .options import DEFAULT_RESULTS, Results, cell_key, checked_count, console, labels, plain_table, request_options
 
@@ -131,11 +133,14 @@ def print_plan(plan: Any, jobs: int, group: int, suite: str) -> Any:
     names = [columns[cell_key(each)] for each in about]
     grid = plain_table("task", "data", "run or fit", "seeds", "steps", "state", "time left")
     for row, name in itertools.zip_longest(found.rows, names):  # cells first, then fits, which have no name of their own
-        states = ", ".join(f"{count} {state}" for state, count in row.states.items())
+        states = ", ".join(f"{count} {IN_WORDS.get(state, state)}" for state, count in row.states.items())
         left = row.note if row.seconds is None else duration(row.seconds) if row.seconds else ""
         steps = f"{row.steps:,}" if row.steps else ""
         grid.add_row(row.task, without_task(row.data), name or row.work, str(sum(row.states.values())), steps, states, left)
     console.print(grid)
+    if jobs > plan.usual_jobs:
+        there = several(plan.usual_jobs, "process", "processes")
+        console.print(f"--jobs {jobs}: the time is that of {there}, as many as work here at once; more of them share it.")
     console.print(*sentences(found, calibration, suite), sep="\n")
     return found
 

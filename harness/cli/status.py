@@ -12,13 +12,13 @@ from rich.text import Text
 from ...common.errors import UserError, seeds_in_words
 from ..runs.ledger import Ledger, existing_folder
 from ..runs.reading import printable
-from ..runs.records import DAMAGED, STATES
+from ..runs.records import DAMAGED, IN_WORDS, STATES
 from .options import DEFAULT_RESULTS, CellKey, Json, Results, cell_key, console, labels, plain_table
 
 
 def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
-    """How far the grid is: done, running (begun, not finished), failed, diverged, missing, damaged (a file
-    is not to be believed; the next run puts it aside).
+    """How far the grid is: done, unfinished (begun, at work or stopped), failed, diverged, missing, damaged (a file
+    is not to be believed; the next run puts it aside). With --json "running" is unfinished.
 
     Example: mopo-bench status --results runs
     """
@@ -49,7 +49,7 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
 def summary(rows: list[dict[str, Any]], columns: dict[CellKey, str]) -> Table:
     """A line per cell, as `columns` call it: how many of its seeds are in which state, and the steps done of those wanted."""
     states = [state for state in (*STATES, DAMAGED) if any(row["state"] == state for row in rows)]
-    table = plain_table("task", "algorithm", *states, "steps")
+    table = plain_table("task", "algorithm", *(IN_WORDS.get(state, state) for state in states), "steps")
     for cell, column in columns.items():
         chosen = [row for row in rows if cell_key(row) == cell]
         counts = [str(sum(row["state"] == state for row in chosen) or "") for state in states]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...common.errors import UserError
+from ...common.errors import UserError, several
 from ...tasks.data.dataset import OfflineDataset
 from ...tasks.data.episodes import flag_notes
 from ...tasks.data.hdf5 import read_hdf5
@@ -51,14 +51,28 @@ def find_dataset(task_or_file: str, request: DatasetRequest, task: str | None = 
 def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any]:
     """Facts by name, JSON-able: counts, returns, ranges per dimension, and oddities in words.
 
-    With a task, also whether the dataset is all that the task asks of it (`accepted`, None where it asks nothing), with what
-    was found (`acceptance`), the normalised score of its mean and best episode, how often its termination rule and the stored
-    terminals disagree, and the paper's Batch Mean and Batch Max where it prints them.
+    With a task, also whether the dataset fits the task and is all that it asks (`accepted`; None where it asks nothing and nothing
+    of it does not fit), with what was found (`acceptance`), the normalised score of its mean and best episode, how often its
+    termination rule and the stored terminals disagree, and the paper's Batch Mean and Batch Max where it prints them.
     """
-    return _facts(dataset, task, check_dataset(dataset, task) if task is not None else [])
+    misfits = _misfits(dataset, task)
+    return _facts(dataset, task, _checks(dataset, task, misfits), misfits)
 
 
-def _facts(dataset: OfflineDataset, task: Task | None, checks: Sequence[Check]) -> dict[str, Any]:
+def _misfits(dataset: OfflineDataset, task: Task | None) -> list[str]:
+    """In what the dataset does not fit its task; a file of the user's is held against the simulator, too."""
+    if task is None:
+        return []
+    return doubts(dataset, task, checked_specification(task) if dataset.provenance.get("source") == "file" else None)
+
+
+def _checks(dataset: OfflineDataset, task: Task | None, misfits: Sequence[str]) -> list[Check]:
+    """What is asked of the dataset: what the task asks, and that it fits, which is said only where it does not."""
+    fits = [Check("fits the task", several(len(misfits), "misfit"), "none: see the oddities", False)] if misfits else []
+    return fits if task is None else [*fits, *check_dataset(dataset, task)]
+
+
+def _facts(dataset: OfflineDataset, task: Task | None, checks: Sequence[Check], misfits: Sequence[str]) -> dict[str, Any]:
     whole = dataset.whole_episodes()
     lengths, returns = dataset.episode_lengths()[whole], dataset.episode_returns()[whole]
     facts: dict[str, Any] = {
@@ -87,7 +101,7 @@ def _facts(dataset: OfflineDataset, task: Task | None, checks: Sequence[Check]) 
         "accepted": all(check.holds for check in checks) if checks else None,
         "acceptance": [str(check) for check in checks],
         "stored_besides": sorted(dataset.extras),
-        "oddities": oddities(dataset, task, facts),
+        "oddities": [*oddities(dataset, task, facts), *misfits],
         "from": dataset.provenance.get("from"),
         "digest": dataset.digest(),
     }
@@ -99,8 +113,9 @@ def summary(task: Task, request: DatasetRequest) -> dict[str, Any]:
     `return_zero` and `return_random` are of the zero action and of random actions; `accepted` is "yes", or what fails.
     """
     dataset = load_dataset(task, request)
-    checks = check_dataset(dataset, task)
-    facts = _facts(dataset, task, checks) | probe_returns(task, checked_specification(task))
+    misfits = _misfits(dataset, task)
+    checks = _checks(dataset, task, misfits)
+    facts = _facts(dataset, task, checks, misfits) | probe_returns(task, checked_specification(task))
     fails = "; ".join(f"{check.name}: {check.found}" for check in checks if not check.holds)
     ours = ("return_mean", "return_std", "return_max", "return_zero", "return_random", "score_mean")
     rounded = (*ours, "paper_return_mean", "paper_return_max")
@@ -130,10 +145,8 @@ def oddities(dataset: OfflineDataset, task: Task | None, facts: dict[str, Any]) 
     found += flag_notes(dataset.provenance)
     if task is None and facts["repaired_by_count"]:
         found.append("where episodes end was only counted: name the task with --task, and it is found from the data")
-    if task is not None:
-        if too_long := int((dataset.episode_lengths() > task.problem.max_episode_steps).sum()):
-            found.append(f"{too_long:,} episodes are longer than {task.problem.max_episode_steps} steps")
-        found += doubts(dataset, task, checked_specification(task) if dataset.provenance.get("source") == "file" else None)
+    if task is not None and (too_long := int((dataset.episode_lengths() > task.problem.max_episode_steps).sum())):
+        found.append(f"{too_long:,} episodes are longer than {task.problem.max_episode_steps} steps")
     both = int((dataset.terminals & dataset.timeouts).sum())
     if both:
         found.append(f"{both:,} rows are both terminal and timed out")

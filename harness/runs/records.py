@@ -38,6 +38,7 @@ from .reading import Damaged, checked_cell, checked_record, cleaned, parsed, pri
 
 STATES = ("missing", "running", "failed", "diverged", "done")
 NOT_TASKS = ("stages", "set-aside", "slurm")  # folders beside those of tasks
+IN_WORDS = {"running": "unfinished"}  # a record cannot know whether anybody is still at work on it
 DAMAGED = "damaged"  # the state of a run of which a file is not to be believed
 
 

@@ -292,6 +292,8 @@ def test_export(cache, command, tmp_path):
     assert "`mopo-bench data export point-angle --to d4rl --rows 50 --out point`" in card and str(tmp_path) not in card
     assert command("data", "export", file, "--task", "point-angle", "--to", "d4rl", "--out", tmp_path / "again").code == 0
     assert "data export point.hdf5 --to d4rl --task point-angle --out again`" in (tmp_path / "again" / "README.md").read_text()
+    whole = command("data", "export", "halfcheetah-mixed", "--to", "d4rl", "--rows", "1500", "--out", tmp_path / "more")
+    assert "2,000 rows (1,500 were asked for: recorded episodes stay whole)" in whole.out
     refused = command("data", "export", file, "--to", "d4rl", "--out", tmp_path / "again")
     assert refused.code == 2 and "again.hdf5 exists: name another folder" in refused.err
 

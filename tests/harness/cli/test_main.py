@@ -390,6 +390,18 @@ def test_status_tells_variants_of_one_algorithm_apart(arguments, command, tmp_pa
     ]
 
 
+def test_what_a_longer_plan_wants_is_unfinished(arguments, command, tmp_path):
+    """Whether anybody is at work on it a record cannot know."""
+    words = arguments("bc", results=tmp_path, seeds="1", steps=10)
+    assert command(*words).code == 0
+    shown = command(*words, "--steps", "20", "--dry-run", "--jobs", "9999").out
+    assert re.search(r"point-angle +regenerated +bc +1 +20 +1 unfinished", shown)
+    assert "--jobs 9999: the time is that of " in shown
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    (tmp_path / "plan.json").write_text(json.dumps({key: run | {"steps": 20} for key, run in plan.items()}))
+    assert command("status", "--results", tmp_path).out.splitlines()[0].split() == ["task", "algorithm", "unfinished", "steps"]
+
+
 def test_a_plan_tells_variants_apart_and_counts_in_words(arguments, command, tmp_path):
     words = arguments("bc", results=tmp_path, seeds="1", steps=10)
     shown = command(*words, "--dry-run").out

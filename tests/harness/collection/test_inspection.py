@@ -10,7 +10,7 @@ from mopo_bench.harness.report.plots import dataset_picture
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, roll_out
 from mopo_bench.tasks.data.hdf5 import write_hdf5
 from mopo_bench.tasks.data.relabelling import with_own_rewards
-from mopo_bench.tasks.data.sources import DatasetRequest
+from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
 
 HOPPER = get_task("hopper-random")
@@ -57,6 +57,17 @@ def changed(dataset, name, rows, value):
 
 def oddities(dataset, task):
     return inspect_dataset(dataset, task)["oddities"]
+
+
+def test_a_dataset_that_does_not_fit_its_task_is_not_accepted(dataset):
+    """HalfCheetah's observations have the size of Walker2d's, and its rows pass all that is asked of a walker's."""
+    running = load_dataset(get_task("halfcheetah-mixed"), DatasetRequest("regenerated", 1_500))
+    walker = get_task("walker2d-mixed")
+    facts = inspect_dataset(running, walker)
+    assert facts["accepted"] is False and facts["acceptance"][0].startswith("fits the task: 1 misfit, FAILS")
+    assert all("FAILS" not in each for each in facts["acceptance"][1:])
+    assert "2,000 rows are not terminal where the task's termination says that they are" in facts["oddities"][-1]
+    assert inspect_dataset(running, get_task("halfcheetah-mixed"))["accepted"] is True
 
 
 def test_oddities(dataset):
