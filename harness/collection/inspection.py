@@ -51,9 +51,9 @@ def find_dataset(task_or_file: str, request: DatasetRequest, task: str | None = 
 def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any]:
     """Facts by name, JSON-able: counts, returns, ranges per dimension, and oddities in words.
 
-    With a task, also whether the dataset fits the task and is all that it asks (`accepted`; None where it asks nothing and nothing
-    of it does not fit), with what was found (`acceptance`), the normalised score of its mean and best episode, how often its
-    termination rule and the stored terminals disagree, and the paper's Batch Mean and Batch Max where it prints them.
+    With a task, also whether the dataset fits the task and is all that it asks (`accepted`; None where it fits and the task
+    asks nothing), with what was found (`acceptance`), the normalised score of its mean and best episode, how often the task's
+    termination and the stored terminals disagree, and the paper's Batch Mean and Batch Max where it prints them.
     """
     misfits = _misfits(dataset, task)
     return _facts(dataset, task, _checks(dataset, task, misfits), misfits)
