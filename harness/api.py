@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.errors import UserError, in_words
+from ..common.notices import notices_shown
 from ..common.settings import Count, converted
 from .check.checking import check as check
 from .report.paper import REFERENCE
@@ -89,7 +91,8 @@ def run(
         for name, value in locals().items()
         if name not in ("results", "suite", "grid", "jobs", "group", "backend", "scheduler", "rerun", "quiet")
     }
-    plan = plan_run(results=results, suite=suite, grid=grid, **asked)
+    with nullcontext() if quiet else notices_shown():
+        plan = plan_run(results=results, suite=suite, grid=grid, **asked)
     jobs = None if jobs is None else converted(jobs, Count, "--jobs")
     from rich.console import Console
 

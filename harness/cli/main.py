@@ -46,10 +46,12 @@ def _answer(arguments: list[str], debug: bool) -> int:
         import typer
 
         from ...common.errors import UserError
+        from ...common.notices import notices_shown
         from .app import app
 
     try:
-        code = app(arguments, standalone_mode=False)
+        with notices_shown():
+            code = app(arguments, standalone_mode=False)
     except UserError as error:
         if debug:
             traceback.print_exc()

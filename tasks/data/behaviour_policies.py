@@ -14,12 +14,14 @@ from threadpoolctl import threadpool_limits
 
 from ...common.errors import UserError
 from ...common.files import replace_file
+from ...common.notices import LOG
 from ...common.streams import numpy_stream
 from ..environments import make_environment, recorded_step
 from ..task import Task
 from . import BUNDLED
 from .dataset import OfflineDataset
 
+LONG = 100_000  # rows that take a minute or more
 EPISODES_AT_ONCE = 10  # decides a dataset's numbers, since a product of 10 rows may round differently from one of 1
 
 
@@ -92,6 +94,8 @@ def roll_out(
     """
     if rows < 1:
         raise UserError(f"cannot roll out {rows} rows of {task.name}: ask for at least 1")
+    if rows >= LONG:
+        LOG.info("%s: rolling out %s rows in the simulator, which takes minutes", task.name, f"{rows:,}")
     parts = [(policies, 1.0)] if isinstance(policies, BehaviourPolicy) else list(policies)
     ends = rows * np.cumsum([share for _, share in parts]) / sum(share for _, share in parts)
     finished: list[_Columns] = []

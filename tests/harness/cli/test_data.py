@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import h5py
+import mopo_bench
 import numpy as np
 import pytest
 from mopo_bench.harness.collection import actors
 from mopo_bench.harness.runs.ledger import load_runs
 from mopo_bench.tasks import registry
+from mopo_bench.tasks.data import behaviour_policies
 from mopo_bench.tasks.data.behaviour_policies import BehaviourPolicy, bundled_policy, roll_out
 from mopo_bench.tasks.data.hdf5 import read_hdf5, write_hdf5
 from mopo_bench.tasks.registry import get_task
@@ -279,6 +281,20 @@ def test_ends_that_a_file_does_not_mark_are_found_and_said(cache, command, tmp_p
     assert command(*run, *small).code == 0
     doubt = f"{ends} rows are not terminal where the task's termination says that they are"
     assert f"; {note}; {doubt}." in command("table", "scores", "--results", tmp_path / "runs", "--format", "markdown").out
+
+
+def test_what_takes_minutes_is_announced(cache, command, monkeypatch, capsys):
+    """A dry run of a suite rolls out whole datasets; it had said nothing meanwhile."""
+    monkeypatch.setattr(behaviour_policies, "LONG", 100)
+    words = ("run", "--tasks", "hopper-random", "--algorithms", "bc", "--steps", "2", "--dry-run", "--rows", "100")
+    said = "hopper-random: rolling out 100 rows in the simulator, which takes minutes\n"
+    assert command(*words).err == said
+    assert command(*words).err == ""  # it is there
+    here = {"tasks": "hopper-random", "algorithms": "bc", "seeds": 1, "steps": 1, "jobs": 1, "results": cache.parent / "runs"}
+    mopo_bench.run(**here, rows=101, quiet=True)
+    assert "rolling out" not in capsys.readouterr().err
+    mopo_bench.run(**here, rows=102)
+    assert said.replace("100", "102") in capsys.readouterr().err
 
 
 def test_export(cache, command, tmp_path):
