@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
 
 from .errors import FOREIGN, UserError
 
@@ -19,10 +22,20 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*")  # a folder of results bears i
 TAKEN = ("all", "stages", "slurm", "set-aside")  # `--set all.KEY`, and folders of results that are no task's
 
 
+def origin_of(namespace: Mapping[str, Any]) -> str:
+    """The module of a namespace. One that runs as `python -m NAME` or `python NAME.py` is NAME, as where it is imported."""
+    name = str(namespace.get("__name__", ""))
+    if name != "__main__":
+        return name
+    if specification := namespace.get("__spec__"):
+        return str(specification.name).removesuffix(".__main__")
+    return Path(namespace["__file__"]).stem if "__file__" in namespace else name
+
+
 def load_plugins() -> None:
     """Imports the modules of all installed plug-ins, the first time it is called.
 
-    One that cannot be imported is left out, with one line on standard error that names it.
+    One that cannot be imported is named by one line on standard error; what it registered before it failed stays.
     """
     global _loaded
     if not _loaded:
@@ -33,7 +46,7 @@ def load_plugins() -> None:
             except FOREIGN as error:
                 why = f"{type(error).__name__}: {' '.join(str(error).split())}"
                 package = f" of {entry.dist.name}" if entry.dist else ""
-                print(f"mopo-bench: plug-in {entry.name} ({entry.value}{package}) is left out: {why}", file=sys.stderr)
+                print(f"mopo-bench: plug-in {entry.name} ({entry.value}{package}) does not load: {why}", file=sys.stderr)
 
 
 def checked_name(kind: str, name: str, known: dict[str, str], origin: str, replace: bool) -> None:

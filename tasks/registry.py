@@ -6,7 +6,7 @@ import dataclasses
 import sys
 
 from ..common.errors import ENTRY_POINT, unknown
-from ..common.plugins import checked_name, load_plugins
+from ..common.plugins import checked_name, load_plugins, origin_of
 from .catalog import catalogue
 from .task import Task
 
@@ -19,7 +19,7 @@ def register_task(task: Task, *, replace: bool = False) -> Task:
     Its origin, unless it names one, is the module that registers it. Raises UserError for a name that cannot be used, and for a
     termination without a name of its own, since it stands in a run's identity.
     """
-    origin = task.origin or sys._getframe(1).f_globals.get("__name__", "")
+    origin = task.origin or origin_of(sys._getframe(1).f_globals)
     checked_name("task", task.name, {name: each.origin for name, each in _TASKS.items()}, origin, replace)
     task.identity()  # raises
     _TASKS[task.name] = dataclasses.replace(task, origin=origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import warnings
 from collections.abc import Iterator
@@ -42,12 +43,18 @@ def simulate(task: Task, specification: EnvSpec | None = None) -> gymnasium.Env:
     return bare if bare is environment.unwrapped else environment
 
 
+def from_outside(specification: EnvSpec) -> bool:
+    """Whether it is another package's environment, or wrapped by one: its code can change under the same name."""
+    made_by = [specification, *specification.additional_wrappers]
+    return not all(str(each.entry_point).startswith(KNOWN) for each in made_by if each.entry_point)
+
+
 def code_of(specification: EnvSpec) -> str:
     """What tells an environment from outside Gymnasium and this package apart: versions or sources, and what they are given.
 
     Of it and of its wrappers, class by class. Empty for one of these two, which are known by their versions.
     """
-    if not specification.entry_point or str(specification.entry_point).startswith(KNOWN):
+    if not from_outside(specification):
         return ""
     told, made_of = list[str](), list[Any]([specification, *specification.additional_wrappers])
     for each in made_of:
@@ -64,7 +71,8 @@ def checked_specification(task: Task) -> EnvSpec:
     """What Gymnasium knows of the task's environment, once that was made and found to fit the task's declaration.
 
     Raises UserError, one line, where there is no such environment, it cannot be made with the task's parameters, its spaces are
-    no vectors of the declared sizes, its action box is another one, or it stops an episode after another number of steps.
+    no vectors of the declared sizes, its action box is another one, it stops an episode after another number of steps, or its
+    first reset and step do not give what Gymnasium's do.
     """
     register()
     where = f"{task.name}: environment {task.environment}"
@@ -76,7 +84,7 @@ def checked_specification(task: Task) -> EnvSpec:
     except FOREIGN as error:
         raise UserError(f"{where} cannot be made ({type(error).__name__}: {' '.join(str(error).split())})") from None
     try:
-        for complaint in _complaints(task, environment, specification):
+        for complaint in itertools.chain(_complaints(task, environment, specification), _first_step(task, environment)):
             raise UserError(f"{where} {complaint}")
     finally:
         environment.close()
@@ -100,3 +108,23 @@ def _complaints(task: Task, environment: gymnasium.Env, specification: EnvSpec) 
     if specification.max_episode_steps not in (None, problem.max_episode_steps):
         limit = specification.max_episode_steps
         yield f"stops after {limit} steps where the task declares max_episode_steps={problem.max_episode_steps}"
+
+
+def _first_step(task: Task, environment: gymnasium.Env) -> Iterator[str]:
+    """What its first reset and step do not give as Gymnasium has it."""
+    wanted, given = f"{task.problem.observation_size} numbers", "its reset"
+    still = task.problem.action_box.from_unit(np.zeros(task.problem.action_size, np.float32))
+    try:
+        (observation, _), found = environment.reset(seed=0), None
+        given = "its first step"
+        _, reward, terminated, truncated, _ = found = environment.step(still)
+    except FOREIGN as error:
+        what = "(observation, info)" if given == "its reset" else "(observation, reward, terminated, truncated, info)"
+        yield f"fails at {given}, which must give {what} ({type(error).__name__}: {' '.join(str(error).split())})"
+        return
+    for name, each in (("its reset", observation), ("its first step", found[0])):
+        if np.shape(each) != (task.problem.observation_size,):
+            yield f"gives observations of shape {np.shape(each)} at {name}: {wanted} are declared"
+    for name, each in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
+        if np.ndim(each) or not isinstance(each, bool | int | float | np.bool_ | np.number):
+            yield f"gives a {name} of type {type(each).__name__} and shape {np.shape(each)}: one number is needed"

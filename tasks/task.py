@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..common.errors import UserError, unknown
-from ..common.settings import Count, converted
+from ..common.settings import Count, Fraction, converted
 from ..common.source_digest import unwrapped, version_or_source
 from .data.dataset import OfflineDataset
 from .rewards import Reward
@@ -80,8 +80,9 @@ class Problem(Rules):
     action_box: ActionBox = ActionBox()
 
     def __post_init__(self) -> None:
-        """Raises UserError for a `max_episode_steps` that is no whole number of steps."""
+        """Raises UserError for a `max_episode_steps` that is no whole number of steps, or a `discount` outside [0, 1]."""
         converted(self.max_episode_steps, Count, "max_episode_steps")
+        converted(self.discount, Fraction, "discount")
 
 
 @dataclass(frozen=True)

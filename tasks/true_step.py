@@ -6,6 +6,7 @@ What learns never has it. It measures how wrong a model is, and is handed to a p
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -18,11 +19,13 @@ from gymnasium.envs.mujoco.walker2d_v4 import Walker2dEnv
 from gymnasium.envs.registration import EnvSpec
 
 from ..common.errors import UserError
+from ..common.streams import numpy_stream
 from .environments import HalfCheetahJump, quiet_model_loading
 from .simulation import simulate
 from .task import Task, TrueStep
 
 Put = Callable[[np.ndarray], None]  # sets an environment's state to one in which it shows this observation
+TRIED = 5  # steps of its own that an environment has to repeat
 RUNNERS = (HalfCheetahEnv, HopperEnv, Walker2dEnv, AntEnv)  # observed: positions but for those of the way, then velocities
 
 
@@ -34,14 +37,14 @@ def true_step(task: Task, specification: EnvSpec | None = None) -> TrueStep:
     observation holds, the way from the start is taken as 0, on which neither dynamics nor rewards depend; hopper and walker2d
     show velocities of at most 10, and faster ones start there.
 
-    Raises UserError where the state cannot be set from an observation, or where one step from there leads elsewhere than the
-    environment's own step from its reset.
+    An environment's wrappers take part in the step. Raises UserError where the state cannot be set from an observation, or
+    where steps from there lead elsewhere than the environment's own first steps.
     """
-    environment, box = simulate(task, specification), task.problem.action_box
-    bare = environment.unwrapped
-    if environment is bare and hasattr(bare, "true_step"):
-        return lambda observations, actions: bare.true_step(observations, box.from_unit(actions))
-    put = _put(task, bare) if environment is bare else None
+    environment, box, size = simulate(task, specification), task.problem.action_box, task.problem.action_size
+    if hasattr(type(environment), "true_step"):  # a wrapper's own; that beneath a wrapper knows nothing of what it changes
+        own: Any = environment
+        return lambda observations, actions: own.true_step(observations, box.from_unit(actions))
+    put = _put(task, environment.unwrapped)
     refusal = UserError(
         f"{task.name}: the state of {task.environment} cannot be set from an observation, so its true step is not known; "
         "give the environment a method true_step(observations, actions)"
@@ -54,13 +57,19 @@ def true_step(task: Task, specification: EnvSpec | None = None) -> TrueStep:
         with quiet_model_loading():  # a state that no body can be in makes MuJoCo complain, and says enough by its error
             for row, (observation, action) in enumerate(zip(observations, box.from_unit(actions), strict=True)):
                 put(observation)
-                successors[row], rewards[row] = bare.step(action)[:2]
+                successors[row], rewards[row] = environment.step(action)[:2]
         return successors, rewards
 
-    start, still = bare.reset(seed=0)[0], np.zeros((1, task.problem.action_size))
-    successor, reward = bare.step(box.from_unit(still)[0])[:2]
-    found = step_each(start[None], still)
-    if not (np.allclose(found[0][0], successor, atol=1e-5) and np.isclose(found[1][0], float(reward), atol=1e-5)):
+    actions = numpy_stream(0, "true step").uniform(-0.1, 0.1, (TRIED, size))  # gentle: faster than 10 is not shown
+    shown, paid = [environment.reset(seed=0)[0]], list[float]()
+    for action in box.from_unit(actions):
+        observation, reward, terminated, *_ = environment.step(action)
+        shown.append(observation)
+        paid.append(float(reward))
+        if terminated:
+            break
+    successors, rewards = step_each(np.stack(shown[:-1]), actions[: len(paid)])
+    if not (np.allclose(successors, shown[1:], atol=1e-5) and np.allclose(rewards, paid, atol=1e-5)):
         raise refusal
     return step_each
 

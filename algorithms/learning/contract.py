@@ -37,6 +37,23 @@ def check_actions(learner: Any, observations: Tensor, sampled: bool) -> None:
             raise UserError(f"{where}: expected actions in [-1, 1], got one of size {float(actions.abs().max()):.6g}")
 
 
+def check_acting(learner: Any, observations: Tensor) -> None:
+    """UserError where `act` gives other actions the second time, or for the same observations in other company.
+
+    observations (S, n, obs), n even. Where an algorithm acts by the best of several samples rounding may decide between two,
+    so that a few may differ.
+    """
+    where, first = f"{type(learner).__name__}.act", learner.act(observations)
+    if not torch.equal(first, learner.act(observations)):
+        raise UserError(f"{where}: acts otherwise when it is asked again: what it returns must depend on observations alone")
+    halves = torch.cat([learner.act(half) for half in observations.chunk(2, 1)], 1)
+    if float((halves - first).abs().amax(-1).median()) > 1e-4:
+        raise UserError(
+            f"{where}: acts by which other observations are in the batch, as a layer in training mode does; a state's action "
+            "must not depend on them"
+        )
+
+
 def check_metrics(learner: Any, metrics: Any) -> None:
     """UserError where `update` gives no metrics, or one that is not a number per seed."""
     where, seeds = f"{type(learner).__name__}.update", len(learner.seeds)

@@ -286,7 +286,7 @@ class EnsembleTraining:
     def epoch(self, number: int) -> None:
         """All rows of the samples once, in an order of this epoch's own."""
         stream = torch_stream(self.seed, "dynamics", "epoch", number, device=self.rows.device)
-        keys = torch.rand(self.bootstrap.shape, generator=stream, device=self.rows.device)
+        keys = torch.rand(self.bootstrap.shape, generator=stream, dtype=torch.float32, device=self.rows.device)
         shuffle = torch.stack([each.argsort().int() for each in keys])
         for positions in shuffle.split(self.batch_size, dim=1):
             self.step(positions.long())

@@ -150,7 +150,8 @@ class Learner:
         For a policy that acts by the best of some samples: without noise it is then a function of the state.
         """
         shape, streams = (samples, 1, self.problem.action_size), [torch_stream(seed, "acting") for seed in self.seeds]
-        return torch.stack([torch.randn(shape, generator=stream) for stream in streams]).to(self.device, self.dtype)
+        draws = [torch.randn(shape, generator=stream, dtype=torch.float32) for stream in streams]
+        return torch.stack(draws).to(self.device, self.dtype)
 
     def minimise(
         self,

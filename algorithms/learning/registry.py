@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, get_type_hints
 
 from ...common.errors import ENTRY_POINT, UserError, in_words, unknown
-from ...common.plugins import checked_name, load_plugins
+from ...common.plugins import checked_name, load_plugins, origin_of
 from ...common.settings import converted, takes_several
 from ...common.source_digest import version_or_source
 from ...common.trees import dotted
@@ -218,7 +218,7 @@ def register_algorithm(
     title: its printed name, by default `name`. about: what it is, in one sentence. replace: takes the place of another module's
     algorithm of this name. Raises UserError for a name that cannot be used.
     """
-    origin = sys._getframe(1).f_globals.get("__name__", "")
+    origin = origin_of(sys._getframe(1).f_globals)
     checked_name("algorithm", name, {known: each.origin for known, each in _ALGORITHMS.items()}, origin, replace)
     algorithm = Algorithm(name, learner, experience, settings, origin, variant_of, title, about)
     algorithm.configure()

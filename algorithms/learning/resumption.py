@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...common.errors import FOREIGN, UserError
+from .contract import check_acting
 from .experience import Experience
 from .held import ADVICE
 from .learner import Learner
@@ -45,13 +46,18 @@ class Copy:
 
     def all_there_is(self) -> dict[str, Any]:
         """Its states, the metrics since the last call, and how it acts."""
+        return {"metrics": self.steps.collect()[0], "actions": self.learner.act(self.seen), "state": self.states()}
+
+    @property
+    def seen(self) -> Tensor:
+        """Observations to act on, (S, n, obs)."""
         rows = self.experience.table[:8, : self.learner.problem.observation_size]
-        actions = self.learner.act(rows.expand(len(self.learner.seeds), -1, -1))
-        return {"metrics": self.steps.collect()[0], "actions": actions, "state": self.states()}
+        return rows.expand(len(self.learner.seeds), -1, -1)
 
 
 def check_resumed_copy(make: Callable[[], tuple[Learner, Experience]]) -> None:
-    """UserError unless a copy that is stopped after a few steps and resumed ends, to the bit, as one that was not.
+    """UserError unless a copy that is stopped after a few steps and resumed ends, to the bit, as one that was not, and acts
+    by observations alone.
 
     make: builds learner and experience anew, the same each time.
     """
@@ -64,6 +70,7 @@ def check_resumed_copy(make: Callable[[], tuple[Learner, Experience]]) -> None:
             f"{name}: two copies of one seed differ after {STEPS} steps ({where}): draw random numbers from `noise`, "
             "`uniforms`, `self.initialise`, or generators that `build` seeds"
         )
+    check_acting(stopped.learner, stopped.seen)
     resumed = Copy(*make())
     try:
         resumed.resume(saved_and_loaded(stopped.states()))

@@ -66,10 +66,14 @@ class StepStreams:
             uniform.append(torch.rand(*size, generator=stream, dtype=torch.float64, device=device))
             stream = torch_stream(seed, "noise", block, device=device)
             for name, shape in shapes.items():
-                noise[name].append(torch.randn(BLOCK, *shape, generator=stream, device=device).to(learner.dtype))
+                noise[name].append(
+                    torch.randn(BLOCK, *shape, generator=stream, dtype=torch.float32, device=device).to(learner.dtype)
+                )
             stream = torch_stream(seed, "uniforms", block, device=device)
             for name, shape in uniforms.items():
-                noise[name].append(torch.rand(BLOCK, *shape, generator=stream, device=device).to(learner.dtype))
+                noise[name].append(
+                    torch.rand(BLOCK, *shape, generator=stream, dtype=torch.float32, device=device).to(learner.dtype)
+                )
         # the step first, so that one step's numbers are one contiguous piece; later blocks take the place of the first
         if not len(self.uniform):
             self.uniform = torch.stack(uniform, 1)

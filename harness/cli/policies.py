@@ -25,7 +25,7 @@ def evaluate(
     identity: Identity = "",
     policy: Annotated[Path | None, typer.Option(help="A file that export-policy wrote, instead of a run.")] = None,
     on: Annotated[str | None, typer.Option("--task", help="Another task to play, of the same sizes.")] = None,
-    episodes: Annotated[int | None, typer.Option(help="How many; as many as the task's evaluations by default.")] = None,
+    episodes: Annotated[int | None, typer.Option(help="How many; as many as the run's evaluation had, by default.")] = None,
     sampled: Sampled = False,
     as_json: Json = False,
 ) -> None:

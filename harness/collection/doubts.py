@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from ...common.errors import FOREIGN
+from ...common.errors import FOREIGN, several
 from ...common.streams import numpy_stream
 from ...tasks.data.dataset import TIMEOUT_INFERRED, OfflineDataset
 from ...tasks.data.episodes import jumps
 from ...tasks.task import Task
 from ...tasks.terminations import never, said_by
 from ...tasks.true_step import true_step
+from .environments import misfits
 
 SLICE = 100_000  # rows examined together, so that a dataset of millions is examined in bounded memory
 ROWS, FEWEST = 100, 10  # that the simulator repeats: at most, and at least
@@ -30,12 +31,17 @@ _CAUSES = (
 
 
 def doubts(dataset: OfflineDataset, task: Task, specification: EnvSpec | None = None) -> list[str]:
-    """What does not fit, in sentences. With the environment's specification its simulator is asked, too, where it can be.
+    """What does not fit, in sentences. With the environment's specification a file of the user's is held against its simulator,
+    too, where that can be asked, and an environment from outside against the task.
 
     Raises UserError for a termination that cannot be asked.
     """
     found = [*_of_the_rule(dataset, task), *_of_the_ends(dataset, task), *_of_the_rows(dataset)]
-    return [*found, *(_of_the_simulator(dataset, task, specification) if specification else ())]
+    if specification is not None:
+        if dataset.provenance.get("source") == "file":
+            found += _of_the_simulator(dataset, task, specification)
+        found += misfits(dataset, task, specification)
+    return found
 
 
 def _of_the_rule(dataset: OfflineDataset, task: Task) -> Iterator[str]:
@@ -67,6 +73,11 @@ def _of_the_ends(dataset: OfflineDataset, task: Task) -> Iterator[str]:
     single = int((whole & (lengths == 1)).sum())
     if single > max(1, few) and task.problem.max_episode_steps > 1:
         yield f"{single:,} of {len(ends):,} episodes have one row: their ends may be marked a row late"
+    if (long := lengths[lengths > task.problem.max_episode_steps]).size:
+        yield (
+            f"{several(len(long), 'episode')} of {len(ends):,} go on beyond the task's limit of "
+            f"{task.problem.max_episode_steps:,} steps, up to {long.max():,}: unmarked ends, or another limit than the task's"
+        )
     limit, inferred = task.problem.max_episode_steps, dataset.extras.get(TIMEOUT_INFERRED)
     early = whole & ~dataset.terminals[ends] & (lengths < limit)
     if inferred is not None:  # these the file does not mark

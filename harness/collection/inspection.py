@@ -63,7 +63,7 @@ def _misfits(dataset: OfflineDataset, task: Task | None) -> list[str]:
     """In what the dataset does not fit its task; a file of the user's is held against the simulator, too."""
     if task is None:
         return []
-    return doubts(dataset, task, checked_specification(task) if dataset.provenance.get("source") == "file" else None)
+    return doubts(dataset, task, checked_specification(task))
 
 
 def _checks(dataset: OfflineDataset, task: Task | None, misfits: Sequence[str]) -> list[Check]:
@@ -145,8 +145,6 @@ def oddities(dataset: OfflineDataset, task: Task | None, facts: dict[str, Any]) 
     found += flag_notes(dataset.provenance)
     if task is None and facts["repaired_by_count"]:
         found.append("where episodes end was only counted: name the task with --task, and it is found from the data")
-    if task is not None and (too_long := int((dataset.episode_lengths() > task.problem.max_episode_steps).sum())):
-        found.append(f"{too_long:,} episodes are longer than {task.problem.max_episode_steps} steps")
     both = int((dataset.terminals & dataset.timeouts).sum())
     if both:
         found.append(f"{both:,} rows are both terminal and timed out")

@@ -18,7 +18,7 @@ from ...common.errors import WriteError
 from ...common.files import replace_file
 from ...common.streams import derived_seed, numpy_stream
 from ...tasks.data.d4rl import cache_folder
-from ...tasks.simulation import KNOWN
+from ...tasks.simulation import from_outside
 from ...tasks.task import Task
 from ..runs.evaluation import Act, Evaluator
 from ..runs.records import identity_hash, plain
@@ -33,7 +33,7 @@ def probe_returns(task: Task, specification: EnvSpec) -> dict[str, float]:
     Kept in the data cache, by the task's rules and the versions of the simulators. Empty for an environment of another package
     than Gymnasium and this one: its code can change under the same name, and what a step of it costs is not known.
     """
-    if not str(specification.entry_point).startswith(KNOWN):
+    if from_outside(specification):
         return {}
     path = _cached(task)
     with suppress(OSError, ValueError):  # not measured yet, or unreadable

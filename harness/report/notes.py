@@ -37,6 +37,7 @@ def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
         *simulator_notes(groups),
         *_shared_fits(groups),
         *_warmup_only(groups),
+        *_one_training(groups),
         *_overvalued(groups),
         *_warnings(groups),
         *_states(groups),
@@ -181,6 +182,19 @@ def _warmup_only(groups: Sequence[Group]) -> list[str]:
         for group in groups
         if group.counted and 0 < max(map(last_step, group.counted)) <= group.warmup_steps
     ]
+
+
+def _one_training(groups: Sequence[Group]) -> list[str]:
+    """The groups whose seeds trained alike: to the last digit with the same metrics, of which every draw would change some."""
+    notes = []
+    for group in groups:
+        seen = [[row.get("metrics") for row in run.evaluations] for run in group.counted]
+        if len(seen) > 1 and any(seen[0]) and all(each == seen[0] for each in seen[1:]):
+            notes.append(
+                f"{group.row} {group.label}: its {len(seen)} seeds have the same metrics to the last digit, as one training "
+                "would: their spread is that of the starts of evaluations."
+            )
+    return notes
 
 
 def _overvalued(groups: Sequence[Group]) -> list[str]:

@@ -17,8 +17,12 @@ from .commit import commit
 
 
 def prepare_process(device: str = "cpu", threads: int = 1) -> None:
-    """Caps torch's and BLAS's threads and picks the matrix backend; called once in every process that trains."""
+    """Caps torch's and BLAS's threads, picks the matrix backend, and takes back another default type of torch's.
+
+    Called where training, a fit or an evaluation begins: code from outside, even a plug-in, may have set that type for all.
+    """
     keep_freed_memory()
+    torch.set_default_dtype(torch.float32)
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(threads)
     torch.set_float32_matmul_precision(matmul_precision(device))

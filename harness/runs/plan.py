@@ -237,7 +237,7 @@ def dataset_request(request: RunRequest, task: str, algorithm: str) -> DatasetRe
 def facts_of(task: Task, request: DatasetRequest, specification: EnvSpec | None = None) -> dict[str, Any]:
     """What a run record says of its data; a window that leaves nothing out is none. Raises UserError where there is too little.
 
-    A file of the user's is held against the simulator of `specification`.
+    A file of the user's is held against the simulator of `specification`, and an environment from outside against the task.
 
     Of a window that does, "whole" says what the whole dataset is, by which runs on several of its windows are set side by side.
     """
@@ -245,7 +245,7 @@ def facts_of(task: Task, request: DatasetRequest, specification: EnvSpec | None 
     facts = describe_dataset(dataset)
     if facts["dynamics_rows"] < 2:
         raise UserError(f"the dataset of {task.name} needs at least two rows to learn from")
-    told = {"doubts": found} if (found := doubts(dataset, task, specification if request.file else None)) else {}
+    told = {"doubts": found} if (found := doubts(dataset, task, specification)) else {}
     if request.window != "all":
         whole = describe_dataset(load_dataset(task, replace(request, window="all")))
         if whole["digest"] == facts["digest"]:

@@ -49,8 +49,9 @@ CHECKED = 64  # random observations on which a file is compared with the learner
 class Policy:
     """A trained policy: call it with observations, get the actions that the environment takes.
 
-    about: where it comes from: `task` and its `parameters`, `algorithm`, `identity`, `seed`, the `step` it had reached,
-    `observation_size`, `action_size`, and the box of its actions, `action_low` and `action_high`.
+    about: where it comes from: `task` and its `parameters`, `algorithm`, `identity`, `seed`, the `step` it had reached, the
+    number of `episodes` of its evaluation there, `observation_size`, `action_size`, and the box of its actions, `action_low`
+    and `action_high`.
     learner: the one whose actions these are; None where the policy was read from a file.
     """
 
@@ -146,6 +147,11 @@ def _chosen(run: Run) -> str:
     return ", ".join(f"{key}={value}" for key, value in sorted(run.cell.get("overrides", {}).items())) or "nothing set"
 
 
+def _episodes_at(run: Run, step: int) -> int | None:
+    """How many episodes the run's evaluation at a step had; None where its record does not say."""
+    return next((len(row["returns"]) for row in run.evaluations if row["step"] == step), None)
+
+
 def policy_of(run: Run, results: Path, dataset: Path | None = None) -> Policy:
     """The policy of a recorded run; see `load_policy`."""
     store = Store(results)
@@ -175,6 +181,7 @@ def policy_of(run: Run, results: Path, dataset: Path | None = None) -> Policy:
         "identity": run.identity,
         "seed": run.seed,
         "step": checkpoint["step"],
+        "episodes": _episodes_at(run, checkpoint["step"]),
         "data": run.cell["data"]["label"],
         "observation_size": problem.observation_size,
         "action_size": problem.action_size,
@@ -262,8 +269,9 @@ def evaluate(
 ) -> PolicyReturns:
     """Plays episodes of a policy in the real environment: of its own task with the parameters it had, or of another one.
 
-    The starts are those of the run's own evaluation at the step where the policy stands, so that as many episodes as that had,
-    by default, give its returns again. Raises UserError for a task of other sizes or another action box.
+    The starts are those of the run's own evaluation at the step where the policy stands, so that as many episodes as that had
+    give its returns again. So many there are by default; on another task as many as its evaluations have. Raises UserError for
+    a task of other sizes or another action box.
     """
     prepare_process()
     about = policy.about
@@ -280,7 +288,8 @@ def evaluate(
         )
     if not np.array_equal(_bounds(chosen.problem.action_box, sizes[1]), _bounds(policy.action_box, sizes[1])):
         raise UserError(f"{chosen.name} takes actions in another box than {about['task']}, on which the policy was trained")
-    episodes = converted(chosen.evaluation.episodes if episodes is None else episodes, Count, "--episodes")
+    usual = (None if task else about.get("episodes")) or chosen.evaluation.episodes
+    episodes = converted(usual if episodes is None else episodes, Count, "--episodes")
     generator = numpy_stream(about["seed"], "sampled evaluation", about["step"])
     # the policy gives the environment's own actions already
     played = replace(chosen, problem=replace(chosen.problem, action_box=ActionBox()))

@@ -14,11 +14,11 @@ class Records(Store):
         self, returns, task=HOPPER, algorithm="mopo", identity="a", *, steps=BUDGET, states=None, stages=None, source="v0",
         rows=1000, digest="0123456789abcdef", overrides=None, seeds=None, package="0.1.0",
         about=None, parameters=None, window="all", probes=None,
-        values=None, warnings=None,
+        values=None, warnings=None, metrics=None,
     ):  # fmt: skip
         """A seed for each of `returns`: its last return, or its whole history. Without `about` an older record.
 
-        values: by seed, the critics' mean value and the highest possible one at each evaluation. warnings: by seed.
+        values: by seed, the critics' mean value and the highest possible one at each evaluation. warnings, metrics: by seed.
         """
         data = {
             "label": f"{task}@{source}", "source": source, "rows": rows, "episodes": 9, "digest": digest, "window": window,
@@ -46,6 +46,8 @@ class Records(Store):
             }
             for row, (mean, highest) in zip(record["evaluations"], values[index] if values else (), strict=False):
                 row["value"] = {"mean": mean, "highest": highest}
+            for row in record["evaluations"]:
+                row |= {"metrics": metrics[index]} if metrics else {}
             self.write_record(folder / f"seed-{record['seed']}", record)
 
     def cell(self, task=HOPPER, algorithm="mopo", build=table1, metric="last"):

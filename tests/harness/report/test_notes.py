@@ -70,3 +70,12 @@ def test_steps_and_windows_are_told_by_column_where_columns_differ(records):
 def test_runs_of_other_tasks_are_not_called_none(records):
     records.add([1.0], "point-angle")
     assert table1(records.runs()).notes[-1] == "No run is shown: the results folder has none of these tasks and algorithms."
+
+
+def test_seeds_that_are_one_training_are_named(records):
+    records.add([[1.0, 2.0], [1.0, 3.0]], algorithm="mopo", metrics=[{"loss": 0.25}, {"loss": 0.25}])
+    records.add([[1.0, 2.0], [1.0, 3.0]], algorithm="mbpo", metrics=[{"loss": 0.25}, {"loss": 0.26}])
+    records.add([[1.0, 2.0]], algorithm="sac", metrics=[{"loss": 0.25}])
+    records.add([[1.0, 2.0], [1.0, 2.0]], algorithm="bc", metrics=[{}, {}])
+    (said,) = [note for note in table1(records.runs()).notes if "one training" in note]
+    assert said.startswith("hopper-medium mopo: its 2 seeds have the same metrics to the last digit")

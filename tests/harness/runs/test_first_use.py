@@ -49,6 +49,20 @@ class OfOne(SAC):
         return super().act(observations, noise)[..., :1]
 
 
+class Counts(SAC):
+    derived = SAC.derived | {"calls"}
+    calls = 0
+
+    def act(self, observations, noise=None):
+        self.calls += 1
+        return super().act(observations, noise) / self.calls
+
+
+class Standardises(SAC):
+    def act(self, observations, noise=None):
+        return super().act(observations - observations.mean(1, keepdim=True), noise)
+
+
 class Fails(SAC):
     def update(self, batch, noise, phase):
         raise ZeroDivisionError("a bug")
@@ -67,6 +81,8 @@ def tried(monkeypatch):
     [
         (Loses, Experience, "mine: Loses: a copy that was stopped after 4 steps and resumed differs"),
         (SAC, LosesPlaces, "mine: SAC: a copy that was stopped after 4 steps and resumed differs"),
+        (Counts, Experience, "mine: Counts.act: acts otherwise when it is asked again"),
+        (Standardises, Experience, "mine: Standardises.act: acts by which other observations are in the batch"),
         (OfOne, Experience, r"mine: OfOne.act: expected actions of shape \(1, 3, 3\) for observations .*\(1, 3, 1\)"),
     ],
 )

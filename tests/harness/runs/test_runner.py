@@ -589,3 +589,14 @@ def test_told_to_stop_a_run_goes_on_as_long_as_it_gets_further(plan, evaluations
     assert evaluations(limited.results) == evaluations(whole.results, until=limits[-1])
     if state == "running":
         assert "stopped at step 50, no further than before: its time was over" in limited.ledger.reason(limited.cells[0], 0)
+
+
+def test_a_default_type_that_others_set_changes_no_number(plan, evaluations, tmp_path):
+    """A plug-in may set torch's for the whole process."""
+    execute(plan("bc", "mopo", "bear", results=tmp_path / "usual"), jobs=1)
+    torch.set_default_dtype(torch.float64)
+    try:
+        execute(plan("bc", "mopo", "bear", results=tmp_path / "other"), jobs=1)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert evaluations(tmp_path / "other") == evaluations(tmp_path / "usual")
