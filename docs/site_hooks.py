@@ -1,5 +1,5 @@
-"""What mkdocs asks while it builds the site. Pages of the repository's root are in it, too, and links to files that are not
-lead to the repository; the pages stay as GitHub shows them.
+"""What mkdocs asks while it builds the site. Pages of the repository's root are in it, too, and pictures of other folders;
+links to files that are not lead to the repository. The pages stay as GitHub shows them.
 """
 
 import posixpath
@@ -10,13 +10,20 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 OF_THE_ROOT = {"ARCHITECTURE.md": "architecture.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 SHOWN = (".md", ".png", ".svg")  # of docs/; the rest is in the repository alone
+PICTURES = (".png", ".svg")
 LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)((?:#[^)]*)?\))")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Adds the pages of the repository's root."""
+    """Adds the pages of the repository's root, and the pictures that pages show from beside `docs/`."""
     from mkdocs.structure.files import File
 
+    for source in (ROOT / "docs").rglob("*.md"):
+        folder = source.parent.relative_to(ROOT).as_posix()
+        for found in LINK.finditer(source.read_text(encoding="utf-8")):
+            target = posixpath.normpath(posixpath.join(folder, found[2]))
+            if target.endswith(PICTURES) and not target.startswith("docs/") and files.get_file_from_path(target) is None:
+                files.append(File.generated(config, target, abs_src_path=str(ROOT / target)))
     for name, page in OF_THE_ROOT.items():
         files.append(File.generated(config, page, content=(ROOT / name).read_text(encoding="utf-8")))
     return files
@@ -37,6 +44,8 @@ def links_of_the_site(markdown: str, source: str, name: str, repository: str) ->
         if target in OF_THE_ROOT or (target.startswith("docs/") and target.endswith(SHOWN)):
             place = OF_THE_ROOT.get(target, target.removeprefix("docs/"))
             return f"{found[1]}{posixpath.relpath(place, posixpath.dirname(name) or '.')}{found[3]}"
+        if target.endswith(PICTURES):
+            return f"{found[1]}{posixpath.relpath(target, posixpath.dirname(name) or '.')}{found[3]}"
         return f"{found[1]}{repository}/blob/main/{target}{found[3]}"
 
     return LINK.sub(moved, markdown)
