@@ -143,7 +143,7 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
         console.print(Text(text(first[1]), "bold"))
         for name, value in others:
             if shown := text(value):
-                console.print(Padding(Text(f"{name.replace('_', ' ')}: {shown}"), (0, 0, 0, 2)))
+                console.print(Padding(Text(f"{name.replace('_', ' ')}: {shown}"), (0, 0, 0, 2), expand=False))
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

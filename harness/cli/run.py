@@ -27,6 +27,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Print cells, states and
 
 Rerun = Annotated[bool, typer.Option("--rerun", help="Run anew what is done, fits too; the old is kept under set-aside/.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Begin days of work, or --rerun, without asking.")]
+LONG_NAME = 28  # of a task, which is broken where it is longer
 MANY_STEPS = 5_000_000  # half a day on two cores at the very least
 
 
@@ -132,6 +133,7 @@ def print_plan(plan: Any, jobs: int, group: int, suite: str) -> Any:
     columns = labels(about)
     names = [columns[cell_key(each)] for each in about]
     grid = plain_table("task", "data", "run or fit", "seeds", "steps", "state", "time left")
+    grid.columns[0].min_width = min(LONG_NAME, max(len(row.task) for row in found.rows))
     for row, name in itertools.zip_longest(found.rows, names):  # cells first, then fits, which have no name of their own
         states = ", ".join(f"{count} {IN_WORDS.get(state, state)}" for state, count in row.states.items())
         left = row.note if row.seconds is None else duration(row.seconds) if row.seconds else ""

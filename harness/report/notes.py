@@ -22,13 +22,20 @@ NAMED_SEEDS = 10  # of a column with at most so many, those are named that a war
 
 
 def footnotes(groups: Sequence[Group], metric: str) -> list[str]:
-    """One sentence for each thing that a reader of these groups' numbers must know."""
+    """One sentence for each thing that a reader of a table of these groups must know."""
     return [
         f"Mean ± sample standard deviation over seeds (no ±: one seed) of {get_metric(metric).meaning}; "
         f"{DASH}: no run to show.",
         "Bold: the best mean and those that follow it, down to the first that is clearly below it (the 95 % interval of the "
         f"difference leaves out 0), all of at least {FEWEST} seeds and none diverged; nothing is bold where the best mean has "
         "fewer, or no rival.",
+        *made_of(groups),
+    ]
+
+
+def made_of(groups: Sequence[Group]) -> list[str]:
+    """One sentence for each thing that a reader of these groups' numbers must know."""
+    return [
         *_extent(groups),
         *_by_column(groups),
         *_other_code(groups),

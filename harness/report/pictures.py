@@ -16,6 +16,7 @@ from ...common.errors import UserError, unknown
 from ..runs.records import Run
 from .aggregates import Family, families
 from .choices import PICTURES
+from .formats import span
 from .groups import (
     Group,
     by_row,
@@ -24,6 +25,7 @@ from .groups import (
     groups_in,
     in_columns,
     in_unit,
+    last_step,
     unit_of,
     without_task,
 )
@@ -51,6 +53,8 @@ PAPER = "the paper's number"
 DENSE = 150  # evaluations, beyond which a curve is drawn with a running mean
 SMOOTHED = 40  # parts of a run, over one of which the mean runs
 MOST_COLUMNS = 3  # of panels: more make the words too small on a page
+MOST_LETTERS = 50  # below a panel side by side
+DARK = 0.5  # shades below it want white words, to be read
 MOST_STEPS = 100  # of a profile: between as many numbers it is drawn exactly, of more these quantiles
 
 
@@ -259,8 +263,10 @@ def profile(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list
     for axis, family in zip(axes, found, strict=True):
         _profile(axis, family, looks)
     _legend(figure, axes, looks, groups, references=False)
+    several = any(len({group.task for group in members}) > 1 for family in found for members in family.groups.values())
+    together = " of all tasks of a panel together" * several
     return figure, [
-        f"Share of runs above a number, all seeds of all tasks together; each seed counts with {get_metric(metric).meaning}. "
+        f"Share of runs above a number, all seeds{together}; each seed counts with {get_metric(metric).meaning}. "
         f"Shaded: 95 % interval at each number by stratified bootstrap, from {FEWEST_DRAWN} seeds of each task on.",
         *notes,
     ]
@@ -370,6 +376,7 @@ def _sweep(axis: Axes, unit: str, keys: Sequence[str], groups: Sequence[Group], 
     """One panel: the values of the first setting down, those of the second across; of one setting alone, across."""
     rows, columns = [_values_of(key, groups) for key in keys] if len(keys) == 2 else [[""], _values_of(keys[0], groups)]
     means = np.full((len(rows), len(columns)), np.nan)
+    ends = {last_step(run) for group in groups for run in group.counted}
     words = np.full(means.shape, "–", dtype=object)
     for group in groups:
         said = [group.cell["config"].get(key) for key in keys]
@@ -378,9 +385,12 @@ def _sweep(axis: Axes, unit: str, keys: Sequence[str], groups: Sequence[Group], 
         means[place] = mean(seeds)
         spread = f"\n± {deviation:,.1f}" if (deviation := standard_deviation(seeds)) is not None else ""
         words[place] = f"{means[place]:z,.1f}{spread}" + f"\n{group.diverged_in_words}" * bool(group.diverged)
+        steps = sorted({last_step(run) for run in group.counted})
+        words[place] += f"\n{span(steps)} steps" * (len(ends) > 1 and bool(steps))
     low, high = np.nanmin(means), np.nanmax(means)
     _shaded(axis, (means - low) / (high - low or 1.0), words, (f"{low:z,.1f}", f"{high:z,.1f}"))
-    axis.set_xticklabels(map(str, columns), rotation=0)
+    crowded = max(len(str(column)) for column in columns) * len(columns) > MOST_LETTERS
+    axis.set_xticklabels(map(str, columns), rotation=90 if crowded else 0)
     axis.set_yticklabels(map(str, rows), rotation=0)
     axis.set(xlabel=keys[-1], ylabel=keys[0] if len(keys) == 2 else "")
 
@@ -404,6 +414,8 @@ def _shaded(axis: Any, shades: Any, words: Any, ends: tuple[str, str]) -> None:
         annot_kws={"fontsize": 9},
         cbar_kws={"ticks": [0, 1], "shrink": 0.9},
     )
+    for word, shade in zip(axis.texts, shades[~np.isnan(shades)], strict=True):  # seaborn's own choice is hard to read on tan
+        word.set_color("white" if shade < DARK else "0.1")
     bar = axis.collections[0].colorbar
     bar.ax.set_yticklabels(ends, fontsize=8)
     bar.ax.yaxis.set_minor_locator(NullLocator())

@@ -33,7 +33,7 @@ from .groups import (
     unit_of,
     without_task,
 )
-from .notes import footnotes, provenance
+from .notes import made_of, provenance
 from .pictures import curves, heatmap, paper_numbers, rows_of
 from .plots import save
 from .repeat import repeat_command
@@ -161,7 +161,7 @@ def _task(
         "unit": unit,
         "page": page,
         "facts": _facts(groups),
-        "notes": footnotes(groups, "last"),
+        "notes": made_of(groups),
         "algorithms": [_algorithm(group, unit, paper_numbers(panels[0]) if panels else {}) for group in groups],
         "curves": None,
         "said": [],

@@ -82,12 +82,12 @@ def difference_interval(a: Sequence[float], b: Sequence[float], level: float = 0
 
 
 def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
-    """How much more a gives than b, both by seed: paired on the seeds that both have if these are `FEWEST`, or all of both.
+    """How much more a gives than b, both by seed: paired on the seeds that both have if these are `FEWEST`, or one has fewer.
 
     Equal seeds meet the same starts, and some share fits and first weights: what they have in common cancels in a pair.
     """
     pairs = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
-    if len(pairs) >= FEWEST or len(pairs) == len(a) == len(b):
+    if len(pairs) >= FEWEST or (pairs and min(len(a), len(b)) < FEWEST):
         return difference_of(pairs)
     first, second = list(a.values()), list(b.values())
     return _difference(mean(first) - mean(second), _welch(first, second), [])

@@ -131,7 +131,7 @@ HALF = {"steps": 4000, "evaluations": [{**ROW, "step": 4000}]}
     [
         (lambda new: new.change(102, **HALF, state="failed", traceback="...\nKeyError: 'x'"), "seed 102: failed, KeyError"),
         (lambda new: new.change(102, state="diverged", diverged_at=5000), "seed 102: diverged, diverged at step 5,000"),
-        (lambda new: new.change(102, **HALF, state="running"), "seed 102: running, stopped at step 4,000"),
+        (lambda new: new.change(102, **HALF, state="running"), "seed 102: unfinished, stopped at step 4,000"),
         (lambda new: new.change(102, **HALF), "seed 102: done at step 4,000, not at 8,000"),
         (lambda new: new.change(102, steps=4000), "seed 102: record.json says done at step 4,000, but"),
         (lambda new: new.change(102, evaluations=[{**ROW, "return_mean": float("nan")}]), "return_mean cannot be nan"),

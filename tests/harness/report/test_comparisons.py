@@ -113,7 +113,11 @@ def test_two_seeds_have_no_interval(records):
 def test_a_side_with_too_few_seeds_is_not_taken_for_both(records):
     records.add([1000.0, 1100.0], "point-angle")
     records.add([1.0, 2.0, 4.0], "point-angle", "sac")
-    assert readings(comparisons(records.runs()))["mopo minus sac"] == ("2 and 3", "two seeds on one side, no interval", False)
+    assert readings(comparisons(records.runs()))["mopo minus sac"] == (
+        "2 paired of 2 and 3",
+        "two seeds on one side, no interval",
+        False,
+    )
 
 
 def test_without_spread_nothing_is_clear(records):

@@ -31,7 +31,7 @@ def test_it_is_compared_with_the_others(strangers):
     assert "| dreams minus dreams-lite | 3 paired |" in text
     strangers.add([5.0, 7.0])
     beside_mopo = render("scores", strangers.runs(), "f", "markdown")
-    assert "**MOPO against the others**" in beside_mopo and "| mopo minus dreams | 2 and 3 |" in beside_mopo
+    assert "**MOPO against the others**" in beside_mopo and "| mopo minus dreams | 2 paired of 2 and 3 |" in beside_mopo
 
 
 def test_its_comparison_is_paired_by_seed(strangers):
