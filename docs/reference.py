@@ -75,11 +75,16 @@ def _options(command: Any) -> str:
 
 
 def reference() -> str:
-    """Every name of `mopo_bench` and of `mopo_bench.testing`'s checks, with its signature and docstring."""
+    """Every name of `mopo_bench`, the parts of a learner, and `mopo_bench.testing`'s checks: signatures and docstrings."""
     made = ["## mopo_bench"]
     made += [part for name in sorted(mopo_bench.__all__) for part in _entry(name, getattr(mopo_bench, name))]
     from mopo_bench import testing
+    from mopo_bench.algorithms.learning import networks, replay
 
+    made += ["## mopo_bench.algorithms.learning.replay", *_entry("Batch", replay.Batch)]
+    made += ["## mopo_bench.algorithms.learning.networks", _text(networks.__doc__)]
+    parts = [each for each in vars(networks).values() if inspect.isclass(each) and issubclass(each, networks.Network)]
+    made += [part for each in parts for part in _entry(each.__name__, each)]
     made += ["## mopo_bench.testing", _text(testing.__doc__)]
     checks = {name: each for name, each in vars(testing).items() if name.startswith("check_") and callable(each)}
     made += [part for name, each in sorted(checks.items()) for part in _entry(name, each)]
@@ -97,13 +102,16 @@ def _entry(name: str, thing: Any) -> list[str]:
         made.append(f"```text\n{_folded(name + signature)}\n```")
     made.append(_text(thing.__doc__))
     if inspect.isclass(thing):
-        own = [(each, value) for each, value in vars(thing).items() if not each.startswith("_") and inspect.isfunction(value)]
+        functions = [
+            (each, getattr(value, "__func__", value)) for each, value in vars(thing).items() if not each.startswith("_")
+        ]
+        own = [(each, value) for each, value in functions if inspect.isfunction(value)]
         made += [f"**{each}**{_bare(value)}: {_text(value.__doc__)}" for each, value in own if value.__doc__]
     return made
 
 
 def _bare(function: Any) -> str:
-    names = [name for name in inspect.signature(function).parameters if name != "self"]
+    names = [name for name in inspect.signature(function).parameters if name not in ("self", "cls")]
     return f"`({', '.join(names)})`"
 
 

@@ -85,6 +85,7 @@ class Scalar(Network):
 
     @classmethod
     def create(cls, initialiser: Initialiser, value: float) -> Scalar:
+        """Of this value for every seed."""
         return cls([initialiser.constant((1,), value)])
 
     def __call__(self) -> Tensor:
@@ -129,6 +130,7 @@ class Critics(Network):
     def create(
         cls, initialiser: Initialiser, observation_size: int, action_size: int, hidden: Sequence[int], count: int = 2
     ) -> Critics:
+        """`count` of them, with first weights by a learner's `self.initialise`."""
         return cls(MLP.create(initialiser, (observation_size + action_size, *hidden, 1), (count,)).weights)
 
     def __call__(self, observations: Tensor, actions: Tensor) -> Tensor:
@@ -146,6 +148,7 @@ class DeterministicActor(Network):
     def create(
         cls, initialiser: Initialiser, observation_size: int, action_size: int, hidden: Sequence[int]
     ) -> DeterministicActor:
+        """With first weights by a learner's `self.initialise`."""
         return cls(MLP.create(initialiser, (observation_size, *hidden, action_size)).weights)
 
     def __call__(self, observations: Tensor) -> Tensor:
@@ -171,6 +174,7 @@ class GaussianActor(Network):
         log_std_range: tuple[float, float],
         smooth_log_std: bool = False,
     ) -> GaussianActor:
+        """With first weights by a learner's `self.initialise`."""
         weights = MLP.create(initialiser, (observation_size, *hidden, 2 * action_size)).weights
         return cls(weights, log_std_range, smooth_log_std)
 
@@ -186,6 +190,7 @@ class GaussianActor(Network):
         return mean, log_std.clamp(low, high)
 
     def mode(self, observations: Tensor) -> Tensor:
+        """tanh(mu(s)), (S, B, act)."""
         return torch.tanh(self.gaussian(observations)[0])
 
     def __call__(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

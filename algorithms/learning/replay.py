@@ -11,14 +11,18 @@ from ...tasks.data.dataset import Packing
 
 
 class Batch(NamedTuple):
-    """B transitions per seed; `alive` is 1 - terminal. Where a model made some of them, the real ones stand first."""
+    """B transitions for each of S seeds, as `Learner.update` gets them.
 
-    observations: Tensor  # (S, B, obs)
-    actions: Tensor  # (S, B, act)
-    rewards: Tensor  # (S, B)
-    alive: Tensor  # (S, B)
-    next_observations: Tensor  # (S, B, obs)
-    real_rows: int | None = None  # how many are of the dataset; None: all
+    observations, next_observations: (S, B, obs). actions: (S, B, act), in [-1, 1]. rewards, alive: (S, B); `alive` is
+    1 - terminal. real_rows: how many are of the dataset, where a model made the others; these stand first. None: all.
+    """
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    alive: Tensor
+    next_observations: Tensor
+    real_rows: int | None = None
 
 
 class Layout(Packing):
