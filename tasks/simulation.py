@@ -45,7 +45,7 @@ def simulate(task: Task, specification: EnvSpec | None = None) -> gymnasium.Env:
 
 def from_outside(specification: EnvSpec) -> bool:
     """Whether it is another package's environment, or wrapped by one: its code can change under the same name."""
-    made_by = [specification, *specification.additional_wrappers]
+    made_by: list[Any] = [specification, *specification.additional_wrappers]
     return not all(str(each.entry_point).startswith(KNOWN) for each in made_by if each.entry_point)
 
 
@@ -114,17 +114,21 @@ def _first_step(task: Task, environment: gymnasium.Env) -> Iterator[str]:
     """What its first reset and step do not give as Gymnasium has it."""
     wanted, given = f"{task.problem.observation_size} numbers", "its reset"
     still = task.problem.action_box.from_unit(np.zeros(task.problem.action_size, np.float32))
+    found: Any
     try:
-        (observation, _), found = environment.reset(seed=0), None
+        observation, _ = environment.reset(seed=0)
         given = "its first step"
-        _, reward, terminated, truncated, _ = found = environment.step(still)
+        after, *found, _ = environment.step(still)
+        reward, terminated, truncated = found
     except FOREIGN as error:
         what = "(observation, info)" if given == "its reset" else "(observation, reward, terminated, truncated, info)"
         yield f"fails at {given}, which must give {what} ({type(error).__name__}: {' '.join(str(error).split())})"
         return
-    for name, each in (("its reset", observation), ("its first step", found[0])):
+    for name, each in (("its reset", observation), ("its first step", after)):
         if np.shape(each) != (task.problem.observation_size,):
             yield f"gives observations of shape {np.shape(each)} at {name}: {wanted} are declared"
     for name, each in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
-        if np.ndim(each) or not isinstance(each, bool | int | float | np.bool_ | np.number):
-            yield f"gives a {name} of type {type(each).__name__} and shape {np.shape(each)}: one number is needed"
+        try:
+            float(each)
+        except FOREIGN:
+            yield f"gives {name}={each!r} at its first step: one number is needed"

@@ -121,8 +121,8 @@ class ModelRollouts(Experience):
     def dataset_vitals(self) -> dict[str, Tensor]:
         """Of rows of the dataset, evenly chosen, (S,) each: mean reward, uncertainty, and what labels take from the reward."""
         seeds = len(self.seeds)
-        count, exact = min(len(self.table), DATASET_ROWS), {"dtype": torch.float32, "device": self.device}
-        places = torch.linspace(0, len(self.table) - 1, count, **exact).long()
+        count = min(len(self.table), DATASET_ROWS)
+        places = torch.linspace(0, len(self.table) - 1, count, dtype=torch.float32, device=self.device).long()
         batch = self.layout.batch(self.table.index_select(0, places).expand(seeds, -1, -1))
         prediction = self._expected(batch.observations, batch.actions)
         return {

@@ -76,7 +76,7 @@ def _played(environment: Any, task: Task) -> list[Step]:
 
 
 def _differ(one: Step, other: Step) -> bool:
-    return not all(np.array_equal(*pair, equal_nan=True) for pair in zip(one, other, strict=True))
+    return not all(np.array_equal(np.asarray(a), np.asarray(b), equal_nan=True) for a, b in zip(one, other, strict=True))
 
 
 def _ends(steps: list[Step], task: Task) -> Iterator[str]:

@@ -145,7 +145,7 @@ class Column(PendulumEnv):
     "environment, said",
     [
         (FourTuple, "fails at its first step, which must give (observation, reward, terminated, truncated, info) (ValueError"),
-        (ArrayReward, "gives a reward of type ndarray and shape (2,): one number is needed"),
+        (ArrayReward, "gives reward=array(["),
         (OldReset, "fails at its reset, which must give (observation, info) (ValueError"),
         (Column, "gives observations of shape (3, 1) at its first step: 3 numbers are declared"),
     ],
