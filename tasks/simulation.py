@@ -125,10 +125,19 @@ def _first_step(task: Task, environment: gymnasium.Env) -> Iterator[str]:
         yield f"fails at {given}, which must give {what} ({type(error).__name__}: {' '.join(str(error).split())})"
         return
     for name, each in (("its reset", observation), ("its first step", after)):
-        if np.shape(each) != (task.problem.observation_size,):
-            yield f"gives observations of shape {np.shape(each)} at {name}: {wanted} are declared"
-    for name, each in (("reward", reward), ("terminated", terminated), ("truncated", truncated)):
         try:
-            float(each)
+            shape = np.asarray(each, np.float32).shape
+        except FOREIGN as error:
+            yield f"gives observations at {name} that are no numbers ({' '.join(str(error).split())}): {wanted} are declared"
+            return
+        if shape != (task.problem.observation_size,):
+            yield f"gives observations of shape {shape} at {name}: {wanted} are declared"
+    for name, each, kind, made in (
+        ("reward", reward, "one number", lambda value: 0.0 + float(value + 0.0)),
+        ("terminated", terminated, "a truth value", bool),
+        ("truncated", truncated, "a truth value", bool),
+    ):
+        try:
+            made(each)
         except FOREIGN:
-            yield f"gives {name}={each!r} at its first step: one number is needed"
+            yield f"gives {name}={each!r} at its first step: {kind} is needed"

@@ -81,8 +81,8 @@ class Problem(Rules):
 
     def __post_init__(self) -> None:
         """Raises UserError for a `max_episode_steps` that is no whole number of steps, or a `discount` outside [0, 1]."""
-        converted(self.max_episode_steps, Count, "max_episode_steps")
-        converted(self.discount, Fraction, "discount")
+        object.__setattr__(self, "max_episode_steps", converted(self.max_episode_steps, Count, "max_episode_steps"))
+        object.__setattr__(self, "discount", converted(self.discount, Fraction, "discount"))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from gymnasium.envs.mujoco.mujoco_env import MujocoEnv
 from gymnasium.envs.mujoco.walker2d_v4 import Walker2dEnv
 from gymnasium.envs.registration import EnvSpec
 
-from ..common.errors import UserError
+from ..common.errors import FOREIGN, UserError
 from ..common.streams import numpy_stream
 from .environments import HalfCheetahJump, quiet_model_loading
 from .simulation import simulate
@@ -40,14 +40,16 @@ def true_step(task: Task, specification: EnvSpec | None = None) -> TrueStep:
     An environment's wrappers take part in the step. Raises UserError where the state cannot be set from an observation, or
     where steps from there lead elsewhere than the environment's own first steps.
     """
-    environment, box, size = simulate(task, specification), task.problem.action_box, task.problem.action_size
-    if hasattr(type(environment), "true_step"):  # a wrapper's own; that beneath a wrapper knows nothing of what it changes
+    environment, box = simulate(task, specification), task.problem.action_box
+    if hasattr(environment, "true_step"):
         own: Any = environment
         return lambda observations, actions: own.true_step(observations, box.from_unit(actions))
+    wrapped = environment is not environment.unwrapped
     put = _put(task, environment.unwrapped)
+    whose = "its outermost wrapper" if wrapped else "the environment"
     refusal = UserError(
         f"{task.name}: the state of {task.environment} cannot be set from an observation, so its true step is not known; "
-        "give the environment a method true_step(observations, actions)"
+        f"give {whose} a method true_step(observations, actions)"
     )
     if put is None:
         raise refusal
@@ -56,22 +58,34 @@ def true_step(task: Task, specification: EnvSpec | None = None) -> TrueStep:
         successors, rewards = np.empty(observations.shape), np.empty(len(observations))
         with quiet_model_loading():  # a state that no body can be in makes MuJoCo complain, and says enough by its error
             for row, (observation, action) in enumerate(zip(observations, box.from_unit(actions), strict=True)):
+                if wrapped:
+                    environment.reset(seed=0)  # what a wrapper counts or keeps begins anew
                 put(observation)
                 successors[row], rewards[row] = environment.step(action)[:2]
         return successors, rewards
 
+    try:
+        same = all(_repeats(environment, task, step_each, order) for order in (1, -1))
+    except FOREIGN:
+        raise refusal from None
+    if not same:
+        raise refusal
+    return step_each
+
+
+def _repeats(environment: gymnasium.Env, task: Task, step_each: TrueStep, order: int) -> bool:
+    """Whether the environment's own first steps come again one by one, in their order or in the other: nothing remembers."""
+    size = task.problem.action_size
     actions = numpy_stream(0, "true step").uniform(-0.1, 0.1, (TRIED, size))  # gentle: faster than 10 is not shown
     shown, paid = [environment.reset(seed=0)[0]], list[float]()
-    for action in box.from_unit(actions):
+    for action in task.problem.action_box.from_unit(actions):
         observation, reward, terminated, *_ = environment.step(action)
         shown.append(observation)
         paid.append(float(reward))
         if terminated:
             break
-    successors, rewards = step_each(np.stack(shown[:-1]), actions[: len(paid)])
-    if not (np.allclose(successors, shown[1:], atol=1e-5) and np.allclose(rewards, paid, atol=1e-5)):
-        raise refusal
-    return step_each
+    successors, rewards = step_each(np.stack(shown[:-1])[::order], actions[: len(paid)][::order])
+    return np.allclose(successors[::order], shown[1:], atol=1e-5) and np.allclose(rewards[::order], paid, atol=1e-5)
 
 
 def place(environment: MujocoEnv, position: np.ndarray, velocity: np.ndarray) -> None:

@@ -73,9 +73,10 @@ def _of_the_ends(dataset: OfflineDataset, task: Task) -> Iterator[str]:
     single = int((whole & (lengths == 1)).sum())
     if single > max(1, few) and task.problem.max_episode_steps > 1:
         yield f"{single:,} of {len(ends):,} episodes have one row: their ends may be marked a row late"
-    if (long := lengths[lengths > task.problem.max_episode_steps]).size:
+    every = dataset.episode_lengths()
+    if (long := every[every > task.problem.max_episode_steps]).size:
         yield (
-            f"{several(len(long), 'episode')} of {len(ends):,} go on beyond the task's limit of "
+            f"{len(long):,} of {several(len(every), 'episode')} go on beyond the task's limit of "
             f"{task.problem.max_episode_steps:,} steps, up to {long.max():,}: unmarked ends, or another limit than the task's"
         )
     limit, inferred = task.problem.max_episode_steps, dataset.extras.get(TIMEOUT_INFERRED)

@@ -192,11 +192,12 @@ def _warmup_only(groups: Sequence[Group]) -> list[str]:
 
 
 def _one_training(groups: Sequence[Group]) -> list[str]:
-    """The groups whose seeds trained alike: to the last digit with the same metrics, of which every draw would change some."""
+    """The groups whose seeds trained alike: to the last digit with the same metrics, which change as they train."""
     notes = []
     for group in groups:
         seen = [[row.get("metrics") for row in run.evaluations] for run in group.counted]
-        if len(seen) > 1 and any(seen[0]) and all(each == seen[0] for each in seen[1:]):
+        moves = any(row != seen[0][0] for row in seen[0][1:]) if seen else False
+        if len(seen) > 1 and moves and all(each == seen[0] for each in seen[1:]):
             notes.append(
                 f"{group.row} {group.label}: its {len(seen)} seeds have the same metrics to the last digit, as one training "
                 "would: their spread is that of the starts of evaluations."

@@ -288,7 +288,7 @@ def evaluate(
         )
     if not np.array_equal(_bounds(chosen.problem.action_box, sizes[1]), _bounds(policy.action_box, sizes[1])):
         raise UserError(f"{chosen.name} takes actions in another box than {about['task']}, on which the policy was trained")
-    usual = (None if task else about.get("episodes")) or chosen.evaluation.episodes
+    usual = (about.get("episodes") if chosen.name == about["task"] else None) or chosen.evaluation.episodes
     episodes = converted(usual if episodes is None else episodes, Count, "--episodes")
     generator = numpy_stream(about["seed"], "sampled evaluation", about["step"])
     # the policy gives the environment's own actions already

@@ -1,4 +1,4 @@
-"""Plug-ins: one that cannot be imported is named and left out; the others are there."""
+"""Plug-ins: one that cannot be imported is named; the others are there."""
 
 import subprocess
 import sys

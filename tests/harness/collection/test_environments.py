@@ -112,6 +112,64 @@ def test_a_slip_is_named(task, environment, said):
     assert only.startswith(said)
 
 
+class Goal(PendulumEnv):
+    """A small cost, and now and then a large reward, which a hundred random steps may not meet."""
+
+    def step(self, action):
+        observation, reward, *rest = super().step(action)
+        return observation, 100.0 if observation[0] > 0.99 else reward, *rest
+
+
+class AlwaysTheSame(PendulumEnv):
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = np.array([1.0, 0.5])
+        return self._get_obs(), {}
+
+
+def test_what_is_meant_so_raises_no_doubt(task):
+    dataset = load_dataset(PENDULUM, DatasetRequest())
+    rare = replace(dataset, rewards=np.where(dataset.observations[:, 0] > 0.99, np.float32(100.0), dataset.rewards))
+    mine = task(Goal)
+    assert misfits(rare, mine, checked_specification(mine)) == []
+    observations = dataset.observations.copy()
+    observations[dataset.episodes()[0]] = np.array([np.cos(1.0), np.sin(1.0), 0.5], np.float32)
+    fixed = task(AlwaysTheSame)
+    assert misfits(replace(dataset, observations=observations), fixed, checked_specification(fixed)) == []
+
+
+class Counting(gymnasium.Wrapper):
+    """Fails where it is stepped on and on, as some that count do."""
+
+    opened = 0
+    steps = 0
+
+    def __init__(self, env):
+        super().__init__(env)
+        Counting.opened += 1
+
+    def reset(self, **options):
+        self.steps = 0
+        return self.env.reset(**options)
+
+    def step(self, action):
+        self.steps += 1
+        assert self.steps <= 200, "it has to be reset"
+        return self.env.step(action)
+
+    def close(self):
+        Counting.opened -= 1
+        return self.env.close()
+
+
+def test_what_counts_steps_begins_anew_and_is_closed(task):
+    spec = gymnasium.envs.registration.WrapperSpec("Counting", f"{__name__}:Counting", {})
+    mine = task(PendulumEnv, additional_wrappers=(spec,))
+    assert found(mine) == [] and Counting.opened == 0
+    many = np.tile([[1.0, 0.0, 0.5]], (300, 1))
+    assert np.ptp(true_step(mine)(many, np.zeros((300, 1)))[1]) == 0
+
+
 def test_a_termination_that_the_environment_does_not_know(task):
     mine = task(Mine)
     ends = replace(mine, problem=replace(mine.problem, termination=get_task("hopper-medium").problem.termination))

@@ -18,7 +18,8 @@ class Records(Store):
     ):  # fmt: skip
         """A seed for each of `returns`: its last return, or its whole history. Without `about` an older record.
 
-        values: by seed, the critics' mean value and the highest possible one at each evaluation. warnings, metrics: by seed.
+        values: by seed, the critics' mean value and the highest possible one at each evaluation. warnings: by seed.
+        metrics: by seed and name, a number for each evaluation.
         """
         data = {
             "label": f"{task}@{source}", "source": source, "rows": rows, "episodes": 9, "digest": digest, "window": window,
@@ -46,8 +47,8 @@ class Records(Store):
             }
             for row, (mean, highest) in zip(record["evaluations"], values[index] if values else (), strict=False):
                 row["value"] = {"mean": mean, "highest": highest}
-            for row in record["evaluations"]:
-                row |= {"metrics": metrics[index]} if metrics else {}
+            for place, row in enumerate(record["evaluations"] if metrics else ()):
+                row["metrics"] = {name: values[place] for name, values in metrics[index].items()}
             self.write_record(folder / f"seed-{record['seed']}", record)
 
     def cell(self, task=HOPPER, algorithm="mopo", build=table1, metric="last"):

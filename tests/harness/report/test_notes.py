@@ -73,9 +73,8 @@ def test_runs_of_other_tasks_are_not_called_none(records):
 
 
 def test_seeds_that_are_one_training_are_named(records):
-    records.add([[1.0, 2.0], [1.0, 3.0]], algorithm="mopo", metrics=[{"loss": 0.25}, {"loss": 0.25}])
-    records.add([[1.0, 2.0], [1.0, 3.0]], algorithm="mbpo", metrics=[{"loss": 0.25}, {"loss": 0.26}])
-    records.add([[1.0, 2.0]], algorithm="sac", metrics=[{"loss": 0.25}])
-    records.add([[1.0, 2.0], [1.0, 2.0]], algorithm="bc", metrics=[{}, {}])
+    falls, other, constant = {"loss": [0.5, 0.25]}, {"loss": [0.5, 0.26]}, {"learning_rate": [0.1, 0.1]}
+    for algorithm, metrics in (("mopo", [falls, falls]), ("mbpo", [falls, other]), ("sac", [falls]), ("bc", [constant] * 2)):
+        records.add([[1.0, 2.0], [1.0, 3.0]][: len(metrics)], algorithm=algorithm, metrics=metrics)
     (said,) = [note for note in table1(records.runs()).notes if "one training" in note]
     assert said.startswith("hopper-medium mopo: its 2 seeds have the same metrics to the last digit")

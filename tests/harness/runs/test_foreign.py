@@ -122,7 +122,7 @@ def test_sys_exit_in_a_plug_in_leaves_it_out(monkeypatch, capsys):
     monkeypatch.setattr(plugins, "entry_points", lambda group: [Entry()])
     monkeypatch.setattr(plugins, "_loaded", False)
     plugins.load_plugins()
-    assert "plug-in bad (bad.module) is left out: SystemExit: 0" in capsys.readouterr().err
+    assert "plug-in bad (bad.module) does not load: SystemExit: 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", [HidesWeights, HidesInfinity])
