@@ -9,8 +9,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 OF_THE_ROOT = {"ARCHITECTURE.md": "architecture.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-SHOWN = (".md", ".png", ".svg")  # of docs/; the rest is in the repository alone
 PICTURES = (".png", ".svg")
+SHOWN = (".md", *PICTURES)  # of docs/, and pictures of other folders; the rest is in the repository alone
 LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)((?:#[^)]*)?\))")
 
 
@@ -41,11 +41,9 @@ def links_of_the_site(markdown: str, source: str, name: str, repository: str) ->
 
     def moved(found: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join(posixpath.dirname(source), found[2]))
-        if target in OF_THE_ROOT or (target.startswith("docs/") and target.endswith(SHOWN)):
+        if target in OF_THE_ROOT or target.endswith(SHOWN if target.startswith("docs/") else PICTURES):
             place = OF_THE_ROOT.get(target, target.removeprefix("docs/"))
             return f"{found[1]}{posixpath.relpath(place, posixpath.dirname(name) or '.')}{found[3]}"
-        if target.endswith(PICTURES):
-            return f"{found[1]}{posixpath.relpath(target, posixpath.dirname(name) or '.')}{found[3]}"
         return f"{found[1]}{repository}/blob/main/{target}{found[3]}"
 
     return LINK.sub(moved, markdown)

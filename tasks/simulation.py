@@ -133,7 +133,7 @@ def _first_step(task: Task, environment: gymnasium.Env) -> Iterator[str]:
         if shape != (task.problem.observation_size,):
             yield f"gives observations of shape {shape} at {name}: {wanted} are declared"
     for name, each, kind, made in (
-        ("reward", reward, "one number", lambda value: 0.0 + float(value + 0.0)),
+        ("reward", reward, "one number", lambda value: float(value + 0.0)),
         ("terminated", terminated, "a truth value", bool),
         ("truncated", truncated, "a truth value", bool),
     ):

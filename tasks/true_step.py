@@ -65,7 +65,7 @@ def true_step(task: Task, specification: EnvSpec | None = None) -> TrueStep:
         return successors, rewards
 
     try:
-        same = all(_repeats(environment, task, step_each, order) for order in (1, -1))
+        same = _repeats(environment, task, step_each)
     except FOREIGN:
         raise refusal from None
     if not same:
@@ -73,8 +73,8 @@ def true_step(task: Task, specification: EnvSpec | None = None) -> TrueStep:
     return step_each
 
 
-def _repeats(environment: gymnasium.Env, task: Task, step_each: TrueStep, order: int) -> bool:
-    """Whether the environment's own first steps come again one by one, in their order or in the other: nothing remembers."""
+def _repeats(environment: gymnasium.Env, task: Task, step_each: TrueStep) -> bool:
+    """Whether the environment's own first steps come again one by one, in their order and in the other: nothing remembers."""
     size = task.problem.action_size
     actions = numpy_stream(0, "true step").uniform(-0.1, 0.1, (TRIED, size))  # gentle: faster than 10 is not shown
     shown, paid = [environment.reset(seed=0)[0]], list[float]()
@@ -84,8 +84,9 @@ def _repeats(environment: gymnasium.Env, task: Task, step_each: TrueStep, order:
         paid.append(float(reward))
         if terminated:
             break
-    successors, rewards = step_each(np.stack(shown[:-1])[::order], actions[: len(paid)][::order])
-    return np.allclose(successors[::order], shown[1:], atol=1e-5) and np.allclose(rewards[::order], paid, atol=1e-5)
+    before, own = np.stack(shown[:-1]), [np.stack(shown[1:]), np.array(paid)]
+    again = [[each[::order] for each in step_each(before[::order], actions[: len(paid)][::order])] for order in (1, -1)]
+    return all(np.allclose(*pair, atol=1e-5) for found in again for pair in zip(found, own, strict=True))
 
 
 def place(environment: MujocoEnv, position: np.ndarray, velocity: np.ndarray) -> None:

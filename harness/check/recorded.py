@@ -13,7 +13,7 @@ from ..report.groups import score_of
 from ..report.statistics import mean
 from ..runs.ledger import reason
 from ..runs.reading import NUMBERS, is_number, seed_of
-from ..runs.records import IN_WORDS, Fault, Store, begun, identity_hash, made_with, state_at
+from ..runs.records import Fault, Store, begun, identity_hash, made_with, state_at, state_in_words
 from .prediction import BOTH, NEITHER, SIDES
 
 # Of an evaluation: the score itself, and the bound that a critic's value, itself a metric, is held against.
@@ -147,7 +147,7 @@ def _numbers(record: Mapping[str, Any], steps: int, episodes: int, interval: int
     if state != "done" and record["state"] == "done":
         return f"done at step {record['steps']:,}, not at {steps:,}"
     if state != "done":
-        return f"{IN_WORDS.get(state, state)}, {reason(dict(record))}"
+        return f"{state_in_words(state)}, {reason(dict(record))}"
     row = next((row for row in record["evaluations"] if row["step"] == steps), None)
     if row is None:
         return f"no evaluation at step {steps:,}"

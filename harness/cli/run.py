@@ -11,7 +11,7 @@ import typer
 from ...common.errors import several
 from ..runs.interrupts import interrupts_held
 from ..runs.ledger import choices_of
-from ..runs.records import IN_WORDS
+from ..runs.records import state_in_words
 from ..runs.request import RunRequest
 from .options import DEFAULT_RESULTS, Results, cell_key, checked_count, console, labels, plain_table, request_options
 
@@ -135,7 +135,7 @@ def print_plan(plan: Any, jobs: int, group: int, suite: str) -> Any:
     grid = plain_table("task", "data", "run or fit", "seeds", "steps", "state", "time left")
     grid.columns[0].min_width = min(LONG_NAME, max(len(row.task) for row in found.rows))
     for row, name in itertools.zip_longest(found.rows, names):  # cells first, then fits, which have no name of their own
-        states = ", ".join(f"{count} {IN_WORDS.get(state, state)}" for state, count in row.states.items())
+        states = ", ".join(f"{count} {state_in_words(state)}" for state, count in row.states.items())
         left = row.note if row.seconds is None else duration(row.seconds) if row.seconds else ""
         steps = f"{row.steps:,}" if row.steps else ""
         grid.add_row(row.task, without_task(row.data), name or row.work, str(sum(row.states.values())), steps, states, left)

@@ -12,7 +12,7 @@ from rich.text import Text
 from ...common.errors import UserError, seeds_in_words
 from ..runs.ledger import Ledger, existing_folder
 from ..runs.reading import printable
-from ..runs.records import DAMAGED, IN_WORDS, STATES
+from ..runs.records import DAMAGED, STATES, state_in_words
 from .options import DEFAULT_RESULTS, CellKey, Json, Results, cell_key, console, labels, plain_table
 
 
@@ -49,7 +49,7 @@ def status(results: Results = DEFAULT_RESULTS, as_json: Json = False) -> None:
 def summary(rows: list[dict[str, Any]], columns: dict[CellKey, str]) -> Table:
     """A line per cell, as `columns` call it: how many of its seeds are in which state, and the steps done of those wanted."""
     states = [state for state in (*STATES, DAMAGED) if any(row["state"] == state for row in rows)]
-    table = plain_table("task", "algorithm", *(IN_WORDS.get(state, state) for state in states), "steps")
+    table = plain_table("task", "algorithm", *map(state_in_words, states), "steps")
     for cell, column in columns.items():
         chosen = [row for row in rows if cell_key(row) == cell]
         counts = [str(sum(row["state"] == state for row in chosen) or "") for state in states]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,24 +54,16 @@ def inspect_dataset(dataset: OfflineDataset, task: Task | None) -> dict[str, Any
     asks nothing), with what was found (`acceptance`), the normalised score of its mean and best episode, how often the task's
     termination and the stored terminals disagree, and the paper's Batch Mean and Batch Max where it prints them.
     """
-    misfits = _misfits(dataset, task)
-    return _facts(dataset, task, _checks(dataset, task, misfits), misfits)
+    return _examined(dataset, task)[0]
 
 
-def _misfits(dataset: OfflineDataset, task: Task | None) -> list[str]:
-    """In what the dataset does not fit its task; a file of the user's is held against the simulator, too."""
-    if task is None:
-        return []
-    return doubts(dataset, task, checked_specification(task))
-
-
-def _checks(dataset: OfflineDataset, task: Task | None, misfits: Sequence[str]) -> list[Check]:
-    """What is asked of the dataset: what the task asks, and that it fits, which is said only where it does not."""
-    fits = [Check("fits the task", several(len(misfits), "misfit"), "none: see the oddities", False)] if misfits else []
-    return fits if task is None else [*fits, *check_dataset(dataset, task)]
-
-
-def _facts(dataset: OfflineDataset, task: Task | None, checks: Sequence[Check], misfits: Sequence[str]) -> dict[str, Any]:
+def _examined(dataset: OfflineDataset, task: Task | None) -> tuple[dict[str, Any], list[Check]]:
+    """The facts, and what is asked of the dataset: what its task asks, and that it fits, which is said where it does not."""
+    misfits, checks = list[str](), list[Check]()
+    if task is not None:
+        misfits, checks = doubts(dataset, task, checked_specification(task)), check_dataset(dataset, task)
+    if misfits:
+        checks.insert(0, Check("fits the task", several(len(misfits), "misfit"), "none: see the oddities", False))
     whole = dataset.whole_episodes()
     lengths, returns = dataset.episode_lengths()[whole], dataset.episode_returns()[whole]
     facts: dict[str, Any] = {
@@ -96,8 +87,7 @@ def _facts(dataset: OfflineDataset, task: Task | None, checks: Sequence[Check], 
         facts[f"{singular}_low"], facts[f"{singular}_high"] = (
             [float(value) for value in of(array, axis=0)] for of in (np.min, np.max)
         )
-    return {
-        **facts,
+    facts |= {
         "accepted": all(check.holds for check in checks) if checks else None,
         "acceptance": [str(check) for check in checks],
         "stored_besides": sorted(dataset.extras),
@@ -105,6 +95,7 @@ def _facts(dataset: OfflineDataset, task: Task | None, checks: Sequence[Check], 
         "from": dataset.provenance.get("from"),
         "digest": dataset.digest(),
     }
+    return facts, checks
 
 
 def summary(task: Task, request: DatasetRequest) -> dict[str, Any]:
@@ -113,9 +104,8 @@ def summary(task: Task, request: DatasetRequest) -> dict[str, Any]:
     `return_zero` and `return_random` are of the zero action and of random actions; `accepted` is "yes", or what fails.
     """
     dataset = load_dataset(task, request)
-    misfits = _misfits(dataset, task)
-    checks = _checks(dataset, task, misfits)
-    facts = _facts(dataset, task, checks, misfits) | probe_returns(task, checked_specification(task))
+    facts, checks = _examined(dataset, task)
+    facts |= probe_returns(task, checked_specification(task))
     fails = "; ".join(f"{check.name}: {check.found}" for check in checks if not check.holds)
     ours = ("return_mean", "return_std", "return_max", "return_zero", "return_random", "score_mean")
     rounded = (*ours, "paper_return_mean", "paper_return_max")

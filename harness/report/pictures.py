@@ -263,8 +263,8 @@ def profile(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list
     for axis, family in zip(axes, found, strict=True):
         _profile(axis, family, looks)
     _legend(figure, axes, looks, groups, references=False)
-    several = any(len({group.task for group in members}) > 1 for family in found for members in family.groups.values())
-    together = " of all tasks of a panel together" * several
+    pooled_tasks = any(len({group.task for group in members}) > 1 for family in found for members in family.groups.values())
+    together = " of all tasks of a panel together" * pooled_tasks
     return figure, [
         f"Share of runs above a number, all seeds{together}; each seed counts with {get_metric(metric).meaning}. "
         f"Shaded: 95 % interval at each number by stratified bootstrap, from {FEWEST_DRAWN} seeds of each task on.",
@@ -385,8 +385,8 @@ def _sweep(axis: Axes, unit: str, keys: Sequence[str], groups: Sequence[Group], 
         means[place] = mean(seeds)
         spread = f"\n± {deviation:,.1f}" if (deviation := standard_deviation(seeds)) is not None else ""
         words[place] = f"{means[place]:z,.1f}{spread}" + f"\n{group.diverged_in_words}" * bool(group.diverged)
-        steps = sorted({last_step(run) for run in group.counted})
-        words[place] += f"\n{span(steps)} steps" * (len(ends) > 1 and bool(steps))
+        if group.counted and len(ends) > 1:
+            words[place] += f"\n{span(map(last_step, group.counted))} steps"
     low, high = np.nanmin(means), np.nanmax(means)
     _shaded(axis, (means - low) / (high - low or 1.0), words, (f"{low:z,.1f}", f"{high:z,.1f}"))
     crowded = max(len(str(column)) for column in columns) * len(columns) > MOST_LETTERS

@@ -16,7 +16,7 @@ from ...common.errors import UserError
 from ...common.files import replace_file
 from ..runs.ledger import reason
 from ..runs.reading import printable
-from ..runs.records import IN_WORDS, STATES, Run, made_with, warnings, write_text
+from ..runs.records import STATES, Run, made_with, state_in_words, warnings, write_text
 from .choices import METRICS
 from .comparisons import comparisons
 from .frames import frames
@@ -146,7 +146,7 @@ def _tables(runs: Sequence[Run], folder: str) -> list[Any]:
 def _counts(runs: Sequence[Run]) -> dict[str, int]:
     """How many runs are in each state."""
     states = [run.state for run in runs]
-    return {IN_WORDS.get(state, state): states.count(state) for state in reversed(STATES) if state in states}
+    return {state_in_words(state): states.count(state) for state in reversed(STATES) if state in states}
 
 
 def _task(
@@ -222,8 +222,8 @@ def _seed(run: Run, unit: str) -> dict[str, Any]:
     numbers = {metric: in_unit(unit, run.task, aggregate(run.evaluations, metric)) if counted else None for metric in METRICS}
     said = [*warnings(run.record), *([reason(run.record)] if run.state in ("failed", "diverged") else [])]
     length = run.evaluations[-1].get("vitals", {}).get("episode_length") if counted else None  # older records have none
-    state = IN_WORDS.get(run.state, run.state)
-    about = {"seed": run.seed, "state": state, "steps": last_step(run), "seconds": run.record.get("seconds")}
+    about = {"seed": run.seed, "state": state_in_words(run.state), "steps": last_step(run)}
+    about["seconds"] = run.record.get("seconds")
     return about | numbers | {"length": length, "warnings": said}
 
 

@@ -38,7 +38,6 @@ from .reading import Damaged, checked_cell, checked_record, cleaned, parsed, pri
 
 STATES = ("missing", "running", "failed", "diverged", "done")
 NOT_TASKS = ("stages", "set-aside", "slurm")  # folders beside those of tasks
-IN_WORDS = {"running": "unfinished"}  # a record cannot know whether anybody is still at work on it
 DAMAGED = "damaged"  # the state of a run of which a file is not to be believed
 
 
@@ -49,6 +48,11 @@ def state_at(state: str, steps: int, wanted: int) -> str:
     if steps >= wanted:
         return "done"
     return "running" if state == "done" else state
+
+
+def state_in_words(state: str) -> str:
+    """A state as it is shown: a record that says "running" cannot know whether anybody is still at work on it."""
+    return "unfinished" if state == "running" else state
 
 
 def identity_hash(identity: dict[str, Any]) -> str:
