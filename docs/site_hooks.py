@@ -1,9 +1,12 @@
 """What mkdocs asks while it builds the site. Pages of the repository's root are in it, too, and pictures of other folders;
-links to files that are not lead to the repository. The pages stay as GitHub shows them.
+links to files that are not lead to the repository. Formulas become MathML, which a browser draws without a network or a script.
+The pages stay as GitHub shows them.
 """
 
+import html
 import posixpath
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 OF_THE_ROOT = {"ARCHITECTURE.md": "architecture.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 PICTURES = (".png", ".svg")
 SHOWN = (".md", *PICTURES)  # of docs/, and pictures of other folders; the rest is in the repository alone
+FORMULA = re.compile(r'(<(span|div) class="arithmatex">)\\([(\[])(.+?)\\[)\]](</\2>)', re.DOTALL)  # as pymdownx leaves it
+STYLED = re.compile(r'<mi mathvariant="(?!normal)([a-z-]+)">([A-Z])</mi>')
 LINK = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)#\s]+)((?:#[^)]*)?\))")
 
 
@@ -47,3 +52,29 @@ def links_of_the_site(markdown: str, source: str, name: str, repository: str) ->
         return f"{found[1]}{repository}/blob/main/{target}{found[3]}"
 
     return LINK.sub(moved, markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """The HTML of a page with its formulas drawn."""
+    return FORMULA.sub(lambda found: found[1] + mathml(html.unescape(found[4]), found[3] == "[") + found[5], content)
+
+
+def mathml(formula: str, alone: bool) -> str:
+    """A formula of LaTeX as MathML; `alone` on a line of its own, where its number follows it.
+
+    Browsers know a letter of another style than upright only as the character that Unicode has for it.
+    """
+    from latex2mathml.converter import convert
+
+    def letter(found: re.Match[str]) -> str:
+        style = found[1].upper()
+        for name in (f"MATHEMATICAL {style} CAPITAL {found[2]}", f"{style} CAPITAL {found[2]}"):
+            try:
+                return f"<mi>{unicodedata.lookup(name)}</mi>"
+            except KeyError:
+                continue
+        raise ValueError(f"no letter {found[2]} in style {found[1]} in {formula}")
+
+    numbered = re.sub(r"\\tag\{(.+?)\}", r"\\qquad \\text{(\1)}", formula)
+    drawn = STYLED.sub(letter, convert(numbered, display="block" if alone else "inline"))
+    return drawn.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')  # bars as high as letters

@@ -162,9 +162,14 @@ def load_problem(cell: Cell) -> OfflineProblem:
     return cell.task.offline_problem(dataset)
 
 
-def build(cell: Cell, fits: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[Learner, Experience]:
-    """The learner of the cell's seeds and its experience, untrained, from each stage's states, one per seed."""
-    problem, configs = load_problem(cell), cell.algorithm.build_configs(cell.config)
+def build(
+    cell: Cell, fits: Mapping[str, Sequence[Mapping[str, Any]]], problem: OfflineProblem | None = None
+) -> tuple[Learner, Experience]:
+    """The learner of the cell's seeds and its experience, untrained, from each stage's states, one per seed.
+
+    problem: another than the cell's own, for copies that are thrown away.
+    """
+    problem, configs = problem or load_problem(cell), cell.algorithm.build_configs(cell.config)
     stages = {name: kind(problem, configs[name], fits[name]) for name, kind in cell.algorithm.stages.items()}
     common: dict[str, Any] = {"device": cell.device, "stages": stages}
     learner = cell.algorithm.learner(problem, configs["learner"], cell.seeds, **common)

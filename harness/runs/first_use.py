@@ -1,4 +1,4 @@
-"""Code from outside this package is tried before a run begins: a few steps of throw-away copies, on the run's own dataset."""
+"""Code from outside this package is tried before a run begins: a few steps of throw-away copies, on rows of its dataset."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ...algorithms.learning.experience import Experience
-from ...algorithms.learning.learner import Learner
+import numpy as np
+
 from ...algorithms.learning.resumption import check_resumed_copy
 from ...common.errors import FOREIGN, UserError, WriteError
 from ...common.source_digest import OURS, source_digest
@@ -16,6 +16,8 @@ from ...tasks.data.d4rl import cache_folder
 from .cell import SHORT_ROWS, Cell, build, load_problem, short_configs
 from .machine import describe_machine, prepare_process
 from .records import identity_hash, plain, write_json
+
+TRIED_ROWS = 20_000  # of the dataset, in memory of their own
 
 
 def check_first_use(cells: Iterable[Cell]) -> None:
@@ -62,13 +64,21 @@ def tried(cell: Cell, sources: list[str]) -> Path:
 
 
 def try_copy(cell: Cell) -> None:
-    """Some steps of one seed with the run's own settings, but for refreshes and fits, which are short."""
+    """Some steps of one seed with the run's own settings, but for refreshes and fits, which are short.
+
+    The dataset itself may be a file in memory, where a write ends the process with no word. Of a copy it can be told.
+    """
     prepare_process(cell.device)
-    configs, few = short_configs(cell), cell.task.offline_problem(load_problem(cell).dataset.head(SHORT_ROWS))
-    fits = {name: [kind.fit(few, configs[name], 0, device=cell.device)[0]] for name, kind in cell.algorithm.stages.items()}
+    rows = load_problem(cell).dataset.head(TRIED_ROWS).copy()
+    arrays = (rows.table(), rows.terminals, rows.timeouts, rows.valid_next)
+    before, configs = [array.copy() for array in arrays], short_configs(cell)
+    problem, few = (cell.task.offline_problem(each) for each in (rows, rows.head(SHORT_ROWS)))
     short = replace(cell, config=cell.config | vars(configs["experience"]), seeds=cell.seeds[:1])
-
-    def make() -> tuple[Learner, Experience]:
-        return build(short, fits)
-
-    check_resumed_copy(make)
+    try:
+        fits = {name: [kind.fit(few, configs[name], 0, device=cell.device)[0]] for name, kind in cell.algorithm.stages.items()}
+        check_resumed_copy(lambda: build(short, fits, problem))
+    finally:
+        if not all(np.array_equal(*pair, equal_nan=True) for pair in zip(arrays, before, strict=True)):
+            raise UserError(
+                "it writes into the dataset, which all columns and seeds share: change copies (array.copy(), tensor.clone())"
+            )

@@ -221,6 +221,12 @@ class OfflineDataset:
             raise UserError(f"cannot keep the first {rows} rows of a dataset: ask for at least 1")
         return self._rows(slice(rows), head=rows)
 
+    def copy(self) -> OfflineDataset:
+        """The same rows in memory of their own, in one packed table."""
+        arrays = self.packing.views(np.array(self.table()))
+        flags = {name: getattr(self, name).copy() for name in COLUMNS if name not in arrays}
+        return replace(self, **arrays, **flags, extras={name: array.copy() for name, array in self.extras.items()})
+
     def _rows(self, rows: slice, **note: Any) -> OfflineDataset:
         # Successors and timeouts were completed from the whole file, so the row at a cut keeps its true successor.
         start, stop, _ = rows.indices(len(self))

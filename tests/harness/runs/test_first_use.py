@@ -63,6 +63,20 @@ class Standardises(SAC):
         return super().act(observations - observations.mean(1, keepdim=True), noise)
 
 
+class Rescales(SAC):
+    """Would end the process with no word where the dataset is a file in memory."""
+
+    def build(self):
+        super().build()
+        torch.from_numpy(self.problem.dataset.rewards).div_(10)
+
+
+class Masks(Experience):
+    def build(self):
+        super().build()
+        self.table[:, self.problem.dataset.packing.alive] = 1
+
+
 class Fails(SAC):
     def update(self, batch, noise, phase):
         raise ZeroDivisionError("a bug")
@@ -83,6 +97,8 @@ def tried(monkeypatch):
         (SAC, LosesPlaces, "mine: SAC: a copy that was stopped after 4 steps and resumed differs"),
         (Counts, Experience, "mine: Counts.act: acts otherwise when it is asked again"),
         (Standardises, Experience, "mine: Standardises.act: acts by which other observations are in the batch"),
+        (Rescales, Experience, "mine: it writes into the dataset, which all columns and seeds share"),
+        (SAC, Masks, "mine: it writes into the dataset"),
         (OfOne, Experience, r"mine: OfOne.act: expected actions of shape \(1, 3, 3\) for observations .*\(1, 3, 1\)"),
     ],
 )

@@ -76,6 +76,17 @@ def test_views_of_one_table_are_kept_and_given_back(dataset):
     assert np.array_equal(single.table(), table[:1])
 
 
+def test_a_copy_lies_in_a_table_of_its_own(dataset):
+    views, table = packed(dataset)
+    own = views.copy()
+    beneath = own.table()
+    assert own.digest() == views.digest() and own.provenance == views.provenance
+    assert np.shares_memory(beneath, own.rewards) and np.array_equal(beneath, table)
+    for name in ARRAYS:
+        assert not np.shares_memory(getattr(own, name), getattr(views, name)) and not getattr(own, name).flags.writeable
+    assert all(not np.shares_memory(own.extras[name], views.extras[name]) for name in views.extras)
+
+
 def test_arrays_of_their_own_are_packed(dataset):
     _, table = packed(dataset)
     made = dataset.table()
