@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
@@ -21,8 +20,9 @@ from ...common.settings import Choice, converted
 from ...tasks.data.request import SOURCES, WINDOWS
 from ..runs.request import RunRequest, option_of
 
-# a file or a pipe is as wide as COLUMNS says, or as a wide page; names of folders, settings and errors are no markup
-console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160, markup=False)
+# a file or a pipe has no width of its own, and COLUMNS is not asked: a parent's readline sets it to 80 unasked, which would
+# break lines that a script reads. Names of folders, settings and errors are no markup
+console = Console(width=None if sys.stdout.isatty() else 160, markup=False)
 
 
 def whole(help: str, metavar: str = "INTEGER") -> Any:

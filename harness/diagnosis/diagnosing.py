@@ -17,7 +17,7 @@ from ...tasks.simulation import simulate
 from ..report.formats import DASH, Entry, Table
 from ..report.paper import REFERENCE
 from ..runs.ledger import existing_folder
-from ..runs.machine import prepare_process
+from ..runs.machine import caller_kept, prepare_process
 from ..runs.records import csv_text, write_text
 from . import measures
 from .measures import number
@@ -138,6 +138,7 @@ class Diagnosis:
                 yield {"origin": origin, **{name: each.item() for name, each in zip(columns, row, strict=True)}}
 
 
+@caller_kept()
 def diagnose(
     task: str,
     algorithm: str = REFERENCE,

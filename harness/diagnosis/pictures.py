@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..report.formats import DASH
-from ..report.plots import panels, save
+from ..report.plots import panels, save, styled
 
 if TYPE_CHECKING:
     from .diagnosing import Diagnosis
@@ -18,6 +18,7 @@ TITLES = {"dataset": "dataset", "rollouts": "model rollouts", "policy": "policy'
 MOST_POINTS = 2_000  # that are drawn of one origin
 
 
+@styled()
 def draw(diagnosis: Diagnosis, out: Path) -> None:
     """Uncertainty against error, z-scores by dimension, growth along a rollout, the model's reward against the true one."""
     figure, ((against, spread), (along, rewards)) = panels(2, 2, (12, 9))

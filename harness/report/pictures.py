@@ -31,7 +31,7 @@ from .groups import (
 )
 from .notes import provenance
 from .paper import DATASET_COLUMNS, printed_number
-from .plots import panels, picture_suffix, save, short_ticks
+from .plots import panels, picture_suffix, save, short_ticks, styled
 from .statistics import (
     FEWEST,
     FEWEST_DRAWN,
@@ -70,6 +70,7 @@ class Panel(NamedTuple):
     data: Mapping[str, Any]
 
 
+@styled()
 def draw(name: str, runs: Iterable[Run], folder: str, out: Path, metric: str | None = None, faults: Sequence[str] = ()) -> None:
     """Writes picture `name` of `PICTURES` to `out`, a .png, .svg or .pdf.
 
@@ -208,9 +209,6 @@ def bars(groups: Sequence[Group], metric: str = "last") -> tuple[Figure, list[st
 
     The bars lie, so that names of any length stand beside them in lines of their own.
     """
-    import matplotlib
-
-    matplotlib.rcParams["hatch.linewidth"] = 0.5
     looks, rows = styles(groups), rows_of(groups)
     names = {group.label: _wrapped(group.heading, 26) for row in rows for group in row.groups}
     lines = max(sum(1 + names[group.label].count("\n") for group in row.groups) + len(row.groups) for row in rows)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,18 @@ def picture_suffix(out: Path) -> str:
     return out.suffix
 
 
+@contextmanager
+def styled() -> Iterator[None]:
+    """What all pictures look like. Afterwards matplotlib's settings are the caller's again; its backend is not touched."""
+    import matplotlib
+    import seaborn as sns
+
+    with matplotlib.rc_context():
+        sns.set_theme(style="whitegrid", context="notebook", palette="colorblind", rc={"hatch.linewidth": 0.5})
+        yield
+
+
+@styled()
 def collection_curves(files: Sequence[Path], out: Path) -> None:
     """Returns of SAC online against environment steps, one panel per `curve.csv`: 10 deterministic episodes, mean and
     sample standard deviation, and the exploration episodes since the last look."""
@@ -53,6 +66,7 @@ def _collection_curve(axis: Axes, file: Path) -> None:
     short_ticks(axis)
 
 
+@styled()
 def dataset_picture(dataset: OfflineDataset, title: str, out: Path) -> None:
     """Returns of the episodes: their distribution, along the log, and against the episodes' lengths."""
     import seaborn as sns
@@ -77,14 +91,10 @@ def dataset_picture(dataset: OfflineDataset, title: str, out: Path) -> None:
 
 def panels(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
     """A figure of `size` inches and its axes, (rows, columns)."""
-    import matplotlib
-    import seaborn as sns
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")  # files only; a window system may be absent
-    from matplotlib import pyplot as plt
-
-    sns.set_theme(style="whitegrid", context="notebook", palette="colorblind")
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")  # none of pyplot's, which may have a window
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def short_ticks(axis: Axes) -> None:
@@ -96,14 +106,10 @@ def short_ticks(axis: Axes) -> None:
 
 
 def save(figure: Figure, out: Path) -> None:
-    """Writes the figure, in the format of the file's name, and closes it."""
-    from matplotlib import pyplot as plt
-
+    """Writes the figure, in the format of the file's name."""
     try:
         picture_suffix(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, dpi=110)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; name another file") from None
-    finally:
-        plt.close(figure)

@@ -35,7 +35,7 @@ from .groups import (
 )
 from .notes import made_of, provenance
 from .pictures import curves, heatmap, paper_numbers, rows_of
-from .plots import save
+from .plots import save, styled
 from .repeat import repeat_command
 from .statistics import aggregate, mean, mean_interval, standard_deviation
 from .styles import Style, styles
@@ -46,6 +46,7 @@ ASSETS = ("report.css", "report.js")
 GENERATOR = "mopo-bench report"  # by which a folder is known that may be written again
 
 
+@styled()
 def write_site(
     runs: Iterable[Run], folder: str, out: Path, films: Path | None = None, faults: Sequence[str] = (), heading: str = ""
 ) -> Path:

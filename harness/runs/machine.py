@@ -7,6 +7,7 @@ import ctypes
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -26,6 +27,22 @@ def prepare_process(device: str = "cpu", threads: int = 1) -> None:
     torch.set_num_threads(threads)
     threadpoolctl.threadpool_limits(threads)
     torch.set_float32_matmul_precision(matmul_precision(device))
+
+
+@contextlib.contextmanager
+def caller_kept() -> Iterator[None]:
+    """Gives a process that calls us its own settings back: what `prepare_process` sets holds for training, not for the caller.
+
+    Elsewhere its own products would be of another precision, its tensors of another type, and its training on one thread.
+    """
+    default_type, precision, threads = torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.get_num_threads()
+    with threadpoolctl.threadpool_limits(1):
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default_type)
+            torch.set_float32_matmul_precision(precision)
+    torch.set_num_threads(threads)
 
 
 def keep_freed_memory(trim: int = 256 << 20, mapped: int = 64 << 20) -> None:

@@ -37,7 +37,7 @@ from ...tasks.task import ActionBox, OfflineProblem, Rules, Task
 from .checkpoints import load_checkpoint, load_fit, stage_path
 from .evaluation import Evaluator, reset_seeds
 from .ledger import existing_folder
-from .machine import prepare_process
+from .machine import caller_kept, prepare_process
 from .records import Run, Store
 
 Act = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # observations (n, obs), noise (n, act) or None; actions (n, act)
@@ -264,6 +264,7 @@ class PolicyReturns:
         return float(np.std(self.returns, ddof=1)) if len(self.returns) > 1 else None
 
 
+@caller_kept()
 def evaluate(
     policy: Policy, task: str | Task | None = None, episodes: int | None = None, sampled: bool = False
 ) -> PolicyReturns:

@@ -18,6 +18,7 @@ from .first_use import check_first_use
 from .fits import fit_stage, fits_of, missing_fits, repair_fits
 from .interrupts import answered, stop_if_asked
 from .ledger import Todo
+from .machine import caller_kept
 from .plan import Plan, run_order
 from .progress import Watch, measured_jobs, progress
 from .records import DAMAGED, SECONDS_TO_LOOK, Store, held, state_at, sweep_leftovers
@@ -26,6 +27,7 @@ from .trial import run_cell, say_failed
 TRIES = 2  # of a piece whose worker is lost
 
 
+@caller_kept()
 def execute(
     plan: Plan,
     jobs: int = 1,

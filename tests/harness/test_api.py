@@ -6,7 +6,7 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import typer
-from mopo_bench import UserError, load, register_algorithm, run, table
+from mopo_bench import UserError, evaluate, load, load_policy, plot, register_algorithm, report, run, table
 from mopo_bench.algorithms.learning.registry import all_algorithms
 from mopo_bench.algorithms.sac import SAC
 from mopo_bench.harness.cli.app import app
@@ -113,6 +113,41 @@ def test_what_failed_is_said(capsys, tmp_path):
 def test_quiet_says_nothing(capfd, tmp_path):
     run(tasks="point-angle", algorithms="bc", seeds=1, results=tmp_path, quiet=True, **SMALL)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_callers_own_settings_stay(fails, results, tmp_path):
+    """Products of another precision, tensors of another type or plots of another look would be wrong in silence elsewhere."""
+    import matplotlib
+    import torch
+
+    def settings():
+        torch_own = torch.get_default_dtype(), torch.get_num_threads(), torch.get_float32_matmul_precision()
+        return torch_own, dict(matplotlib.rcParams), matplotlib.rcParams._get_backend_or_none()
+
+    asked = {"tasks": "point-angle", "algorithms": "bc", "seeds": 1, "quiet": True, **SMALL}
+    usual = torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)
+    torch.set_float32_matmul_precision("highest")
+    torch.set_num_threads(2)
+    try:
+        before = settings()
+        if fails:
+            with pytest.raises(UserError):
+                run(results=tmp_path / "runs", backend="none", **asked)
+            with pytest.raises(UserError):
+                evaluate(load_policy(results, "point-angle", "bc", 0), "ant-angle")
+            with pytest.raises(UserError):
+                plot("bars", tmp_path / "a.png", tmp_path)
+        else:
+            run(results=tmp_path / "runs", **asked)
+            evaluate(load_policy(results, "point-angle", "bc", 0), episodes=1)
+            plot("bars", tmp_path / "a.png", results)
+            report(tmp_path / "report", results)
+        assert settings() == before
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_num_threads(usual)
 
 
 def test_frames(results):

@@ -127,7 +127,7 @@ def test_a_picture_of_a_model_that_is_not_finite_says_so(broken, found, tmp_path
     monkeypatch.setattr(pictures, "save", lambda figure, out: drawn.extend(figure.axes))
     pictures.draw(replace(found, points=points, facts=facts), tmp_path / "a.png")
     against, _, _, rewards = drawn
-    drawn[0].figure.canvas.draw()
+    drawn[0].figure.draw_without_rendering()
     count = len(found.points["policy"].seen)
     missing = count if broken == "all" else count // 2
     assert re.search("model –, true -?[0-9.]+$", rewards.get_title())

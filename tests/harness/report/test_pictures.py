@@ -12,12 +12,19 @@ from mopo_bench.harness.report.choices import PICTURES
 from mopo_bench.harness.report.comparisons import comparisons
 from mopo_bench.harness.report.groups import grouped, labelled
 from mopo_bench.harness.report.paper import paper_table, swapped_cells
+from mopo_bench.harness.report.plots import styled
 from mopo_bench.harness.report.statistics import mean_interval
 from mopo_bench.harness.report.styles import styles
 from mopo_bench.harness.report.tables import scores_table
 from mopo_bench.tasks.registry import all_tasks
 
 HISTORIES = [[500.0, 900.0], [700.0, 1000.0], [600.0, 1400.0]]
+
+
+@pytest.fixture(autouse=True)
+def as_drawn():
+    with styled():
+        yield
 
 
 @pytest.fixture
@@ -28,8 +35,7 @@ def drawn(records):
         figure, said = pictures.DRAWN[name](labelled(grouped(records.runs())), metric)
         return figure.axes, said
 
-    yield make
-    plt.close("all")
+    return make
 
 
 def score(value):
@@ -313,11 +319,10 @@ def test_long_labels_and_captions_stay_inside_the_picture(records, name):
     groups = labelled(grouped(records.runs()))
     figure, said = pictures.DRAWN[name](groups, "last")
     pictures._caption(figure, [*said, " ".join(pictures.provenance(groups))])
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     for artist in [*figure.legends, *(text for text in [figure._supxlabel] if text)]:
         box = artist.get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.width, name
-    plt.close("all")
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
@@ -332,7 +337,7 @@ def test_many_long_names_do_not_run_into_one_another(records, name, tasks):
     groups = labelled(grouped(records.runs()))
     figure, said = pictures.DRAWN[name](groups, "last")
     pictures._caption(figure, [*said, " ".join(pictures.provenance(groups))])
-    figure.canvas.draw()
+    figure.draw_without_rendering()
     panels = figure.axes[:1] if name == "heatmap" else [axis for axis in figure.axes if axis.get_title()]
     for axis in panels:
         ticks = [
@@ -348,4 +353,3 @@ def test_many_long_names_do_not_run_into_one_another(records, name, tasks):
     for legend in figure.legends:
         box = legend.get_window_extent()
         assert not any(box.overlaps(axis.bbox) for axis in panels) and box.x0 >= 0 and box.x1 <= figure.bbox.width
-    plt.close("all")
