@@ -3,7 +3,8 @@
 A block stands between `<!-- KIND ... -->` and `<!-- end of KIND -->`: `table ...` is what that command of `mopo-bench` prints
 as Markdown in the root of the repository, `steps FOLDER` how evaluations rose as training went on, `verdicts` the claims on
 MOPO by task; `commands` and `reference` come from the code (`reference.py`), `file PATH` is that file, others are the rows of
-`FILES`, below `results/`. Nothing between two such lines is written by hand.
+`FILES`, below `results/`. Nothing between two such lines is written by hand. The picture below a line `<!-- plot ... -->` is
+what that command draws.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ BLOCK = re.compile(
     r"(.*?)(<!-- end of \2 -->)",
     re.DOTALL,
 )
+PICTURE = re.compile(r"<!-- plot ([^\n]+?) -->\n!\[[^\]]*\]\(([^)]+)\)")
 # how any table of run records is read: said under the first table of a page that it holds for, not under each
 HOW_TO_READ = re.compile(
     r"- (mean10:|Score:|Zero Action,|In parentheses|The figure's bars|I:|M:|Mean ±|Bold:"
@@ -147,6 +149,20 @@ def without_repeats(text: str, said: set[str]) -> str:
     return "\n".join(lines)
 
 
+def pictures() -> dict[Path, str]:
+    """By file of the pictures that `mopo-bench plot` draws, its words."""
+    found = ((page, *picture) for page in PAGES for picture in PICTURE.findall(page.read_text(encoding="utf-8")))
+    return {page.parent / name: words for page, words, name in found}
+
+
+def draw(words: str, out: Path) -> None:
+    """Draws a picture of committed records."""
+    with contextlib.chdir(ROOT), contextlib.redirect_stdout(io.StringIO()):
+        app(["plot", *words.split(), "--out", str(out)], standalone_mode=False)
+
+
 if __name__ == "__main__":
     for page in PAGES:
         page.write_text(filled(page), encoding="utf-8")
+    for picture, words in pictures().items():
+        draw(words, picture)

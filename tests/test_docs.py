@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from mopo_bench.algorithms.learning.registry import get_algorithm
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 FILL = runpy.run_path(str(ROOT / "docs" / "fill.py"))
@@ -17,8 +18,17 @@ FILL = runpy.run_path(str(ROOT / "docs" / "fill.py"))
 def test_tables_are_those_of_the_committed_files(page):
     text = page.read_text(encoding="utf-8")
     assert FILL["filled"](page) == text, "fill them with `python docs/fill.py`"
-    begun = [line for line in text.splitlines() if re.match("<!-- (?!end of|not run)", line)]
+    begun = [line for line in text.splitlines() if re.match("<!-- (?!end of|not run|plot)", line)]
     assert [block[0].strip() for block in FILL["BLOCK"].findall(text)] == begun  # none without its end
+
+
+@pytest.mark.parametrize("picture", FILL["pictures"](), ids=lambda picture: picture.name)
+def test_pictures_are_of_the_committed_records(picture, tmp_path):
+    """With the caption that they would have now, and of the same numbers."""
+    FILL["draw"](FILL["pictures"]()[picture], tmp_path / picture.name)
+    now, shown = (Image.open(file).info["Description"] for file in (tmp_path / picture.name, picture))
+    assert now == shown, "draw it with `python docs/fill.py`"
+    assert re.search(r"\nNumbers: [0-9a-f]{12}$", now)
 
 
 def test_claims_are_judged_by_the_published_records():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...common.errors import UserError, unknown
-from ..runs.records import Run
+from ..runs.records import Run, identity_hash
 from .aggregates import Family, families
 from .choices import PICTURES
 from .formats import span
@@ -90,8 +90,16 @@ def draw(name: str, runs: Iterable[Run], folder: str, out: Path, metric: str | N
     figure, said = DRAWN[name](groups, metric or "last")
     if faults:
         said = [*said, f"Not believed, and not shown: {'; '.join(faults)}."]
-    _caption(figure, [*said, " ".join(provenance(groups))])
-    save(figure, out)
+    caption = [*said, " ".join(provenance(groups))]
+    _caption(figure, caption)
+    save(figure, out, "\n".join([*caption, f"Numbers: {_digest(groups)}"]))
+
+
+def _digest(groups: Sequence[Group]) -> str:
+    """Of all numbers that a picture may show of these groups: whether it shows them can then be told from its file."""
+    runs = [run for group in groups for run in group.runs]
+    returns = [[(row["step"], row["return_mean"]) for row in run.evaluations] for run in runs]
+    return identity_hash({"runs": [(run.identity, run.seed, run.state) for run in runs], "returns": returns})
 
 
 def curves(groups: Sequence[Group], metric: str = "last", looks: Mapping[str, Style] | None = None) -> tuple[Figure, list[str]]:

@@ -105,11 +105,11 @@ def short_ticks(axis: Axes) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(5))
 
 
-def save(figure: Figure, out: Path) -> None:
-    """Writes the figure, in the format of the file's name."""
+def save(figure: Figure, out: Path, about: str = "") -> None:
+    """Writes the figure, in the format of the file's name; `about`, if anything, is kept in the file."""
     try:
-        picture_suffix(out)
+        key = "Subject" if picture_suffix(out) == ".pdf" else "Description"
         out.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(out, dpi=110)
+        figure.savefig(out, dpi=110, metadata={key: about} if about else None)
     except OSError as error:
         raise UserError(f"cannot write {out}: {error.strerror}; name another file") from None
