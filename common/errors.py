@@ -35,9 +35,14 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
     return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
-def unknown(kind: str, name: object, known: Iterable[str], command: str, also: str = "") -> UserError:
-    """The error for a name nobody registered: the nearest one, the command that lists them all, and `also`, another cause."""
+def unknown(kind: str, name: object, known: Iterable[str], command: str = "", also: str = "") -> UserError:
+    """The error for a name nobody registered: the nearest one, the command that lists them all, and `also`, another cause.
+
+    Without a command they are listed here.
+    """
     lowered = {str(one).lower(): str(one) for one in known}  # tables print MOPO, the command line takes mopo
     nearest = difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.4)
     hint = f"did you mean {lowered[nearest[0]]!r}? " if nearest else ""
-    return UserError(f"unknown {kind} {name!r}: {hint}`{command}` shows all{also and f'; {also}'}")
+    all_of_them = in_words(sorted(lowered.values()))
+    where = f"`{command}` shows all" if command else f"there {'are' if len(lowered) > 1 else 'is'} {all_of_them}"
+    return UserError(f"unknown {kind} {name!r}: {hint}{where}{also and f'; {also}'}")

@@ -26,6 +26,7 @@ from .prediction import SIDES
 from .recorded import RETURN, SCORE, Name, Numbers, Recorded, read_cells, vitals_of
 
 FIXED = (*Name._fields, "identity", "steps", "interval", "episodes", "seed", RETURN, SCORE)
+LARGEST = 1e100  # number whose spread can be computed
 HOW_TO = "`mopo-bench check --update --reason WHY` writes one"
 
 
@@ -88,11 +89,11 @@ def baseline_cell(cell: Recorded) -> BaselineCell:
 
 
 def without(vitals: Iterable[str], numbers: Numbers) -> list[str]:
-    """What is wrong with the vitals of a seed: those that are not there or not finite."""
+    """What is wrong with the vitals of a seed: those that are not there, not finite, or beyond all measure."""
     return [
         f"no {vital}" if vital not in numbers else f"{vital} is {numbers[vital]}"
         for vital in vitals
-        if not math.isfinite(numbers.get(vital, math.nan))
+        if not abs(numbers.get(vital, math.nan)) <= LARGEST
     ]
 
 
@@ -135,7 +136,7 @@ def _columns(columns: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _finite(text: str, column: str) -> float:
-    if not math.isfinite(number := float(text)):
+    if not abs(number := float(text)) <= LARGEST:  # nor is NaN
         raise ValueError(f"{column} is {text}")
     return number
 

@@ -164,7 +164,7 @@ def _asked(cells: Sequence[BaselineCell], tasks: Sequence[str], algorithms: Sequ
     ):
         for each in wanted:
             if each not in there:
-                raise unknown(f"{kind} of the baseline", each, there, "mopo-bench check --help")
+                raise unknown(f"{kind} of the baseline", each, there)
     asked = [
         cell
         for cell in cells

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...common.errors import seeds_in_words
 from ...common.trees import dotted
 from ..report.groups import score_of
 from ..report.statistics import mean
@@ -89,7 +90,7 @@ class Recorded:
                 faults.append(f"seed {seed}: {numbers}")
             else:
                 found[seed] = numbers
-        return found, faults
+        return found, faults + _one_training({seed: self.records[seed] for seed in found}, steps)
 
 
 def read_cells(root: Path, steps: Collection[int] = ()) -> tuple[list[Recorded], dict[tuple[str, str], list[str]]]:
@@ -133,6 +134,23 @@ def _sides(worse: Mapping[str, str]) -> dict[str, str]:
     if not set(worse.values()) <= set(SIDES):
         raise ValueError(f"the worse side of a metric is one of {', '.join(SIDES)}, not {sorted(set(worse.values()))}")
     return dict(worse)
+
+
+def _one_training(records: Mapping[int, Any], steps: int) -> list[str]:
+    """Seeds whose metrics at this step are the same to the last digit: copies, or an algorithm that ignores its seed.
+
+    Counted are numbers of more digits than a setting has, which somebody learned.
+    """
+    seeds: dict[tuple[tuple[str, float], ...], list[int]] = {}
+    for seed, record in records.items():
+        row = next(row for row in record["evaluations"] if row["step"] == steps)
+        learned = ((name, value) for name, value in _flat(row.get("metrics") or {}) if float(f"{value:.6g}") != value)
+        seeds.setdefault(tuple(sorted(learned)), []).append(seed)
+    return [
+        f"{seeds_in_words(alike)} have the same metrics to the last digit, as one training would"
+        for metrics, alike in seeds.items()
+        if metrics and len(alike) > 1
+    ]
 
 
 def _interval(record: Mapping[str, Any], steps: int) -> int:

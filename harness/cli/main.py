@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import Any
 
 from ..runs.interrupts import FAREWELL, interrupts_held, leave_if_asked, note_interrupts
 
+CLOSED = 141  # 128 + SIGPIPE, as the shell says of any program whose reader has gone
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 RENAMED = {"--batch": "--dataset"}  # options that are still accepted under a former name
 
 
@@ -25,9 +28,18 @@ def main() -> None:
         complain(FAREWELL)  # said no to a question
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough: no complaint at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        code = unwritten(error)
     sys.exit(code)
+
+
+def unwritten(error: OSError) -> int:
+    """The exit status of a command whose output cannot be written: never that of a check that found a regression."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no complaint at exit
+    if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+        return CLOSED
+    complain(f"the output could not be written: {error.strerror or error}")
+    return 2
 
 
 def renamed(argument: str) -> str:
@@ -61,10 +73,19 @@ def _answer(arguments: list[str], debug: bool) -> int:
         return 130
     except SystemExit as error:  # typer gives its own exits back, but for `| head`, which has seen enough
         if isinstance(error.__context__, BrokenPipeError):
-            raise
+            return CLOSED
         complain(f"code from outside this package ended the program by sys.exit({error.code!r}); --debug shows where")
         if debug:
             traceback.print_exc()
+        return 2
+    except OSError as error:
+        if error.filename is None and error.errno in NO_ROOM:  # files that we write have names
+            return unwritten(error)
+        if error.filename is None:
+            raise
+        if debug:
+            traceback.print_exc()
+        complain(f"{error.filename}: {error.strerror or error}; --debug shows where it was needed")
         return 2
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own: a wrong option or argument

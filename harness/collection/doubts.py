@@ -36,12 +36,19 @@ def doubts(dataset: OfflineDataset, task: Task, specification: EnvSpec | None = 
 
     Raises UserError for a termination that cannot be asked.
     """
-    found = [*_of_the_rule(dataset, task), *_of_the_ends(dataset, task), *_of_the_rows(dataset)]
+    found = [*_of_the_name(dataset, task), *_of_the_rule(dataset, task), *_of_the_ends(dataset, task), *_of_the_rows(dataset)]
     if specification is not None:
         if dataset.provenance.get("source") == "file":
             found += _of_the_simulator(dataset, task, specification)
         found += misfits(dataset, task, specification)
     return found
+
+
+def _of_the_name(dataset: OfflineDataset, task: Task) -> Iterator[str]:
+    """That a file says itself that it is of another task: no row tells hopper-medium from hopper-mixed."""
+    said = dataset.provenance.get("task")
+    if dataset.provenance.get("source") == "file" and isinstance(said, str) and said != task.name:
+        yield f"the file says itself that it is of {' '.join(said.split())[:80]}"
 
 
 def _of_the_rule(dataset: OfflineDataset, task: Task) -> Iterator[str]:

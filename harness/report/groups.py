@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ...common.errors import UserError
 from ...tasks.registry import all_tasks
+from ..runs.reading import printable
 from ..runs.records import Run, begun, plain
 from .paper import HEADINGS
 from .statistics import aggregate
@@ -294,13 +295,16 @@ def facts_of_data(groups: Sequence[Group]) -> Mapping[str, Any]:
 
 
 def dataset_names(groups: Iterable[Group]) -> dict[RowKey, str]:
-    """The label of each row's dataset, with rows, window and digest where several under that label have rows of one name."""
+    """The label of each row's dataset, with more of it where several under that label have rows of one name."""
     facts = {group.key: group for group in groups}
     names = [(group.row, group.data["label"]) for group in facts.values()]
+
+    def apart(key: RowKey) -> str:
+        file = facts[key].data.get("provenance", {}).get("file")
+        return ", ".join([*[printable(file)] * bool(file), f"{facts[key].whole['rows']:,} rows", key.window, key.digest[:8]])
+
     return {
-        key: label
-        if names.count((row, label)) == 1
-        else f"{label} ({facts[key].whole['rows']:,} rows, {key.window}, {key.digest[:8]})"
+        key: label if names.count((row, label)) == 1 else f"{label} ({apart(key)})"
         for key, (row, label) in zip(facts, names, strict=True)
     }
 

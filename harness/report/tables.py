@@ -279,12 +279,13 @@ def _average_entry(column: Sequence[Entry]) -> Entry:
 
 
 def _on_one_dataset(groups: Sequence[Group]) -> list[Group]:
-    """Of each row's task the groups on one dataset: one with results, by `SOURCES`, then with the most seeds done."""
+    """Of each row's task the groups on one dataset: with results, first of `SOURCES`, no doubts, most seeds."""
 
     def worth(key: RowKey) -> tuple[Any, ...]:
         here = [group for group in groups if group.key == key]
         nothing = not any(group.counted or group.in_state("diverged") for group in here)
-        return nothing, index_in(SOURCES, key.source), -sum(len(group.in_state("done")) for group in here), key
+        doubtful = any(group.data.get("doubts") for group in here)
+        return nothing, index_in(SOURCES, key.source), doubtful, -sum(len(group.in_state("done")) for group in here), key
 
     chosen: dict[tuple[str, tuple[str, ...]], RowKey] = {}
     for key in sorted({group.key for group in groups}, key=worth):

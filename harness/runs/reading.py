@@ -46,6 +46,8 @@ def parsed(path: Path) -> tuple[dict[str, Any], bool]:
             raise OSError("it is no file")
         text = path.read_text(encoding="utf-8")
         value = json.loads(text)
+    except PermissionError:
+        raise UserError(f"{path}: it may not be read; check its permissions") from None
     except (OSError, ValueError) as error:
         raise Damaged(f"{path.name} cannot be read ({printable(error)})") from None
     except RecursionError:

@@ -176,7 +176,10 @@ class Store:
                     "version: raise the algorithm's version, or set the old value with --set"
                 )
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"{folder}: a file lies in the way; move it, or name another folder with --results") from None
         with held(folder, SECONDS_TO_WRITE) as mine:  # or a command beside this one sweeps up what is half-written
             if mine and not path.exists():
                 write_json(path, cell)

@@ -113,6 +113,8 @@ class RunRequest:
                 raise UserError(f"{option_of(name)} {number}: ask for 0 or more")
         if self.dataset is not None and self.rows is not None:
             raise UserError(f"--rows {self.rows} is for regenerated datasets: leave it out with --dataset {self.dataset}")
+        if self.dataset is not None and self.data != "auto" and "data" not in self.of_grid:
+            raise UserError(f"--data {self.data} has nothing to choose with --dataset {self.dataset}: leave it out")
         if self.dataset is not None and len(self.tasks) != 1:
             raise UserError(f"--dataset {self.dataset} belongs to one task: name it with --tasks")
         for name in ("tasks", "algorithms"):

@@ -52,7 +52,7 @@ def bring(file: DataFile, source: str | Path, part: Path, size: int | None, pati
     """
     if size is not None and part.exists() and part.stat().st_size > size:
         part.unlink()
-    needed = file.bytes - (part.stat().st_size if part.exists() else 0)
+    needed = (size or 0) - (part.stat().st_size if part.exists() else 0)
     if (free := shutil.disk_usage(part.parent).free) < needed:
         raise UserError(
             f"{file.name} needs {needed:,} bytes more, and {part.parent} has {free:,} free: make room there, "
@@ -113,6 +113,8 @@ def _cause(error: requests.RequestException, patience: Patience) -> str:
         return f"no connection within {patience.connect:g} s"
     if "timed out" in str(error):  # a stall within the body is a ConnectionError
         return f"nothing came for {patience.read:g} s"
+    if "Failed to resolve" in str(error) or "NameResolutionError" in str(error):
+        return "no such server can be found, there is no network or its name is wrong"
     return "no connection" if "Failed to establish" in str(error) else "the transfer broke off"
 
 

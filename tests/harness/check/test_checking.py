@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mopo_bench import check
 from mopo_bench.common.errors import UserError
-from mopo_bench.harness.check.baseline import from_folder
+from mopo_bench.harness.check.baseline import from_folder, update
 from mopo_bench.harness.check.checking import Options
 from mopo_bench.harness.check.prediction import Prediction
 
@@ -161,6 +161,27 @@ def test_what_gives_no_number_is_undecided(new, normal, baseline, harm, said):
     report = check(new.root, baseline)
     assert (report.verdict, report.exit_status) == ("undecided", 3)
     assert said in "; ".join(only(report).reasons)
+
+
+def trained(loss):
+    return {"evaluations": [{**ROW, "metrics": {"loss": loss, "rate": 3e-4}}]}
+
+
+def test_seeds_that_are_one_training_are_undecided(new, normal, baseline, tmp_path):
+    """Copies, or an algorithm that ignores its seed, whose evaluations differ in their starts alone."""
+    new.add(normal(100, 5, 5, seed=11), first=100)
+    for seed in range(100, 105):
+        new.change(seed, **trained(0.1234567891 + seed))
+    assert check(new.root, baseline).verdict == "pass"
+    new.change(103, **trained(0.1234567891 + 101))
+    report = check(new.root, baseline)
+    assert report.verdict == "undecided"
+    assert report.cells[0].reasons == ("seeds 101, 103 have the same metrics to the last digit, as one training would",)
+    with pytest.raises(UserError, match="makes no baseline: seeds 101, 103 have the same metrics"):
+        update(tmp_path / "b.csv", new.root, "why", fewest=5)
+    for seed in range(100, 105):
+        new.change(seed, **trained(0.5))  # a setting that is told as a metric
+    assert check(new.root, baseline).verdict == "pass"
 
 
 def test_too_few_seeds_are_undecided(new, normal, baseline):

@@ -532,6 +532,33 @@ def test_output_cut_short_is_no_complaint(kind):
     assert err == ""
 
 
+@pytest.mark.parametrize(
+    "words", [("list", "tasks"), ("status", "--results", "RUNS"), ("table", "scores", "--results", "RUNS")]
+)
+def test_output_that_cannot_be_written_is_no_regression(words, command, tmp_path):
+    """1 is the status of a check that found one."""
+    runs, program = tmp_path / "runs", "from mopo_bench.harness.cli.main import main; main()"
+    budget = ("--steps", "20", "--evaluate-every", "10", "--episodes", "1", "--jobs", "1", "--yes")
+    assert command("run", "--tasks", "point-angle", "--algorithms", "bc", "--seeds", "1", "--results", runs, *budget).code == 0
+    call = [sys.executable, "-c", program, *(str(runs) if word == "RUNS" else word for word in words)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (2, "mopo-bench: the output could not be written: No space left on device\n")
+    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (141, "")
+
+
+def test_a_file_in_the_way_of_a_run(command, tmp_path):
+    (tmp_path / "point-angle").write_text("mine")
+    done = command(
+        "run", "--tasks", "point-angle", "--algorithms", "bc", "--seeds", "1", "--steps", "20", "--results", tmp_path
+    )
+    assert done.code == 2 and done.err.count("\n") == 1 and "a file lies in the way" in done.err
+    assert (tmp_path / "point-angle").read_text() == "mine"
+
+
 def test_main_is_the_entry_point():
     from importlib.metadata import entry_points
 

@@ -53,6 +53,15 @@ def test_a_dataset_of_ours_raises_no_doubt(name):
     assert found(name) == []
 
 
+def test_a_file_that_says_of_which_task_it_is_is_believed():
+    """No row tells hopper-medium from hopper-mixed."""
+    dataset, _, _ = parts("hopper-mixed")
+    other = get_task("hopper-medium")
+    said = "the file says itself that it is of hopper-mixed"
+    assert doubts(dataset, other) == [said]
+    assert doubts(dataset.noting(source="v0"), other) == [] == doubts(dataset.noting(task=None), other)
+
+
 @pytest.mark.parametrize("name", TASKS)
 @pytest.mark.parametrize("slip", SLIPS)
 def test_a_slip_of_a_logger_is_named(name, slip):

@@ -37,6 +37,7 @@ def test_python_and_the_command_line_say_the_same():
         ({"evaluation_processes": -1}, "--evaluation-processes"),
         ({"settings": ["tau"]}, "key=value"),
         ({"dataset": "mine.hdf5", "rows": 5}, "--dataset"),
+        ({"dataset": "mine.hdf5", "data": "d4rl"}, "--data d4rl has nothing to choose"),
         ({"dataset": "mine.hdf5", "tasks": "point-angle,ant-angle"}, "one task"),
         ({"tasks": ()}, "--tasks"),
         ({"algorithms": ""}, "--algorithms"),
