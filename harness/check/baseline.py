@@ -102,14 +102,19 @@ def from_file(path: Path) -> list[BaselineCell]:
     if not path.exists():
         raise UserError(f"there is no baseline {path}: {HOW_TO}, or name another with --baseline")
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        text = path.read_text(encoding="utf-8-sig")  # a spreadsheet's mark at the beginning is none of ours
+        lines = [line for line in text.splitlines() if not line.startswith("#")]
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it from version control") from None
     rows = csv.DictReader(io.StringIO("\n".join(lines)), strict=True)
     gathered: dict[tuple[Name, str, int, int, int], dict[int, Numbers]] = {}
     try:
         directions = dict(_gate(column) for column in rows.fieldnames or () if column not in FIXED)
+        if lost := [column for column in FIXED if rows.fieldnames and column not in rows.fieldnames]:
+            raise ValueError(f"it has no column {lost[0]}; columns are separated by commas")
         for row in rows:
+            if None in row or None in row.values():
+                raise ValueError(f"row {rows.line_num - 1} has not as many values as there are columns")
             steps, interval, episodes = (int(row[each]) for each in ("steps", "interval", "episodes"))
             key = (Name(*(row[each] for each in Name._fields)), row["identity"], steps, interval, episodes)
             seeds, seed = gathered.setdefault(key, {}), int(row["seed"])
@@ -178,7 +183,7 @@ def update(path: Path, results: Path, reason: str, fewest: int = FEWEST_SEEDS) -
         raise UserError(f"{results}: {twice[0]} was run by several versions of its code: keep one in the folder")
     replaced = {cell.name for cell in new}
     kept = [cell for cell in from_file(path) if cell.name not in replaced] if path.exists() else []
-    history = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")] if path.exists() else []
+    history = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.startswith("#")] if path.exists() else []
     cells = sorted([*kept, *new], key=lambda cell: cell.name)
     write(path, cells, [*history, *_history(results, new, why)])
     return cells

@@ -80,7 +80,8 @@ def test_seeds_of_different_length_make_no_baseline(folder, normal, tmp_path):
         (r"loss:both", "loss", "'loss' is no vital"),
         (r",100,50,20,0,([\d.]+),,[\d.]+", r",100,50,20,0,\1,,", "seed 0: no loss"),
         (r",100,50,20,0,([\d.]+),,", r",100,50,20,0,\1,7,", "no score"),
-        (r"problem,", "problems,", "problem"),
+        (r",problem,", ",", "it has no column problem"),
+        (r"(?s)(,100,50,20,5,).*", r"\1", "row 6 has not as many values"),
         (r",return", ",returned", "'returned' is no vital"),
     ],
 )
