@@ -77,4 +77,6 @@ def mathml(formula: str, alone: bool) -> str:
 
     numbered = re.sub(r"\\tag\{(.+?)\}", r"\\qquad \\text{(\1)}", formula)
     drawn = STYLED.sub(letter, convert(numbered, display="block" if alone else "inline"))
+    if unknown := re.search(r'mathvariant="(?!normal)[^"]*"[^<]*|\\\w+', drawn):
+        raise ValueError(f"cannot draw {unknown[0]} in {formula}")
     return drawn.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')  # bars as high as letters

@@ -22,6 +22,11 @@ def test_tables_are_those_of_the_committed_files(page):
     assert [block[0].strip() for block in FILL["BLOCK"].findall(text)] == begun  # none without its end
 
 
+def test_every_line_that_plots_has_its_picture():
+    lines = [line for page in FILL["PAGES"] for line in page.read_text(encoding="utf-8").splitlines()]
+    assert len(FILL["pictures"]()) == sum(line.startswith("<!-- plot ") for line in lines) > 0
+
+
 @pytest.mark.parametrize("picture", FILL["pictures"](), ids=lambda picture: picture.name)
 def test_pictures_are_of_the_committed_records(picture, tmp_path):
     """With the caption that they would have now, and of the same numbers."""

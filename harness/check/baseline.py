@@ -26,7 +26,7 @@ from .prediction import SIDES
 from .recorded import RETURN, SCORE, Name, Numbers, Recorded, read_cells, vitals_of
 
 FIXED = (*Name._fields, "identity", "steps", "interval", "episodes", "seed", RETURN, SCORE)
-LARGEST = 1e100  # number whose spread can be computed
+LARGEST = 1e100  # no return or metric is larger, and of such numbers a spread can still be computed
 HOW_TO = "`mopo-bench check --update --reason WHY` writes one"
 
 
@@ -82,6 +82,7 @@ def baseline_cell(cell: Recorded) -> BaselineCell:
     numbers, faults = cell.numbers(steps, episodes, interval)
     vitals = vitals_of(cell)
     faults += [f"seed {seed}: {what}" for seed, each in numbers.items() for what in without(vitals, each)]
+    faults += cell.one_training(steps)
     seeds = {
         seed: {key: value for key, value in each.items() if key in (RETURN, SCORE, *vitals)} for seed, each in numbers.items()
     }
@@ -91,7 +92,7 @@ def baseline_cell(cell: Recorded) -> BaselineCell:
 def without(vitals: Iterable[str], numbers: Numbers) -> list[str]:
     """What is wrong with the vitals of a seed: those that are not there, not finite, or beyond all measure."""
     return [
-        f"no {vital}" if vital not in numbers else f"{vital} is {numbers[vital]}"
+        f"no {vital}" if vital not in numbers else f"{vital} is {_unusable(numbers[vital])}"
         for vital in vitals
         if not abs(numbers.get(vital, math.nan)) <= LARGEST
     ]
@@ -142,8 +143,12 @@ def _columns(columns: Sequence[str]) -> list[tuple[str, str]]:
 
 def _finite(text: str, column: str) -> float:
     if not abs(number := float(text)) <= LARGEST:  # nor is NaN
-        raise ValueError(f"{column} is {text}")
+        raise ValueError(f"{column} is {_unusable(number)}")
     return number
+
+
+def _unusable(number: float) -> str:
+    return f"{number:g}, larger than {LARGEST:g}" if math.isfinite(number) else f"{number}"
 
 
 def _of_cell(directions: Mapping[str, str], seeds: Mapping[int, Numbers]) -> dict[str, str]:
@@ -183,7 +188,9 @@ def update(path: Path, results: Path, reason: str, fewest: int = FEWEST_SEEDS) -
         raise UserError(f"{results}: {twice[0]} was run by several versions of its code: keep one in the folder")
     replaced = {cell.name for cell in new}
     kept = [cell for cell in from_file(path) if cell.name not in replaced] if path.exists() else []
-    history = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.startswith("#")] if path.exists() else []
+    history = (
+        [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.startswith("#")] if path.exists() else []
+    )
     cells = sorted([*kept, *new], key=lambda cell: cell.name)
     write(path, cells, [*history, *_history(results, new, why)])
     return cells

@@ -232,7 +232,7 @@ def _compared(
         return _Compared(cell, faults=(*faults, f"run by several versions of its code ({versions}): keep one in the folder"))
     numbers, found = same[0].numbers(cell.steps, cell.episodes, cell.interval if options.vitals and cell.vitals else None)
     gated = list(cell.vitals) if options.vitals else []
-    faults += found
+    faults += [*found, *same[0].one_training(cell.steps, cell.seeds.values())]
     faults += [f"seed {seed}: {what}" for seed, each in numbers.items() for what in without((cell.measure, *gated), each)]
     if len(same[0].records) < options.seeds:
         faults.append(f"{len(same[0].records)} of {options.seeds} new seeds are there")

@@ -90,7 +90,35 @@ class Recorded:
                 faults.append(f"seed {seed}: {numbers}")
             else:
                 found[seed] = numbers
-        return found, faults + _one_training({seed: self.records[seed] for seed in found}, steps)
+        return found, faults
+
+    def one_training(self, steps: int, before: Collection[Numbers] = ()) -> list[str]:
+        """Seeds whose metrics at this step are the same to the last digit: copies, or an algorithm that ignores its seed.
+
+        Counted are metrics in which some of these seeds differ, or some of those before: a learning rate says nothing.
+        """
+        rows = {
+            seed: row
+            for seed, record in self.records.items()
+            if isinstance(record, dict)
+            for row in record["evaluations"]
+            if row["step"] == steps
+        }
+        metrics = {seed: dict(_flat(_metrics({"metrics": row.get("metrics") or {}}))) for seed, row in rows.items()}
+        names = sorted({name for each in metrics.values() for name in each})
+        learned = [
+            name
+            for name in names
+            if any(len({each[name] for each in seeds if name in each}) > 1 for seeds in (before, metrics.values()))
+        ]
+        alike: dict[tuple[float | None, ...], list[int]] = {}
+        for seed, each in metrics.items():
+            alike.setdefault(tuple(map(each.get, learned)), []).append(seed)
+        return [
+            f"{seeds_in_words(seeds)} have the same metrics to the last digit, as one training would"
+            for seeds in alike.values()
+            if learned and len(seeds) > 1
+        ]
 
 
 def read_cells(root: Path, steps: Collection[int] = ()) -> tuple[list[Recorded], dict[tuple[str, str], list[str]]]:
@@ -134,23 +162,6 @@ def _sides(worse: Mapping[str, str]) -> dict[str, str]:
     if not set(worse.values()) <= set(SIDES):
         raise ValueError(f"the worse side of a metric is one of {', '.join(SIDES)}, not {sorted(set(worse.values()))}")
     return dict(worse)
-
-
-def _one_training(records: Mapping[int, Any], steps: int) -> list[str]:
-    """Seeds whose metrics at this step are the same to the last digit: copies, or an algorithm that ignores its seed.
-
-    Counted are numbers of more digits than a setting has, which somebody learned.
-    """
-    seeds: dict[tuple[tuple[str, float], ...], list[int]] = {}
-    for seed, record in records.items():
-        row = next(row for row in record["evaluations"] if row["step"] == steps)
-        learned = ((name, value) for name, value in _flat(row.get("metrics") or {}) if float(f"{value:.6g}") != value)
-        seeds.setdefault(tuple(sorted(learned)), []).append(seed)
-    return [
-        f"{seeds_in_words(alike)} have the same metrics to the last digit, as one training would"
-        for metrics, alike in seeds.items()
-        if metrics and len(alike) > 1
-    ]
 
 
 def _interval(record: Mapping[str, Any], steps: int) -> int:

@@ -61,7 +61,7 @@ def options(
 ) -> None:
     """Regenerates Tables 1 and 2 of MOPO (Yu et al., NeurIPS 2020), and takes your algorithm beside them.
 
-    Exit status: 0 all well; 1 `check` found a regression; 2 the command line, a setting or a file is wrong, in one line; 3 of
-    `run` that some runs failed, diverged, are damaged or not finished, of `check` that it could not decide; 130 stopped by
-    Ctrl-C, 143 by SIGTERM; 141 nobody reads the output.
+    Exit status: 0 all well; 1 `check` found a regression; 2 the command line, a setting or a file is wrong, or the
+    output cannot be written, in one line; 3 `run`: some runs failed, diverged, are damaged or not finished, `check`: it could
+    not decide; 70 a bug, with its traceback; 130 stopped by Ctrl-C, 143 by SIGTERM; 141 nobody reads the output.
     """

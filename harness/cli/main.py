@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from ..runs.interrupts import FAREWELL, interrupts_held, leave_if_asked, note_interrupts
 
 CLOSED = 141  # 128 + SIGPIPE, as the shell says of any program whose reader has gone
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+BUG = 70  # not 1, which is a check that found a regression
+LOST = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RENAMED = {"--batch": "--dataset"}  # options that are still accepted under a former name
 
 
@@ -18,6 +20,9 @@ def main() -> None:
     """Runs one command. Its exit status: see `app.options`; 2 is a full disk, too."""
     debug = "--debug" in sys.argv
     arguments = [renamed(argument) for argument in sys.argv[1:] if argument != "--debug"]
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     try:
         note_interrupts()
         code = _answer(arguments, debug)
@@ -79,17 +84,17 @@ def _answer(arguments: list[str], debug: bool) -> int:
             traceback.print_exc()
         return 2
     except OSError as error:
-        if error.filename is None and error.errno in NO_ROOM:  # files that we write have names
-            return unwritten(error)
-        if error.filename is None:
-            raise
         if debug:
             traceback.print_exc()
+        if error.filename is None and error.errno in LOST:  # what else is written is so by `replace_file`, and has a name
+            return unwritten(error)
+        if error.filename is None:
+            return bug()
         complain(f"{error.filename}: {error.strerror or error}; --debug shows where it was needed")
         return 2
     except Exception as error:
         if not hasattr(error, "format_message"):  # click's own: a wrong option or argument
-            raise
+            return bug()
         complain(usage(error))
         return 2
     return code if isinstance(code, int) else 0
@@ -115,5 +120,15 @@ def usage(error: Any) -> str:
     return message
 
 
+def bug() -> int:
+    """Shows where the exception at hand comes from; gives the exit status."""
+    import traceback
+
+    with suppress(OSError):
+        traceback.print_exc()
+    return BUG
+
+
 def complain(message: str) -> None:
-    print(f"mopo-bench: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # where nobody can be told the exit status still can
+        print(f"mopo-bench: {' '.join(message.split())}", file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from ...common.errors import FOREIGN, several
 from ...common.streams import numpy_stream
 from ...tasks.data.dataset import TIMEOUT_INFERRED, OfflineDataset
 from ...tasks.data.episodes import jumps
+from ...tasks.registry import all_tasks
 from ...tasks.task import Task
 from ...tasks.terminations import never, said_by
 from ...tasks.true_step import true_step
@@ -45,10 +46,11 @@ def doubts(dataset: OfflineDataset, task: Task, specification: EnvSpec | None = 
 
 
 def _of_the_name(dataset: OfflineDataset, task: Task) -> Iterator[str]:
-    """That a file says itself that it is of another task: no row tells hopper-medium from hopper-mixed."""
-    said = dataset.provenance.get("task")
-    if dataset.provenance.get("source") == "file" and isinstance(said, str) and said != task.name:
-        yield f"the file says itself that it is of {' '.join(said.split())[:80]}"
+    """That a file says itself that it is of another of D4RL's tasks: no row tells hopper-medium from hopper-mixed."""
+    said, ours = dataset.provenance.get("task"), {name for name, each in all_tasks().items() if each.recipe.files}
+    named = dataset.provenance.get("source") == "file" and {said, task.name} <= ours
+    if named and said != task.name and "relabelled" not in dataset.provenance:
+        yield f"the file says itself that it is of {said}"
 
 
 def _of_the_rule(dataset: OfflineDataset, task: Task) -> Iterator[str]:

@@ -300,8 +300,8 @@ def dataset_names(groups: Iterable[Group]) -> dict[RowKey, str]:
     names = [(group.row, group.data["label"]) for group in facts.values()]
 
     def apart(key: RowKey) -> str:
-        file = facts[key].data.get("provenance", {}).get("file")
-        return ", ".join([*[printable(file)] * bool(file), f"{facts[key].whole['rows']:,} rows", key.window, key.digest[:8]])
+        file = [printable(facts[key].data["from"])] if key.source == "file" and facts[key].data.get("from") else []
+        return ", ".join([*file, f"{facts[key].whole['rows']:,} rows", key.window, key.digest[:8]])
 
     return {
         key: label if names.count((row, label)) == 1 else f"{label} ({apart(key)})"

@@ -32,7 +32,9 @@ def styled() -> Iterator[None]:
     import seaborn as sns
 
     with matplotlib.rc_context():
-        sns.set_theme(style="whitegrid", context="notebook", palette="colorblind", rc={"hatch.linewidth": 0.5})
+        # color_codes would give "r" and "b" other colours for the caller, too
+        looks = {"style": "whitegrid", "context": "notebook", "palette": "colorblind", "color_codes": False}
+        sns.set_theme(**looks, rc={"hatch.linewidth": 0.5})
         yield
 
 

@@ -279,7 +279,10 @@ def _average_entry(column: Sequence[Entry]) -> Entry:
 
 
 def _on_one_dataset(groups: Sequence[Group]) -> list[Group]:
-    """Of each row's task the groups on one dataset: with results, first of `SOURCES`, no doubts, most seeds."""
+    """Of each row's task the groups on one dataset.
+
+    Preferred is, in this order: one with results, the first of `SOURCES`, one without doubts, that with most seeds done.
+    """
 
     def worth(key: RowKey) -> tuple[Any, ...]:
         here = [group for group in groups if group.key == key]

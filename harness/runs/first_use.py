@@ -13,6 +13,7 @@ from ...algorithms.learning.resumption import check_resumed_copy
 from ...common.errors import FOREIGN, UserError, WriteError
 from ...common.source_digest import OURS, source_digest
 from ...tasks.data.d4rl import cache_folder
+from ...tasks.task import OfflineProblem
 from .cell import SHORT_ROWS, Cell, build, load_problem, short_configs
 from .machine import describe_machine, prepare_process
 from .records import identity_hash, plain, write_json
@@ -66,19 +67,30 @@ def tried(cell: Cell, sources: list[str]) -> Path:
 def try_copy(cell: Cell) -> None:
     """Some steps of one seed with the run's own settings, but for refreshes and fits, which are short.
 
-    The dataset itself may be a file in memory, where a write ends the process with no word. Of a copy it can be told.
+    They are taken on a copy of the first rows. The run's dataset may be a file mapped into memory, where a write kills the
+    process; in a copy it is found. What is refused about these rows need not hold of all of them, which are then tried, too.
     """
     prepare_process(cell.device)
-    rows = load_problem(cell).dataset.head(TRIED_ROWS).copy()
+    own = load_problem(cell)
+    rows = own.dataset.head(TRIED_ROWS).copy()
     arrays = (rows.table(), rows.terminals, rows.timeouts, rows.valid_next)
-    before, configs = [array.copy() for array in arrays], short_configs(cell)
-    problem, few = (cell.task.offline_problem(each) for each in (rows, rows.head(SHORT_ROWS)))
-    short = replace(cell, config=cell.config | vars(configs["experience"]), seeds=cell.seeds[:1])
+    before, failure = [array.copy() for array in arrays], None
     try:
-        fits = {name: [kind.fit(few, configs[name], 0, device=cell.device)[0]] for name, kind in cell.algorithm.stages.items()}
-        check_resumed_copy(lambda: build(short, fits, problem))
-    finally:
-        if not all(np.array_equal(*pair, equal_nan=True) for pair in zip(arrays, before, strict=True)):
-            raise UserError(
-                "it writes into the dataset, which all columns and seeds share: change copies (array.copy(), tensor.clone())"
-            )
+        _steps(cell, cell.task.offline_problem(rows))
+    except FOREIGN as error:
+        failure = error
+    if not all(np.array_equal(*pair, equal_nan=True) for pair in zip(arrays, before, strict=True)):
+        raise UserError(
+            "it writes into the dataset, which all columns and seeds share: change copies (array.copy(), tensor.clone())"
+        ) from failure
+    if isinstance(failure, UserError) and len(own.dataset) > TRIED_ROWS:
+        _steps(cell, own)
+    elif failure is not None:
+        raise failure
+
+
+def _steps(cell: Cell, problem: OfflineProblem) -> None:
+    configs, few = short_configs(cell), cell.task.offline_problem(problem.dataset.head(SHORT_ROWS))
+    short = replace(cell, config=cell.config | vars(configs["experience"]), seeds=cell.seeds[:1])
+    fits = {name: [kind.fit(few, configs[name], 0, device=cell.device)[0]] for name, kind in cell.algorithm.stages.items()}
+    check_resumed_copy(lambda: build(short, fits, problem))

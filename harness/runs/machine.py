@@ -36,13 +36,13 @@ def caller_kept() -> Iterator[None]:
     Elsewhere its own products would be of another precision, its tensors of another type, and its training on one thread.
     """
     default_type, precision, threads = torch.get_default_dtype(), torch.get_float32_matmul_precision(), torch.get_num_threads()
-    with threadpoolctl.threadpool_limits(1):
-        try:
+    try:
+        with threadpoolctl.threadpool_limits(1):
             yield
-        finally:
-            torch.set_default_dtype(default_type)
-            torch.set_float32_matmul_precision(precision)
-    torch.set_num_threads(threads)
+    finally:
+        torch.set_default_dtype(default_type)
+        torch.set_float32_matmul_precision(precision)
+        torch.set_num_threads(threads)  # after the limits: torch knows of more pools than they do
 
 
 def keep_freed_memory(trim: int = 256 << 20, mapped: int = 64 << 20) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import json
 import math
+import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -47,7 +48,7 @@ def parsed(path: Path) -> tuple[dict[str, Any], bool]:
         text = path.read_text(encoding="utf-8")
         value = json.loads(text)
     except PermissionError:
-        raise UserError(f"{path}: it may not be read; check its permissions") from None
+        raise Damaged(f"{path.name} may not be read; check its permissions") from None
     except (OSError, ValueError) as error:
         raise Damaged(f"{path.name} cannot be read ({printable(error)})") from None
     except RecursionError:
@@ -288,7 +289,12 @@ def was_put_aside(path: Path) -> bool:
 
 
 def put_aside(path: Path) -> Path:
-    """Renames a damaged file, so that it is kept and in nobody's way; gives its new name."""
+    """Renames a damaged file, so that it is kept and in nobody's way; gives its new name.
+
+    Raises UserError for one that may not be read, which need not be damaged.
+    """
+    if path.exists() and not os.access(path, os.R_OK):
+        raise UserError(f"{path} may not be read; check its permissions")
     names = (path.with_name(f"{path.name}.damaged{number}") for number in ("", *(f"-{count}" for count in range(2, 10_000))))
     place = next(each for each in names if not each.exists() and not each.is_symlink())
     return path.rename(place)

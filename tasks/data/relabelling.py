@@ -115,7 +115,7 @@ def relabel(dataset: OfflineDataset, reward: Reward, parameters: dict[str, Any],
         raise UserError(f"{name} does not say what parameters it takes ({error}): wrap it in a function of your own") from None
     for parameter in parameters:
         if parameter not in known:
-            raise unknown(f"parameter of {name}", parameter, known, "they are the function's own")
+            raise unknown(f"parameter of {name}", parameter, known)
     try:
         rewards = np.asarray(reward(dataset, **parameters))
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:

@@ -1,6 +1,7 @@
 """The harness from Python: what it takes, what it refuses, what it says while it runs, and its DataFrames."""
 
 import inspect
+import re
 from dataclasses import fields
 
 import numpy as np
@@ -122,8 +123,10 @@ def test_the_callers_own_settings_stay(fails, results, tmp_path):
     import torch
 
     def settings():
-        torch_own = torch.get_default_dtype(), torch.get_num_threads(), torch.get_float32_matmul_precision()
-        return torch_own, dict(matplotlib.rcParams), matplotlib.rcParams._get_backend_or_none()
+        threads = re.findall(r"\w+_threads\(\) : \d+", torch.__config__.parallel_info())  # of all its pools
+        torch_own = torch.get_default_dtype(), threads, torch.get_float32_matmul_precision()
+        colours = [matplotlib.colors.to_hex(letter) for letter in "bgrcmyk"]
+        return torch_own, dict(matplotlib.rcParams), matplotlib.rcParams._get_backend_or_none(), colours
 
     asked = {"tasks": "point-angle", "algorithms": "bc", "seeds": 1, "quiet": True, **SMALL}
     usual = torch.get_num_threads()

@@ -74,7 +74,7 @@ def test_seeds_of_different_length_make_no_baseline(folder, normal, tmp_path):
     [
         (r",100,50,20,0,[\d.]+", ",100,50,20,0,nan", "return is nan"),
         (r",100,50,20,0,[\d.]+", ",100,50,20,0,", "no return"),
-        (r",100,50,20,0,[\d.]+", ",100,50,20,0,1e300", "return is 1e300"),
+        (r",100,50,20,0,[\d.]+", ",100,50,20,0,1e300", "return is 1e.300, larger than 1e.100"),
         (r",100,50,20,0,", ",100,50,20,1,", "has seed 1 twice"),
         (r",100,50,20,0,", ",100,50,20,zero,", "zero"),
         (r"loss:both", "loss", "'loss' is no vital"),

@@ -544,10 +544,22 @@ def test_output_that_cannot_be_written_is_no_regression(words, command, tmp_path
     with open("/dev/full", "w") as full:
         done = subprocess.run(call, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (2, "mopo-bench: the output could not be written: No space left on device\n")
+    with open("/dev/full", "w") as full:
+        assert subprocess.run(call, stdout=full, stderr=full, timeout=120).returncode == 2
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *call]
+    assert subprocess.run(closed, stderr=subprocess.PIPE, timeout=120).stderr == b""
     process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     _, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (141, "")
+
+
+def test_a_bug_is_no_regression(command, monkeypatch):
+    from mopo_bench.harness.cli import listing
+
+    monkeypatch.setattr(listing, "print_rows", lambda *_: 1 / 0)
+    done = command("list", "tasks")
+    assert done.code == 70 and done.err.strip().endswith("ZeroDivisionError: division by zero")
 
 
 def test_a_file_in_the_way_of_a_run(command, tmp_path):

@@ -60,6 +60,8 @@ def test_a_file_that_says_of_which_task_it_is_is_believed():
     said = "the file says itself that it is of hopper-mixed"
     assert doubts(dataset, other) == [said]
     assert doubts(dataset.noting(source="v0"), other) == [] == doubts(dataset.noting(task=None), other)
+    own = replace(other, name="mine")
+    assert doubts(dataset, own) == [] == doubts(dataset.noting(relabelled={"reward": "mine"}), other)
 
 
 @pytest.mark.parametrize("name", TASKS)
