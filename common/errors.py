@@ -43,6 +43,6 @@ def unknown(kind: str, name: object, known: Iterable[str], command: str = "", al
     lowered = {str(one).lower(): str(one) for one in known}  # tables print MOPO, the command line takes mopo
     nearest = difflib.get_close_matches(str(name).lower(), list(lowered), n=1, cutoff=0.4)
     hint = f"did you mean {lowered[nearest[0]]!r}? " if nearest else ""
-    all_of_them = in_words(sorted(lowered.values()))
-    where = f"`{command}` shows all" if command else f"there {'are' if len(lowered) > 1 else 'is'} {all_of_them}"
+    there = in_words(sorted(lowered.values())) if lowered else "none"
+    where = f"`{command}` shows all" if command else f"there {'are' if len(lowered) > 1 else 'is'} {there}"
     return UserError(f"unknown {kind} {name!r}: {hint}{where}{also and f'; {also}'}")

@@ -95,7 +95,8 @@ class Recorded:
     def one_training(self, steps: int, before: Collection[Numbers] = ()) -> list[str]:
         """Seeds whose metrics at this step are the same to the last digit: copies, or an algorithm that ignores its seed.
 
-        Counted are metrics in which some of these seeds differ, or some of those before: a learning rate says nothing.
+        Counted are metrics in which some of these seeds differ, or some of those before: a learning rate says nothing. One
+        at least must have more digits than a count or a share has.
         """
         rows = {
             seed: row
@@ -116,8 +117,8 @@ class Recorded:
             alike.setdefault(tuple(map(each.get, learned)), []).append(seed)
         return [
             f"{seeds_in_words(seeds)} have the same metrics to the last digit, as one training would"
-            for seeds in alike.values()
-            if learned and len(seeds) > 1
+            for values, seeds in alike.items()
+            if len(seeds) > 1 and any(value is not None and float(f"{value:.6g}") != value for value in values)
         ]
 
 

@@ -48,7 +48,7 @@ def doubts(dataset: OfflineDataset, task: Task, specification: EnvSpec | None = 
 def _of_the_name(dataset: OfflineDataset, task: Task) -> Iterator[str]:
     """That a file says itself that it is of another of D4RL's tasks: no row tells hopper-medium from hopper-mixed."""
     said, ours = dataset.provenance.get("task"), {name for name, each in all_tasks().items() if each.recipe.files}
-    named = dataset.provenance.get("source") == "file" and {said, task.name} <= ours
+    named = dataset.provenance.get("source") == "file" and isinstance(said, str) and {said, task.name} <= ours
     if named and said != task.name and "relabelled" not in dataset.provenance:
         yield f"the file says itself that it is of {said}"
 
