@@ -103,8 +103,7 @@ def from_file(path: Path) -> list[BaselineCell]:
     if not path.exists():
         raise UserError(f"there is no baseline {path}: {HOW_TO}, or name another with --baseline")
     try:
-        text = path.read_text(encoding="utf-8-sig")  # a spreadsheet's mark at the beginning is none of ours
-        lines = [line for line in text.splitlines() if not line.startswith("#")]
+        _, lines = _history_and_rows(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}): restore it from version control") from None
     rows = csv.DictReader(io.StringIO("\n".join(lines)), strict=True)
@@ -127,6 +126,12 @@ def from_file(path: Path) -> list[BaselineCell]:
         return [_checked(BaselineCell(*key, seeds, _of_cell(directions, seeds))) for key, seeds in gathered.items()]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise UserError(f"{path} is damaged ({error}): restore it from version control") from None
+
+
+def _history_and_rows(path: Path) -> tuple[list[str], list[str]]:
+    """The lines of a baseline file that begin with #, and the others."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()  # a spreadsheet's mark at the beginning is none of ours
+    return [line for line in lines if line.startswith("#")], [line for line in lines if not line.startswith("#")]
 
 
 def _gate(column: str) -> tuple[str, str]:
@@ -188,9 +193,7 @@ def update(path: Path, results: Path, reason: str, fewest: int = FEWEST_SEEDS) -
         raise UserError(f"{results}: {twice[0]} was run by several versions of its code: keep one in the folder")
     replaced = {cell.name for cell in new}
     kept = [cell for cell in from_file(path) if cell.name not in replaced] if path.exists() else []
-    history = (
-        [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.startswith("#")] if path.exists() else []
-    )
+    history, _ = _history_and_rows(path) if path.exists() else ([], [])
     cells = sorted([*kept, *new], key=lambda cell: cell.name)
     write(path, cells, [*history, *_history(results, new, why)])
     return cells

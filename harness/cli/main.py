@@ -84,12 +84,12 @@ def _answer(arguments: list[str], debug: bool) -> int:
             traceback.print_exc()
         return 2
     except OSError as error:
+        if error.filename is None and error.errno not in LOST:
+            return bug()
         if debug:
             traceback.print_exc()
-        if error.filename is None and error.errno in LOST:  # what else is written is so by `replace_file`, and has a name
+        if error.filename is None:  # what else is written is so by `replace_file`, and has a name
             return unwritten(error)
-        if error.filename is None:
-            return bug()
         complain(f"{error.filename}: {error.strerror or error}; --debug shows where it was needed")
         return 2
     except Exception as error:

@@ -32,9 +32,13 @@ def styled() -> Iterator[None]:
     import seaborn as sns
 
     with matplotlib.rc_context():
-        # color_codes would give "r" and "b" other colours for the caller, too
-        looks = {"style": "whitegrid", "context": "notebook", "palette": "colorblind", "color_codes": False}
-        sns.set_theme(**looks, rc={"hatch.linewidth": 0.5})
+        sns.set_theme(
+            style="whitegrid",
+            context="notebook",
+            palette="colorblind",
+            color_codes=False,  # these would give "r" and "b" other colours for the caller, too
+            rc={"hatch.linewidth": 0.5},
+        )
         yield
 
 
