@@ -35,6 +35,10 @@ def main() -> None:
         sys.stdout.flush()
     except OSError as error:
         code = unwritten(error)
+    try:
+        sys.stderr.flush()
+    except OSError:  # what Python cannot write at its exit it makes the status 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     sys.exit(code)
 
 

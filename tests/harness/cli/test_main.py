@@ -532,11 +532,13 @@ def test_output_cut_short_is_no_complaint(kind):
     assert err == ""
 
 
+@pytest.mark.parametrize("buffered", [True, False])  # with a buffer Python writes, and may fail, at its exit, too
 @pytest.mark.parametrize(
     "words", [("list", "tasks"), ("status", "--results", "RUNS"), ("table", "scores", "--results", "RUNS")]
 )
-def test_output_that_cannot_be_written_is_no_regression(words, command, tmp_path):
+def test_output_that_cannot_be_written_is_no_regression(words, buffered, command, tmp_path, monkeypatch):
     """1 is the status of a check that found one."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", "" if buffered else "1")
     runs, program = tmp_path / "runs", "from mopo_bench.harness.cli.main import main; main()"
     budget = ("--steps", "20", "--evaluate-every", "10", "--episodes", "1", "--jobs", "1", "--yes")
     assert command("run", "--tasks", "point-angle", "--algorithms", "bc", "--seeds", "1", "--results", runs, *budget).code == 0
