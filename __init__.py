@@ -15,6 +15,7 @@ _WHERE = {
     "diagnose": "harness.diagnosis.diagnosing",
     "evaluate": "harness.runs.policies",
     "export": "harness.api",
+    "import_runs": "harness.runs.imports",
     "load": "harness.api",
     "load_policy": "harness.runs.policies",
     "per_seed": "algorithms.learning.learner",

@@ -169,6 +169,10 @@ class ReferenceReturns(NamedTuple):
         """The normalised score of a return or a mean of returns: 100 (R - min) / (max - min)."""
         return 100 * (episode_return - self.min) / (self.max - self.min)
 
+    def of_score(self, score: float) -> float:
+        """The return whose normalised score this is."""
+        return self.min + score * (self.max - self.min) / 100
+
     def score_std(self, std: float) -> float:
         """A standard deviation of returns on the scale of scores, which has no offset: 100 std / (max - min)."""
         return 100 * std / (self.max - self.min)

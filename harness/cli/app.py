@@ -11,6 +11,7 @@ from .data import data_app
 from .demo import demo
 from .diagnose import diagnose
 from .export import export
+from .imports import import_command
 from .listing import list_command
 from .plot import plot
 from .policies import evaluate, export_policy
@@ -34,6 +35,7 @@ app.command()(table)
 app.command()(plot)
 app.command()(report)
 app.command()(export)
+app.command("import")(import_command)
 app.command()(check)
 app.command()(evaluate)
 app.command()(diagnose)

@@ -13,7 +13,7 @@ from ..runs.records import Run
 from .comparisons import chosen_reference
 from .formats import Entry, Table, span
 from .groups import Group, by_row, dataset_names, groups_in, in_columns, unit_of
-from .notes import simulator_notes
+from .notes import origin_notes
 from .paper import REFERENCE
 from .statistics import (
     DRAWS,
@@ -86,7 +86,7 @@ def aggregates(runs: Iterable[Run], metric: str = "last", folder: str = "results
     chosen, notes = chosen_reference(groups, counted, reference, folder)
     found, said = families(groups, metric)
     notes = [*notes, *said, f"Each seed counts with {get_metric(metric).meaning}.", NOTE]
-    notes += [GAP_NOTE] * any(each.unit == "score" for each in found) + simulator_notes(groups)
+    notes += [GAP_NOTE] * any(each.unit == "score" for each in found) + origin_notes(groups)
     rows = [row for each in found for row in _rows(each)]
     filled = [place for place in range(len(HEADS)) if not rows or any(row[place] != Entry() for row in rows)]
     heads, rows = [HEADS[place] for place in filled], [[row[place] for place in filled] for row in rows]

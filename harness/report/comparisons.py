@@ -13,6 +13,7 @@ from .groups import (
     Group,
     by_row,
     dataset_names,
+    difference_between,
     facts_of_data,
     groups_in,
     in_columns,
@@ -21,9 +22,9 @@ from .groups import (
     unit_of,
     without_task,
 )
-from .notes import simulator_notes
+from .notes import origin_notes
 from .paper import DATASET_COLUMNS, PROBE_COLUMNS, REFERENCE
-from .statistics import FEWEST, Difference, difference, difference_of, get_metric, holm, mean
+from .statistics import FEWEST, Difference, difference_of, get_metric, holm, mean
 
 BEST_EPISODE = "batch max"  # of the dataset
 NOTES = (
@@ -95,7 +96,7 @@ def comparisons(
     notes += [f"Each seed counts with {get_metric(metric).meaning}.", *NOTES]
     notes += [BY_HINDSIGHT] * any(each.other.endswith(BEST_MODEL_FREE) for each in made)
     notes.append(CORRECTED.format(count=count, both=" by both metrics" * bool(others)) if correct else UNCORRECTED)
-    notes += simulator_notes(groups)
+    notes += origin_notes(groups)
     rows = [_row(each) for each in made]
     return Table(f"{title} against the others", metric, HEADS, rows, notes, intervals=True)
 
@@ -127,7 +128,7 @@ def _rows(
         a = values[ours.label]
         for other in (group for group in groups if group.algorithm != reference):
             mark = BEST_MODEL_FREE if other is best_model_free else ""
-            found = difference(a, values[other.label])
+            found = difference_between(ours, other, values)
             rows.append(Comparison(blank, f"{other.label}{mark}", [ours, other], found, _seeds(ours, other, found)))
         best = in_unit(blank.unit, ours.task, facts[DATASET_COLUMNS[BEST_EPISODE]])
         above = [value - best for value in a.values()]

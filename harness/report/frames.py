@@ -25,9 +25,11 @@ class Frames(NamedTuple):
         `steps` of training took `seconds`; `return` is the mean of its last evaluation, `score` the same normalised (NaN
         without reference returns); `data`, `data_rows`, `data_return_max` (its best episode) and `window` are its dataset;
         `data_digest` the SHA-256 of its arrays; `parameters` those of the task that are not its own, `overrides` the settings
-        that were chosen, both as text; it was `begun` (UTC), with `versions` of packages, at a `commit` of this project.
-    evaluations: a row per evaluation. The four keys of a run, `step`, `episodes`, `return_mean`, `return_std` over episodes,
-        `score`, and all that was stored beside, as `metrics.critic_loss` and `vitals.target_lag`.
+        that were chosen, both as text; it was `begun` (UTC), with `versions` of packages, at a `commit` of this project;
+        `imported` is the code that made it where this project did not.
+    evaluations: a row per evaluation. The four keys of a run, `step`, `episodes` (NaN where an imported curve does not say),
+        `return_mean`, `return_std` over episodes, `score`, and all that was stored beside, as `metrics.critic_loss` and
+        `vitals.target_lag`.
     fits: a row per fit that a run stands on. `task`, `stage`, `identity` (the fit's own), `seed`, `algorithms` that share it,
         and every number that was recorded of it, such as `epochs`, `holdout_error` and `seconds`.
     """
@@ -40,7 +42,7 @@ class Frames(NamedTuple):
 RUN_COLUMNS = (
     *(*KEY, "label", "state", "reason", "steps", "seconds", "return", "score"),
     *("data", "data_rows", "data_return_max", "data_digest", "window", "parameters", "overrides"),
-    *("begun", "versions", "commit"),
+    *("begun", "versions", "commit", "imported"),
 )
 EVALUATION_COLUMNS = (*KEY, "step", "episodes", "return_mean", "return_std", "score")
 NUMBERS = ("seconds", "data_return_max", "return", "return_mean", "return_std", "score")
@@ -95,6 +97,7 @@ def _run_row(run: Run, label: str) -> dict[str, Any]:
         "begun": begun([run.record]),
         "versions": ", ".join(f"{name} {version}" for name, versions in made.items() for version in versions),
         "commit": ", ".join(commits),
+        "imported": str(run.cell["versions"].get("code", "")) if run.cell.get("imported") else "",
     }
 
 
@@ -102,7 +105,7 @@ def _evaluation_row(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **_key(run),
         **dotted(row, but="returns"),  # of single episodes
-        "episodes": len(row["returns"]),
+        "episodes": None if run.cell.get("imported") and len(row["returns"]) == 1 else len(row["returns"]),
         "score": score_of(run.task, row["return_mean"]),
     }
 

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from ...common.errors import UserError
+from ...common.errors import UserError, in_words
 from ...tasks.registry import all_tasks
 from ..runs.reading import printable
 from ..runs.records import Run, begun, plain
 from .paper import HEADINGS
-from .statistics import aggregate
+from .statistics import Difference, aggregate, difference
 
 SOURCES = ("v0", "v0-changed", "v2", "v2-changed", "regenerated", "file")  # of a dataset; the paper's first
 
@@ -150,6 +150,17 @@ class Group:
         return self.about.get("warmup_steps", 0)
 
     @property
+    def imported(self) -> bool:
+        """Whether these are curves of another code."""
+        return bool(self.cell.get("imported"))
+
+    @property
+    def origin(self) -> str:
+        """The files from which imported runs come, with the first digits of their SHA-256."""
+        files = [run.record.get("imported", {}) for run in self.runs]
+        return in_words(sorted({f"{each.get('file', 'no file')}, SHA-256 {each.get('sha256', '')[:8]}" for each in files}))
+
+    @property
     def diverged(self) -> int:
         """How many seeds diverged: the mean of the others says too much of the algorithm."""
         return len(self.in_state("diverged"))
@@ -173,6 +184,11 @@ class Group:
     def values(self, metric: str, unit: str) -> dict[int, float]:
         """By seed, one number for each that counts, in `unit`."""
         return {run.seed: in_unit(unit, self.task, aggregate(run.evaluations, metric)) for run in self.counted}
+
+
+def difference_between(one: Group, other: Group, values: Mapping[str, Mapping[int, float]]) -> Difference:
+    """`statistics.difference` of two groups, of numbers by label and seed: what another code made is never paired."""
+    return difference(values[one.label], values[other.label], paired=not (one.imported or other.imported))
 
 
 def is_counted(run: Run) -> bool:

@@ -17,6 +17,9 @@ STATES = {
     "diverged": "Diverged, not in the means",
     "failed": "Failed, not in the means",
 }
+UNKNOWN_OF_IMPORTED = (
+    "Data, steps and seeds are as the importer says; settings and starts are not known, and no comparison pairs their seeds."
+)
 LIBRARIES = ("torch", "gymnasium", "mujoco")
 NAMED_SEEDS = 10  # of a column with at most so many, those are named that a warning is for
 
@@ -37,11 +40,11 @@ def made_of(groups: Sequence[Group]) -> list[str]:
     """One sentence for each thing that a reader of these groups' numbers must know."""
     return [
         *_extent(groups),
+        *origin_notes(groups),
         *_by_column(groups),
         *_other_code(groups),
         *_data(groups),
         *_settings(groups),
-        *simulator_notes(groups),
         *_shared_fits(groups),
         *_warmup_only(groups),
         *_one_training(groups),
@@ -53,7 +56,15 @@ def made_of(groups: Sequence[Group]) -> list[str]:
 
 def provenance(groups: Sequence[Group]) -> list[str]:
     """What stands under a picture: steps, seeds, versions, datasets, settings, and the runs that give no number."""
-    return [*_extent(groups), *_by_column(groups), *_other_code(groups), *_data(groups), *_settings(groups), *_states(groups)]
+    return [
+        *_extent(groups),
+        *origin_notes(groups),
+        *_by_column(groups),
+        *_other_code(groups),
+        *_data(groups),
+        *_settings(groups),
+        *_states(groups),
+    ]
 
 
 def _extent(groups: Sequence[Group]) -> list[str]:
@@ -63,26 +74,34 @@ def _extent(groups: Sequence[Group]) -> list[str]:
     counted = _counted(groups)
     if not counted:
         return []
-    made = made_with(run.record for _, run in counted)
-    packages = {group.cell["package"] for group, _ in counted} | set(made.get("mopo-bench", []))
+    ours = [(group, run) for group, run in counted if not group.imported]
+    made = made_with(run.record for _, run in ours)
+    packages = {group.cell["package"] for group, _ in ours} | set(made.get("mopo-bench", []))
+    by = f" Made by mopo-bench {', '.join(sorted(packages))}{_with(made)}." if ours else ""
     cut = {run.record[LEFT_OUT_AFTER] for _, run in counted if LEFT_OUT_AFTER in run.record}
     return [
         f"Steps: {span(last_step(run) for _, run in counted)}. Seeds in a cell: "
-        f"{span(len(group.counted) for group in groups if group.counted)}. Made by mopo-bench {', '.join(sorted(packages))}"
-        f"{_with(made)}.",
+        f"{span(len(group.counted) for group in groups if group.counted)}.{by}",
         *(
             f"{group.row} {group.label}: its runs were not made by the same {in_words(mixed)}."
             for group in groups
             if (mixed := _mixed(group))
         ),
         *(f"Evaluations after step {step:,} are left out." for step in cut),
-        f"Episodes in an evaluation: {span(len(run.evaluations[-1]['returns']) for _, run in counted)}.",
+        *[f"Episodes in an evaluation: {span(len(run.evaluations[-1]['returns']) for _, run in ours)}." for _ in ours[:1]],
         *(
             f"{group.row} {group.label}: its seeds end at different steps, {span(map(last_step, group.counted))}."
             for group in groups
             if len(set(map(last_step, group.counted))) > 1
         ),
     ]
+
+
+def _imported(groups: Sequence[Group]) -> list[str]:
+    """What other codes made, which ones, and from which files."""
+    told = [(f"{group.cell['versions']['code']}; {group.origin}", group.row, group.label) for group in groups if group.imported]
+    said = "; ".join(f"{what} ({by})" for by, what in _merged(told))
+    return [f"Imported, not made by this project: {said}. {UNKNOWN_OF_IMPORTED}"] if said else []
 
 
 def _with(made: Mapping[str, Sequence[str]]) -> str:
@@ -120,7 +139,7 @@ def _by_column(groups: Sequence[Group]) -> list[str]:
 def _other_code(groups: Sequence[Group]) -> list[str]:
     """Which columns differ in nothing that was chosen, and when each was begun."""
     alike: dict[tuple[Any, ...], list[Group]] = {}
-    for group in groups:
+    for group in (each for each in groups if not each.imported):  # whose code has a name
         alike.setdefault((group.key, group.algorithm, *group.choices), []).append(group)
     return [
         f"{several[0].row}: no setting that was chosen tells these columns apart, but code or rules; they were begun, in UTC, "
@@ -155,8 +174,12 @@ def _settings(groups: Sequence[Group]) -> list[str]:
     return [f"Not at the default: {settings} for {what}." for settings, what in _merged(chosen)]
 
 
-def simulator_notes(groups: Sequence[Group]) -> list[str]:
-    """Which groups were told what the real simulator does: their numbers are no offline algorithm's."""
+def origin_notes(groups: Sequence[Group]) -> list[str]:
+    """Which groups are of another code, and which were told what the real simulator does, as no offline algorithm is."""
+    return [*_imported(groups), *_with_simulator(groups)]
+
+
+def _with_simulator(groups: Sequence[Group]) -> list[str]:
     told = [("needs the simulator", group.row, group.label) for group in groups if group.needs_simulator]
     return [f"Needs the simulator, as no offline algorithm may: {what}." for _, what in _merged(told)]
 

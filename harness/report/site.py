@@ -210,7 +210,7 @@ def _algorithm(group: Group, unit: str, printed: dict[str, float]) -> dict[str, 
         "seeds": len(values),
         "diverged": group.diverged,
         "runs": [_seed(run, unit) for run in group.runs],
-        "command": repeat_command(group),
+        "command": "" if group.imported else repeat_command(group),
         "provenance": _origin(group),
         "config": sorted(group.cell["config"].items()),
         "overrides": sorted(group.cell.get("overrides", {})),
@@ -244,6 +244,7 @@ def _origin(group: Group) -> dict[str, str]:
     }
     known = {
         "Identity": group.identity,
+        "Imported from": group.origin if group.imported else "",
         "Versions": ", ".join(f"{part} {number}" for part, number in group.cell.get("versions", {}).items()),
         "Commit": _several(made_with(run.record for run in group.runs).get("commit", ())),
         "Libraries": _several(libraries),

@@ -81,12 +81,13 @@ def difference_interval(a: Sequence[float], b: Sequence[float], level: float = 0
     return estimate and estimate.interval(level)
 
 
-def difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
+def difference(a: Mapping[int, float], b: Mapping[int, float], paired: bool = True) -> Difference:
     """How much more a gives than b, both by seed: paired on the seeds that both have if these are `FEWEST`, or one has fewer.
 
-    Equal seeds meet the same starts, and some share fits and first weights: what they have in common cancels in a pair.
+    Equal seeds meet the same starts, and some share fits and first weights: what they have in common cancels in a pair. Where
+    they have nothing in common, they are not to be paired.
     """
-    pairs = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    pairs = [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())] if paired else []
     if len(pairs) >= FEWEST or (pairs and min(len(a), len(b)) < FEWEST):
         return difference_of(pairs)
     first, second = list(a.values()), list(b.values())

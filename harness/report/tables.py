@@ -25,6 +25,7 @@ from .groups import (
     RowKey,
     by_row,
     dataset_names,
+    difference_between,
     facts_of_data,
     grouped,
     groups_in,
@@ -54,7 +55,7 @@ from .paper import (
     swapped_cells,
     tasks_of,
 )
-from .statistics import FEWEST, aggregate, difference, mean, mean_interval, standard_deviation
+from .statistics import FEWEST, aggregate, mean, mean_interval, standard_deviation
 
 NOT_LEARNED = {**DATASET_COLUMNS, **PROBE_COLUMNS}  # columns that nobody trained, each read from a cell's data
 
@@ -414,14 +415,14 @@ def _bolded(entries: Sequence[Entry], groups: Mapping[str, Group], metric: str) 
     ranked = sorted(rivals, key=lambda label: mean(list(rivals[label].values())), reverse=True)
     best = rivals[ranked[0]] if ranked else {}
     told = len(learned) > 1 and len(best) >= FEWEST  # a mean alone in its row is no winner
-    level = itertools.takewhile(lambda label: not _clearly_below(rivals[label], best), ranked)
+    level = itertools.takewhile(lambda label: not _clearly_below(groups[label], groups[ranked[0]], rivals), ranked)
     winners = {label for label in level if told and len(rivals[label]) >= FEWEST}
     return [replace(entry, bold=entry.algorithm in winners) for entry in entries]
 
 
-def _clearly_below(values: Mapping[int, float], best: Mapping[int, float]) -> bool:
-    """Whether the interval of the difference to these seeds of the best mean leaves out 0."""
-    interval = difference(best, values).interval
+def _clearly_below(group: Group, best: Group, values: Mapping[str, Mapping[int, float]]) -> bool:
+    """Whether the interval of the difference to the group of the best mean leaves out 0."""
+    interval = difference_between(best, group, values).interval
     return interval is not None and interval[0] > 0
 
 

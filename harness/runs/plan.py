@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -114,7 +114,8 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
     device = resolve_device(request.device)
     configs = {(task.name, each.name): configurations(each, task, request, algorithms) for task in tasks for each in algorithms}
     check_cell_names(tasks, algorithms, request)
-    refuse_missing_datasets(tasks, algorithms, request)
+    wanted = [(task, each) for task, each in itertools.product(tasks, algorithms) if not is_left_out(request, task, each)]
+    refuse_missing_datasets([(task, dataset_request(request, task.name, each.name)) for task, each in wanted], request.data)
     cells = []
     for task, specification in [(task, checked_specification(task)) for task in tasks]:
         probed, facts = probe_returns(task, specification), dict[DatasetRequest, dict[str, Any]]()
@@ -254,24 +255,21 @@ def facts_of(task: Task, request: DatasetRequest, specification: EnvSpec | None 
     return facts | told
 
 
-def refuse_missing_datasets(tasks: list[Task], algorithms: list[Algorithm], request: RunRequest) -> None:
+def refuse_missing_datasets(wanted: Sequence[tuple[Task, DatasetRequest]], source: str) -> None:
     """UserError that names the tasks without a dataset, and why; the files that D4RL has are named together."""
     missing: dict[str, str] = {}
     files: dict[str, str] = {}
-    for task, algorithm in itertools.product(tasks, algorithms):
-        if is_left_out(request, task, algorithm):
-            continue
-        asked = dataset_request(request, task.name, algorithm.name)
+    for task, asked in wanted:
         if file := file_to_fetch(task, asked):
             files[task.name] = file
         elif reason := why_missing(task, asked):
             missing[task.name] = reason
     if missing or files:
-        here = ",".join(task.name for task in tasks if task.name not in missing | files)
+        here = ",".join(dict.fromkeys(task.name for task, _ in wanted if task.name not in missing | files))
         others = f"; the others run with --tasks {here}" if here else ""
         said = [f"{name}: {reason}" for name, reason in missing.items()]
         if files:
-            said.insert(0, f"{in_words(files)}: {to_fetch(files, request.data)}")
+            said.insert(0, f"{in_words(files)}: {to_fetch(files, source)}")
         why = "; ".join(said)
         raise UserError(f"no dataset on this machine for {why}; --dataset FILE takes one of your own{others}")
 

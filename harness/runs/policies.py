@@ -158,7 +158,9 @@ def policy_of(run: Run, results: Path, dataset: Path | None = None) -> Policy:
     folder = store.cell_folder(run.task, run.algorithm, run.identity) / f"seed-{run.seed}"
     checkpoint = load_checkpoint(folder)
     if checkpoint is None:
-        raise UserError(f"{folder} holds no checkpoint: the run has not been evaluated yet, or its checkpoint was not copied")
+        raise UserError(
+            f"{folder} holds no checkpoint: the run was not evaluated yet, or was imported, or its checkpoint was not copied"
+        )
     if run.state == "diverged":
         raise UserError(f"{folder} diverged at step {run.record.get('diverged_at')}: its policy is no policy")
     parameters = run.cell.get("rules", {}).get("parameters", {})

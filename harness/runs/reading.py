@@ -142,6 +142,7 @@ CELL_MAY: Fields = {
     "rules": is_object,
     "about": is_object,
     "dataset": or_none(is_object),
+    "imported": lambda value: isinstance(value, bool),
 }
 DATA: Fields = {"label": is_text, "digest": is_text, "source": is_text, "window": is_text, "rows": is_count}
 DATA_MAY: Fields = {
@@ -180,6 +181,7 @@ RECORD_MAY: Fields = {
     "seconds_at": object_of(is_number),
     "diverged_at": or_none(is_count),
     "diverged_by": or_none(is_text),
+    "imported": object_of(is_text),
 }
 EVALUATION: Fields = {
     "step": is_count,
