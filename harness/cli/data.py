@@ -123,6 +123,11 @@ def data_verify(
             f"{', '.join(bad)}: not what D4RL published; `mopo-bench data fetch` puts good files into "
             f"{cache_folder() / 'd4rl'}, where they are looked for first"
         )
+    there = {row["task"] for row in found if row["state"] != "absent"}
+    lost = [name for name in dict.fromkeys(row["task"] for row in found) if name not in there]
+    if lost and (tasks or not there):  # who names no task asks of those that are here
+        named = f" for {', '.join(lost)}" if tasks else ""
+        raise UserError(f"no file of D4RL's{named} is here to verify: `mopo-bench data fetch` brings them")
 
 
 def _physics(chosen: list[Any], file: Path | None, rows: int) -> list[dict[str, Any]]:

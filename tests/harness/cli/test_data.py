@@ -61,11 +61,14 @@ def states(command, *words):
 
 def test_fetch_verify_inspect_train(mirror, cache, command, tmp_path):
     """From a folder with the files to runs that are labelled with what they were trained on."""
-    assert states(command, "hopper-random")[0] == {"hopper_random.hdf5": "absent", "hopper_random-v2.hdf5": "absent"}
+    nothing, said = states(command, "hopper-random")
+    assert nothing == {"hopper_random.hdf5": "absent", "hopper_random-v2.hdf5": "absent"}
+    assert said.code == 2 and "no file of D4RL's for hopper-random is here to verify" in said.err
+    assert states(command)[1].code == 2, "none of any task"
     finished = command("data", "fetch", "hopper-random", "--version", "all", "--mirror", mirror)
     assert finished.code == 0 and str(cache / "d4rl" / "hopper_random.hdf5") in finished.out
     assert (cache / "d4rl" / "hopper_random.hdf5").read_bytes() == (mirror / "hopper_random.hdf5").read_bytes()
-    assert set(states(command, "hopper-random")[0].values()) == {"verified"}
+    assert set(states(command, "hopper-random")[0].values()) == {"verified"} and states(command)[1].code == 0
     row = {row["name"]: row for row in parsed(command("data", "list", "--json"))}["hopper-random"]
     assert (row["dataset"], row["rows"], row["here"], row["v0"]) == ("hopper-random@v0", 200, "yes", "right size")
     facts = parsed(command("data", "inspect", "hopper-random", "--json"))
