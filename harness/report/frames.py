@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...common.trees import dotted
 from ..runs.ledger import reason
-from ..runs.records import Run, begun, made_with
+from ..runs.records import Run, begun, made_with, numbers_of_fit
 from .groups import RowKey, grouped, is_counted, labelled, score_of
 from .statistics import aggregate
 
@@ -111,12 +111,12 @@ def _evaluation_row(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fit_rows(runs: Iterable[Run]) -> list[dict[str, Any]]:
-    """A row per fit, whichever runs stand on it; those of an older record that says nothing of its fits have none."""
-    fits: dict[tuple[str, str, int], dict[str, Any]] = {}
+    """A row per fit, whichever runs stand on it; one made anew has its own where its numbers are others."""
+    fits: dict[tuple[str, str, int, str], dict[str, Any]] = {}
     for run in runs:
         for stage, identity in run.record.get("stages", {}).items():
             key = {"task": run.task, "stage": stage, "identity": identity, "seed": run.seed, "algorithms": []}
             said = dotted(run.record.get("stage_records", {}).get(stage, {}), but="returns")
-            row = fits.setdefault((stage, identity, run.seed), {**key, **said})
+            row = fits.setdefault((stage, identity, run.seed, numbers_of_fit(run, stage)), {**key, **said})
             row["algorithms"] = sorted({*row["algorithms"], run.algorithm})
     return [{**row, "algorithms": ", ".join(row["algorithms"])} for row in fits.values()]

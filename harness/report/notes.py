@@ -7,7 +7,7 @@ from typing import Any
 
 from ...common.errors import in_words, seeds_in_words
 from ...tasks.data.episodes import flag_notes
-from ..runs.records import LEFT_OUT_AFTER, UNKNOWN_TIME, Run, made_with, overvalued
+from ..runs.records import LEFT_OUT_AFTER, UNKNOWN_TIME, Run, made_with, numbers_of_fit, overvalued
 from .formats import DASH, DOUBLE_DAGGER, span
 from .groups import Group, last_step
 from .statistics import FEWEST, get_metric
@@ -185,24 +185,38 @@ def _with_simulator(groups: Sequence[Group]) -> list[str]:
 
 
 def _shared_fits(groups: Sequence[Group]) -> list[str]:
-    """Which algorithms stand on the same fit of a stage, seed by seed; of one all of whose columns do, no column by name."""
+    """Which algorithms stand on the same fit of a stage, seed by seed; of one all of whose columns do, no column by name.
+
+    A fit that was made anew, on another machine, is the same where its numbers are; where they are not, its seeds are named.
+    """
     columns: dict[tuple[str, str], set[str]] = {}
-    users: dict[tuple[Any, ...], set[tuple[str, str, str, str]]] = {}
+    fits: dict[tuple[Any, ...], dict[str, set[tuple[str, str, str, str]]]] = {}
     titles: dict[str, str] = {}
     for group, run in _counted(groups):
         titles |= group.stage_titles
         columns.setdefault((group.row, group.algorithm), set()).add(group.label)
         for stage, identity in run.record.get("stages", {}).items():
-            users.setdefault((group.key, stage, identity, run.seed), set()).add(
-                (stage, group.row, group.algorithm, group.label)
-            )
-    shared = set[tuple[str, str, str, str]]().union(*(each for each in users.values() if len(each) > 1))
+            users = fits.setdefault((group.key, stage, identity, run.seed), {}).setdefault(numbers_of_fit(run, stage), set())
+            users.add((stage, group.row, group.algorithm, group.label))
+    shared = {user for by_numbers in fits.values() for users in by_numbers.values() if len(users) > 1 for user in users}
     said = dict[tuple[str, str, str], None]()
     for stage, row, algorithm, label in sorted(shared):
         all_of_it = columns[row, algorithm]
         whole = len(all_of_it) > 1 and all((stage, row, algorithm, each) in shared for each in all_of_it)
         said[stage, row, f"all columns of {algorithm}" if whole else label] = None
-    return [f"One {titles.get(stage, stage)} per seed is shared by {what}." for stage, what in _merged(said)]
+    again: dict[tuple[str, str, str], list[int]] = {}
+    for (_, stage, _, seed), by_numbers in fits.items():
+        if len(by_numbers) > 1:
+            among = sorted({(row, label) for users in by_numbers.values() for _, row, _, label in users})
+            again.setdefault((stage, among[0][0], in_words(label for _, label in among)), []).append(seed)
+    return [
+        *(f"One {titles.get(stage, stage)} per seed is shared by {what}." for stage, what in _merged(said)),
+        *(
+            f"{row} {labels}, {seeds_in_words(sorted(seeds))}: not one {titles.get(stage, stage)}, but several of the same "
+            "settings and other numbers, as other machines make them."
+            for (stage, row, labels), seeds in again.items()
+        ),
+    ]
 
 
 def _warmup_only(groups: Sequence[Group]) -> list[str]:

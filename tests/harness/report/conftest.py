@@ -14,12 +14,12 @@ class Records(Store):
         self, returns, task=HOPPER, algorithm="mopo", identity="a", *, steps=BUDGET, states=None, stages=None, source="v0",
         rows=1000, digest="0123456789abcdef", overrides=None, seeds=None, package="0.1.0",
         about=None, parameters=None, window="all", probes=None,
-        values=None, warnings=None, metrics=None,
+        values=None, warnings=None, metrics=None, stage_records=None,
     ):  # fmt: skip
         """A seed for each of `returns`: its last return, or its whole history. Without `about` an older record.
 
         values: by seed, the critics' mean value and the highest possible one at each evaluation. warnings: by seed.
-        metrics: by seed and name, a number for each evaluation.
+        metrics: by seed and name, a number for each evaluation. stage_records: by seed, what is said of its fits.
         """
         data = {
             "label": f"{task}@{source}", "source": source, "rows": rows, "episodes": 9, "digest": digest, "window": window,
@@ -42,6 +42,7 @@ class Records(Store):
                     for place, value in enumerate(history)
                 ],
                 "stages": stages or {},
+                "stage_records": stage_records[index] if stage_records else {},
                 **({"warnings": warnings[index]} if warnings else {}),
                 "segments": [],
             }

@@ -1,3 +1,4 @@
+from mopo_bench.harness.report.frames import frames
 from mopo_bench.harness.report.tables import table1
 
 ENSEMBLE = {"stages": {"dynamics": "dynamics ensemble"}}
@@ -23,6 +24,27 @@ def test_an_algorithm_whose_columns_all_share_a_fit_is_named_once(records):
     records.add([1.0], algorithm="mopo", stages={"dynamics": "y"}, **other)
     (shared,) = [note for note in table1(records.runs()).notes if "shared" in note]
     assert "by mbpo, mopo [penalty_coefficient=0.5], mopo [penalty_coefficient=1.0] and mopo [" in shared and "=8" not in shared
+
+
+def test_a_fit_that_was_made_anew_is_shared_where_its_numbers_are_the_same(records):
+    """An identity is that of settings and data: another machine may fit other numbers under it."""
+
+    def fits(*errors, **where):
+        return [{"dynamics": {"holdout_error": error, **where}} for error in errors]
+
+    said = {"stages": {"dynamics": "x"}, "about": ENSEMBLE}
+    records.add([1.0, 2.0, 3.0], algorithm="mopo", stage_records=fits(0.1, 0.2, 0.3, seconds=9.0), **said)
+    records.add([1.0, 2.0, 3.0], algorithm="mbpo", stage_records=fits(0.1, 0.25, 0.35, seconds=5.0, machine={}), **said)
+    found = [note for note in table1(records.runs()).notes if "dynamics" in note]
+    assert found == [
+        "One dynamics ensemble per seed is shared by mbpo and mopo on hopper-medium.",
+        "hopper-medium mbpo and mopo, seeds 1, 2: not one dynamics ensemble, but several of the same settings and other "
+        "numbers, as other machines make them.",
+    ]
+    rows = frames(records.runs()).fits
+    assert sorted(zip(rows["seed"], rows["algorithms"], rows["holdout_error"], strict=True)) == [
+        (0, "mbpo, mopo", 0.1), (1, "mbpo", 0.25), (1, "mopo", 0.2), (2, "mbpo", 0.35), (2, "mopo", 0.3)
+    ]  # fmt: skip
 
 
 def test_fits_of_different_seeds_are_not_shared(records):
