@@ -190,31 +190,33 @@ def _shared_fits(groups: Sequence[Group]) -> list[str]:
     A fit that was made anew, on another machine, is the same where its numbers are; where they are not, its seeds are named.
     """
     columns: dict[tuple[str, str], set[str]] = {}
-    fits: dict[tuple[Any, ...], dict[str, set[tuple[str, str, str, str]]]] = {}
+    fits: dict[tuple[Any, ...], dict[str, dict[str, str]]] = {}  # by numbers the labels that stand on them, and algorithms
     titles: dict[str, str] = {}
     for group, run in _counted(groups):
         titles |= group.stage_titles
         columns.setdefault((group.row, group.algorithm), set()).add(group.label)
         for stage, identity in run.record.get("stages", {}).items():
-            users = fits.setdefault((group.key, stage, identity, run.seed), {}).setdefault(numbers_of_fit(run, stage), set())
-            users.add((stage, group.row, group.algorithm, group.label))
-    shared = {user for by_numbers in fits.values() for users in by_numbers.values() if len(users) > 1 for user in users}
+            by_numbers = fits.setdefault((stage, group.key, identity, group.row, run.seed), {})
+            by_numbers.setdefault(numbers_of_fit(run, stage), {})[group.label] = group.algorithm
+    shared = set[tuple[str, str, str, str]]()
+    apart: dict[tuple[str, str, str], list[int]] = {}
+    for (stage, _, _, row, seed), by_numbers in fits.items():
+        alike = sorted(in_words(sorted(labels)) for labels in by_numbers.values())
+        if len(alike) > 1:
+            apart.setdefault((stage, row, "; another for ".join(alike)), []).append(seed)
+        elif len(labels := next(iter(by_numbers.values()))) > 1:
+            shared |= {(stage, row, algorithm, label) for label, algorithm in labels.items()}
     said = dict[tuple[str, str, str], None]()
     for stage, row, algorithm, label in sorted(shared):
         all_of_it = columns[row, algorithm]
         whole = len(all_of_it) > 1 and all((stage, row, algorithm, each) in shared for each in all_of_it)
         said[stage, row, f"all columns of {algorithm}" if whole else label] = None
-    again: dict[tuple[str, str, str], list[int]] = {}
-    for (_, stage, _, seed), by_numbers in fits.items():
-        if len(by_numbers) > 1:
-            among = sorted({(row, label) for users in by_numbers.values() for _, row, _, label in users})
-            again.setdefault((stage, among[0][0], in_words(label for _, label in among)), []).append(seed)
     return [
         *(f"One {titles.get(stage, stage)} per seed is shared by {what}." for stage, what in _merged(said)),
         *(
-            f"{row} {labels}, {seeds_in_words(sorted(seeds))}: not one {titles.get(stage, stage)}, but several of the same "
-            "settings and other numbers, as other machines make them."
-            for (stage, row, labels), seeds in again.items()
+            f"{row}, {seeds_in_words(sorted(seeds))}: one {titles.get(stage, stage)} for {labels}. They have the same settings "
+            "and other numbers, as other machines make them."
+            for (stage, row, labels), seeds in apart.items()
         ),
     ]
 

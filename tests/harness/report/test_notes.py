@@ -38,7 +38,7 @@ def test_a_fit_that_was_made_anew_is_shared_where_its_numbers_are_the_same(recor
     found = [note for note in table1(records.runs()).notes if "dynamics" in note]
     assert found == [
         "One dynamics ensemble per seed is shared by mbpo and mopo on hopper-medium.",
-        "hopper-medium mbpo and mopo, seeds 1, 2: not one dynamics ensemble, but several of the same settings and other "
+        "hopper-medium, seeds 1, 2: one dynamics ensemble for mbpo; another for mopo. They have the same settings and other "
         "numbers, as other machines make them.",
     ]
     rows = frames(records.runs()).fits
