@@ -25,26 +25,20 @@ SOURCES = ("v0", "v0-changed", "v2", "v2-changed", "regenerated", "file")  # of 
 
 
 class RowKey(NamedTuple):
-    """What a row of a table shows: the task, its parameters, and everything that tells its datasets apart, as text.
+    """What a row of a table shows: the task, its parameters, and the digest of the dataset's arrays, wherever these were read.
 
-    Columns may have learned from different windows of one dataset: then `rows` and `digest` are those of the whole.
+    Columns may have learned from different windows of one dataset: then the digest is that of the whole.
     """
 
     task: str
     parameters: tuple[str, ...]  # those that differ from the registered task's, "angle=45.0"
-    source: str
-    label: str
-    rows: str
-    window: str
     digest: str
 
     @classmethod
     def of(cls, run: Run) -> RowKey:
         """The task that a run learned, and the dataset that it learned from."""
         data = run.cell["data"]
-        if "whole" in data:
-            data = data | data["whole"] | {"window": "all"}
-        return cls(run.task, changed_parameters(run), *(str(data.get(key)) for key in cls._fields[2:]))
+        return cls(run.task, changed_parameters(run), str(data.get("whole", data).get("digest")))
 
 
 def changed_parameters(run: Run) -> tuple[str, ...]:
@@ -202,13 +196,24 @@ def last_step(run: Run) -> int:
 
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
-    """Runs by task, dataset, algorithm and identity, in the order of tasks and then `SOURCES`."""
-    kept: dict[tuple[Any, ...], list[Run]] = {}
+    """Runs by task, dataset, algorithm and identity, in the order of tasks and then `SOURCES`.
+
+    Of the names that a dataset has in its row the first by that order counts: a file may hold what was made here.
+    """
+    kept: dict[tuple[RowKey, str, str], list[Run]] = {}
+    names: dict[RowKey, tuple[Any, ...]] = {}
     tasks = list(all_tasks())
     for run in runs:
-        place = (index_in(tasks, run.task), index_in(SOURCES, run.cell["data"]["source"]))
-        kept.setdefault((*place, RowKey.of(run), run.algorithm, run.identity), []).append(run)
-    return [Group(tuple(kept[key])) for key in sorted(kept)]
+        key, data = RowKey.of(run), run.cell["data"]
+        kept.setdefault((key, run.algorithm, run.identity), []).append(run)
+        name = (index_in(SOURCES, data["source"]), str(data["label"]))
+        names[key] = min(names.get(key, name), name)
+
+    def place(key: tuple[RowKey, str, str]) -> tuple[Any, ...]:
+        source = index_in(SOURCES, kept[key][0].cell["data"]["source"])
+        return index_in(tasks, key[0].task), *names[key[0]], key[0], source, *key[1:]
+
+    return [Group(tuple(kept[key])) for key in sorted(kept, key=place)]
 
 
 def labelled(groups: Sequence[Group], apart: Sequence[str] = ()) -> list[Group]:
@@ -312,12 +317,15 @@ def facts_of_data(groups: Sequence[Group]) -> Mapping[str, Any]:
 
 def dataset_names(groups: Iterable[Group]) -> dict[RowKey, str]:
     """The label of each row's dataset, with more of it where several under that label have rows of one name."""
-    facts = {group.key: group for group in groups}
+    facts: dict[RowKey, Group] = {}
+    for group in groups:
+        facts.setdefault(group.key, group)
     names = [(group.row, group.data["label"]) for group in facts.values()]
 
     def apart(key: RowKey) -> str:
-        file = [printable(facts[key].data["from"])] if key.source == "file" and facts[key].data.get("from") else []
-        return ", ".join([*file, f"{facts[key].whole['rows']:,} rows", key.window, key.digest[:8]])
+        whole = facts[key].whole
+        file = [printable(whole["from"])] if whole["source"] == "file" and whole.get("from") else []
+        return ", ".join([*file, f"{whole['rows']:,} rows", str(whole["window"]), key.digest[:8]])
 
     return {
         key: label if names.count((row, label)) == 1 else f"{label} ({apart(key)})"

@@ -9,7 +9,7 @@ from ...common.errors import in_words, seeds_in_words
 from ...tasks.data.episodes import flag_notes
 from ..runs.records import LEFT_OUT_AFTER, UNKNOWN_TIME, Run, made_with, numbers_of_fit, overvalued
 from .formats import DASH, DOUBLE_DAGGER, span
-from .groups import Group, last_step
+from .groups import Group, RowKey, last_step, without_task
 from .statistics import FEWEST, get_metric
 
 STATES = {
@@ -151,21 +151,30 @@ def _other_code(groups: Sequence[Group]) -> list[str]:
 
 def _data(groups: Sequence[Group]) -> list[str]:
     """The dataset of each row: how many rows, which window, from where; and of which columns, where these differ in it."""
-    labels: dict[Any, dict[tuple[str, int], list[str]]] = {}
-    facts = {group.key: group.data for group in groups}
+    by_key: dict[RowKey, dict[tuple[str, str, int], list[Group]]] = {}
     for group in groups:
-        extent = (group.data["window"], group.data["rows"])
-        labels.setdefault(group.key, {}).setdefault(extent, []).append(group.label)
+        extent = (str(group.data["label"]), group.data["window"], group.data["rows"])
+        by_key.setdefault(group.key, {}).setdefault(extent, []).append(group)
     notes = []
-    for key, by_window in labels.items():
+    for extents in by_key.values():
+        members = [group for each in extents.values() for group in each]
+        first = members[0].data["label"]
         said = [
-            f"{rows:,} rows, window {window}" + f" for {in_words(columns)}" * (len(by_window) > 1)
-            for (window, rows), columns in by_window.items()
+            f"{rows:,} rows, window {window}"
+            + f", read as {_file(alike[0])}" * (label != first)
+            + f" for {in_words(group.label for group in alike)}" * (len(extents) > 1)
+            for (label, window, rows), alike in extents.items()
         ]
-        origin = f", from {facts[key]['from']}" if facts[key].get("from") else ""
-        odd = "".join(f"; {note}" for note in (*flag_notes(facts[key].get("provenance", {})), *facts[key].get("doubts", ())))
-        notes.append(f"Data {facts[key]['label']}: {'; '.join(said)}{origin}{odd}.")
+        origin = f", from {members[0].data['from']}" if members[0].data.get("from") else ""
+        doubts = (doubt for group in members for doubt in group.data.get("doubts", ()))
+        odd = dict.fromkeys((*flag_notes(members[0].data.get("provenance", {})), *doubts))
+        notes.append(f"Data {first}: {'; '.join(said)}{origin}{''.join(f'; {each}' for each in odd)}.")
     return list(dict.fromkeys(notes))
+
+
+def _file(group: Group) -> str:
+    """What a dataset that has another name elsewhere in its row is called."""
+    return f"{without_task(group.data['label'])} {group.data.get('from') or ''}".strip()
 
 
 def _settings(groups: Sequence[Group]) -> list[str]:

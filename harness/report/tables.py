@@ -289,7 +289,8 @@ def _on_one_dataset(groups: Sequence[Group]) -> list[Group]:
         here = [group for group in groups if group.key == key]
         nothing = not any(group.counted or group.in_state("diverged") for group in here)
         doubtful = any(group.data.get("doubts") for group in here)
-        return nothing, index_in(SOURCES, key.source), doubtful, -sum(len(group.in_state("done")) for group in here), key
+        source = min(index_in(SOURCES, group.data["source"]) for group in here)
+        return nothing, source, doubtful, -sum(len(group.in_state("done")) for group in here), key
 
     chosen: dict[tuple[str, tuple[str, ...]], RowKey] = {}
     for key in sorted({group.key for group in groups}, key=worth):

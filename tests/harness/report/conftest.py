@@ -12,7 +12,7 @@ BUDGET = 1_000_000
 class Records(Store):
     def add(
         self, returns, task=HOPPER, algorithm="mopo", identity="a", *, steps=BUDGET, states=None, stages=None, source="v0",
-        rows=1000, digest="0123456789abcdef", overrides=None, seeds=None, package="0.1.0",
+        rows=1000, digest=None, overrides=None, seeds=None, package="0.1.0",
         about=None, parameters=None, window="all", probes=None,
         values=None, warnings=None, metrics=None, stage_records=None,
     ):  # fmt: skip
@@ -21,6 +21,7 @@ class Records(Store):
         values: by seed, the critics' mean value and the highest possible one at each evaluation. warnings: by seed.
         metrics: by seed and name, a number for each evaluation. stage_records: by seed, what is said of its fits.
         """
+        digest = digest or ("0123456789abcdef" if (source, rows) == ("v0", 1000) else f"{source}-{rows}-0123456789")
         data = {
             "label": f"{task}@{source}", "source": source, "rows": rows, "episodes": 9, "digest": digest, "window": window,
             "return_max": 3000.0, "return_mean": 1000.0, "from": "a policy & <more>",

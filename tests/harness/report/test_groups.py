@@ -1,7 +1,7 @@
 import re
 from itertools import count
 
-from mopo_bench.harness.report.groups import grouped, in_columns, labelled, numbered
+from mopo_bench.harness.report.groups import dataset_names, grouped, in_columns, labelled, numbered
 from mopo_bench.harness.report.notes import footnotes
 from mopo_bench.harness.runs.records import Run
 
@@ -25,7 +25,7 @@ def a_run(
 
 
 def labels(*runs):
-    return {(group.key.label, group.identity): group.label for group in labelled(grouped(runs))}
+    return {(group.data["label"], group.identity): group.label for group in labelled(grouped(runs))}
 
 
 def test_seeds_of_one_identity_are_grouped_and_nothing_else():
@@ -37,12 +37,23 @@ def test_seeds_of_one_identity_are_grouped_and_nothing_else():
         a_run(seed=next(fresh), task="walker2d-medium"),
         a_run(seed=next(fresh), source="v2"),
     ]
-    for key in ("rows", "digest", "window"):
-        other = a_run(seed=next(fresh))
-        other.cell["data"][key] = "another"
-        others.append(other)
+    others.append(a_run(seed=next(fresh)))
+    others[-1].cell["data"]["digest"] = "another"
     groups = [sorted(run.seed for run in group.runs) for group in grouped([*runs, *others])]
     assert sorted(groups) == [[0, 1], *([number] for number in range(2, next(fresh)))]
+
+
+def test_the_same_arrays_are_one_row_whatever_they_were_read_from():
+    """A file that `data export` wrote of a dataset made here."""
+    here, file = a_run(source="regenerated"), a_run(algorithm="bc", source="file")
+    file.cell["data"] |= {"digest": here.cell["data"]["digest"], "from": "export.hdf5"}
+    groups = labelled(grouped([file, here]))
+    assert len({group.key for group in groups}) == 1
+    assert dataset_names(groups) == {groups[0].key: "hopper-medium@regenerated"}
+    (said,) = [each for each in footnotes(groups, "last") if each.startswith("Data")]
+    assert said == (
+        "Data hopper-medium@regenerated: 100 rows, window all for mopo; 100 rows, window all, read as file export.hdf5 for bc."
+    )
 
 
 def test_groups_stand_in_the_order_of_tasks_and_of_data():
@@ -78,7 +89,7 @@ def test_of_code_without_a_number_the_one_begun_last_has_the_plain_name():
         "mopo 2026-11-29 21:40:00."
     )
     failed = a_run(identity="d", versions={"learner": "dddddddd.2"}, begun="2026-11-30T00:00:00", state="failed")
-    assert labels(*runs, failed)[groups[0].key.label, "a"] == "mopo"  # an edit that gave nothing takes nobody's name
+    assert labels(*runs, failed)[groups[0].data["label"], "a"] == "mopo"  # an edit that gave nothing takes nobody's name
     assert [numbered(each) for each in ("6994a8df.2.1", "1.2", 20260301, "v3", "1.0rc1", 3)] == [
         [0, 2, 1], [1, 2], [20260301], [3], [1, 0], [3],
     ]  # fmt: skip

@@ -358,7 +358,7 @@ def test_windows_of_one_dataset_stand_in_one_row(records):
     )
     records.add([1000.0], task, "mopo", window="last_1m", rows=10**6, digest="last", probes={"whole": whole})
     records.add([1000.0], task, "bc", window="first_1m", rows=10**6, digest="first", probes={"whole": whole})
-    records.add([1000.0], task, "sac", rows=2_000_000)
+    records.add([1000.0], task, "sac", rows=2_000_000, digest=whole["digest"])
     assert all(records.cell(task, algorithm).mean is not None for algorithm in ("mopo", "bc", "sac"))
     said = notes(table1(records.runs()))
     assert (
@@ -495,8 +495,8 @@ def test_scores_table_gives_every_data_a_row(records):
     kept = {row[1].text: [cell.mean for cell in row if cell.algorithm == "mopo"] for row in table.rows}
     assert kept == {
         "v0": [pytest.approx(task.references.score(1000.0))],
-        "v2 (1,000 rows, all, 01234567)": [pytest.approx(task.references.score(2000.0))],
-        "v2 (7 rows, all, 01234567)": [pytest.approx(task.references.score(3000.0))],
+        "v2 (1,000 rows, all, v2-1000-)": [pytest.approx(task.references.score(2000.0))],
+        "v2 (7 rows, all, v2-7-012)": [pytest.approx(task.references.score(3000.0))],
         "regenerated": [None],
     }
     assert table.columns == ["Task", "Data", "Unit", "MOPO", "SAC", "Batch Mean", "Batch Max"]
