@@ -82,7 +82,7 @@ def baseline_cell(cell: Recorded) -> BaselineCell:
     numbers, faults = cell.numbers(steps, episodes, interval)
     vitals = vitals_of(cell)
     faults += [f"seed {seed}: {what}" for seed, each in numbers.items() for what in without(vitals, each)]
-    faults += cell.one_training(steps)
+    faults += cell.one_training(steps) + ["another code made it: no command here does so again"] * cell.imported
     seeds = {
         seed: {key: value for key, value in each.items() if key in (RETURN, SCORE, *vitals)} for seed, each in numbers.items()
     }
@@ -218,20 +218,26 @@ def _history(results: Path, cells: Sequence[BaselineCell], why: str) -> list[str
     commits = sorted({commit for each in recorded for commit in each.commits})
     made = f"mopo-bench {packages}" + f", commit {', '.join(commits)}" * bool(commits)
     head = f"# {datetime.now(UTC):%Y-%m-%d} {why} ({len(cells)} cells, {sum(len(each.seeds) for each in cells)} runs of {made})"
-    return [head, *(f"#   {command}" for command in commands(cells))]
+    options = {each.identity: each.options for each in recorded}
+    return [head, *(f"#   {command}" for command in commands(cells, options))]
 
 
-def commands(cells: Iterable[BaselineCell]) -> list[str]:
-    """The commands that make such records: one for each task, budget, seeds and settings."""
+def commands(cells: Iterable[BaselineCell], options: Mapping[str, str]) -> list[str]:
+    """The commands that make such records: one for each task, data, budget, seeds and settings.
+
+    options: by identity those of the dataset and of the task's parameters.
+    """
     together: dict[tuple[Any, ...], list[str]] = {}
     for cell in cells:
-        key = (cell.name.task, cell.steps, cell.interval, cell.episodes, tuple(sorted(cell.seeds)), cell.name.settings)
+        budget = (cell.steps, cell.interval, cell.episodes, tuple(sorted(cell.seeds)))
+        key = (cell.name.task, *budget, cell.name.settings, options[cell.identity])
         together.setdefault(key, []).append(cell.name.algorithm)
     return [
         f"mopo-bench run --tasks {task} --algorithms {','.join(dict.fromkeys(algorithms))} --seeds {_spelled(seeds)} "
         f"--steps {steps} --evaluate-every {interval} --episodes {episodes}"
         + "".join(f" --set {shlex.quote(setting)}" for setting in settings.split("; ") if settings)
-        for (task, steps, interval, episodes, seeds, settings), algorithms in together.items()
+        + f" {chosen}" * bool(chosen)
+        for (task, steps, interval, episodes, seeds, settings, chosen), algorithms in together.items()
     ]
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...common.errors import UserError, unknown
+from ..report.gathering import Names, names_of
 from ..report.statistics import holm, mean
 from ..runs.ledger import existing_folder
 from ..runs.records import UNKNOWN_TIME
@@ -133,8 +134,8 @@ def check(
     results: Path | str = "runs",
     baseline: Path | str | None = None,
     *,
-    tasks: Sequence[str] = (),
-    algorithms: Sequence[str] = (),
+    tasks: Names = (),
+    algorithms: Names = (),
     **options: Any,
 ) -> Report:
     """Compares the run records in a folder with a baseline, as `mopo-bench check` does.
@@ -150,7 +151,7 @@ def check(
     chosen = Options(**options)
     where = default_path() if baseline is None else Path(baseline)
     known = load_baseline(where)
-    asked = _asked(known, tasks, algorithms)
+    asked = _asked(known, names_of(tasks, "tasks"), names_of(algorithms, "algorithms"))
     recorded, unreadable = read_cells(existing_folder(results), {cell.steps for cell in asked})
     cells, compared = compare(asked, recorded, unreadable, chosen)
     return Report(tuple(cells), chosen, str(where), str(results), tuple(_notes(known, asked, recorded, compared, cells)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 from ...common.errors import seeds_in_words
 from ...common.trees import dotted
 from ..report.groups import score_of
+from ..report.repeat import dataset_options, task_options
 from ..report.statistics import mean
 from ..runs.ledger import reason
 from ..runs.reading import NUMBERS, is_number, seed_of
@@ -46,7 +48,8 @@ class Name(NamedTuple):
 class Recorded:
     """One cell of a results folder.
 
-    worse: what the algorithm says of its metrics, see `Learner.worse`. records: by seed, or why one cannot be read.
+    worse: what the algorithm says of its metrics, see `Learner.worse`. records: by seed, or why one cannot be read. imported:
+    whether another code made it. options: those of `mopo-bench run` for its dataset and the parameters of its task.
     """
 
     name: Name
@@ -54,6 +57,8 @@ class Recorded:
     worse: Mapping[str, str]
     records: Mapping[int, dict[str, Any] | str]
     package: str = ""
+    imported: bool = False
+    options: str = field(default="", compare=False)
     commits: tuple[str, ...] = field(default=(), compare=False)
 
     @property
@@ -155,6 +160,8 @@ def _recorded(folder: Path, cell: Mapping[str, Any], records: Mapping[int, dict[
         worse=_sides(cell.get("about", {}).get("worse", {})),
         records=records,
         package=str(cell.get("package", "")),
+        imported=bool(cell.get("imported")),
+        options=shlex.join([*dataset_options(cell), *task_options(cell["task"], cell)]),
         commits=tuple(made_with(each for each in records.values() if isinstance(each, dict)).get("commit", ())),
     )
 

@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from ...common.errors import in_words, several
+from ..runs.records import warnings
 from .options import DEFAULT_RESULTS, Results, console
 
-File = Annotated[Path, typer.Argument(help="CSV: seed, step, and return or score; with episode, a row for each.")]
+File = Annotated[
+    Path, typer.Argument(help="CSV: seed, step, and return or score (an expert's is 100); with episode, a row for each.")
+]
 Task = Annotated[str, typer.Option(help="The task that they learned.")]
 Algorithm = Annotated[str, typer.Option(help="What to call it: a name that is not registered here.")]
 Code = Annotated[str, typer.Option(help="What made them, and in which version.")]
@@ -58,8 +61,8 @@ def import_command(
         results=results,
     )
     facts = runs[0].cell["data"]
-    for doubt in facts.get("doubts", ()):
-        console.print(f"{facts['label']}: {doubt}")
+    for doubt in dict.fromkeys([*facts.get("doubts", ()), *(text for run in runs for text in warnings(run.record))]):
+        console.print(f"{algorithm} on {facts['label']}: {doubt}", soft_wrap=True)
     steps = in_words(sorted({f"{run.steps:,}" for run in runs}))
     console.print(
         f"{algorithm} on {facts['label']}: {several(len(runs), 'seed')} to step {steps} in {results}; "

@@ -49,8 +49,10 @@ class Curve(NamedTuple):
         """Its folder, as in the results."""
         return "/".join((self.run.task, self.run.algorithm, self.run.identity, f"seed-{self.run.seed}"))
 
-    def seconds_at(self, step: int) -> float:
-        """The time of training until an evaluation; what an older record lacks is shared out evenly."""
+    def seconds_at(self, step: int) -> float | None:
+        """The time of training until an evaluation; what an older record lacks is shared out evenly. None of imports."""
+        if self.run.cell.get("imported"):
+            return None
         known = {int(each): seconds for each, seconds in self.run.record.get("seconds_at", {}).items()}
         first = min(known, default=self.run.steps)
         evenly = known.get(first, self.run.record.get("seconds") or 0.0) * step / max(first, 1)

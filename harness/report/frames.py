@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...common.trees import dotted
 from ..runs.ledger import reason
-from ..runs.records import Run, begun, made_with, numbers_of_fit
+from ..runs.records import Run, begun, episodes_of, made_with, numbers_of_fit
 from .groups import RowKey, grouped, is_counted, labelled, score_of
 from .statistics import aggregate
 
@@ -105,7 +105,7 @@ def _evaluation_row(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **_key(run),
         **dotted(row, but="returns"),  # of single episodes
-        "episodes": None if run.cell.get("imported") and len(row["returns"]) == 1 else len(row["returns"]),
+        "episodes": len(row["returns"]) if episodes_of(run) else None,
         "score": score_of(run.task, row["return_mean"]),
     }
 

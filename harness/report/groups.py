@@ -38,16 +38,16 @@ class RowKey(NamedTuple):
     def of(cls, run: Run) -> RowKey:
         """The task that a run learned, and the dataset that it learned from."""
         data = run.cell["data"]
-        return cls(run.task, changed_parameters(run), str(data.get("whole", data).get("digest")))
+        return cls(run.task, changed_parameters(run.task, run.cell), str(data.get("whole", data).get("digest")))
 
 
-def changed_parameters(run: Run) -> tuple[str, ...]:
+def changed_parameters(task: str, cell: Mapping[str, Any]) -> tuple[str, ...]:
     """The task's parameters that are not those of the registered task; all of them where no such task is registered.
 
     A record from before records named them has none.
     """
-    usual = plain(dict(all_tasks()[run.task].parameters)) if run.task in all_tasks() else {}
-    parameters = run.cell.get("rules", {}).get("parameters", {})
+    usual = plain(dict(all_tasks()[task].parameters)) if task in all_tasks() else {}
+    parameters = cell.get("rules", {}).get("parameters", {})
     return tuple(f"{key}={value}" for key, value in sorted(parameters.items()) if key not in usual or usual[key] != value)
 
 
@@ -237,6 +237,7 @@ def labelled(groups: Sequence[Group], apart: Sequence[str] = ()) -> list[Group]:
     for group in sorted(groups, key=newest, reverse=True):
         named = [each for each in group.choices if each.partition("=")[0] in apart]
         parts = [each for each in group.choices if each in named or each not in shared[group.key, group.algorithm]]
+        parts += ["imported"] * group.imported
         if holder := labels.get((group.key, _label(group.algorithm, parts))):
             versions, newer = group.cell["versions"], holder.cell["versions"]
             parts += [f"{part} version {number}" for part, number in versions.items() if newer.get(part) != number]

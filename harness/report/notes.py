@@ -7,7 +7,7 @@ from typing import Any
 
 from ...common.errors import in_words, seeds_in_words
 from ...tasks.data.episodes import flag_notes
-from ..runs.records import LEFT_OUT_AFTER, UNKNOWN_TIME, Run, made_with, numbers_of_fit, overvalued
+from ..runs.records import LEFT_OUT_AFTER, UNKNOWN_TIME, Run, episodes_of, made_with, numbers_of_fit, overvalued
 from .formats import DASH, DOUBLE_DAGGER, span
 from .groups import Group, RowKey, last_step, without_task
 from .statistics import FEWEST, get_metric
@@ -88,13 +88,24 @@ def _extent(groups: Sequence[Group]) -> list[str]:
             if (mixed := _mixed(group))
         ),
         *(f"Evaluations after step {step:,} are left out." for step in cut),
-        *[f"Episodes in an evaluation: {span(len(run.evaluations[-1]['returns']) for _, run in ours)}." for _ in ours[:1]],
+        *_episodes(counted),
         *(
             f"{group.row} {group.label}: its seeds end at different steps, {span(map(last_step, group.counted))}."
             for group in groups
             if len(set(map(last_step, group.counted))) > 1
         ),
     ]
+
+
+def _episodes(counted: Sequence[tuple[Group, Run]]) -> list[str]:
+    """How many episodes an evaluation has, by column where an imported one has others or does not say."""
+    found: dict[str, set[int | None]] = {}
+    for group, run in counted:
+        found.setdefault(group.label if group.imported else "", set()).add(episodes_of(run))
+    said = {label: "not known" if None in numbers else span(filter(None, numbers)) for label, numbers in found.items()}
+    usual = said.get("", "")
+    others = [f"{label} {value}" for label, value in said.items() if label and value != usual]
+    return [f"Episodes in an evaluation: {'; '.join(filter(None, [usual, *others]))}."] if said else []
 
 
 def _imported(groups: Sequence[Group]) -> list[str]:

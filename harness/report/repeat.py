@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from .groups import Group, changed_parameters, last_step
@@ -18,20 +19,24 @@ def repeat_command(group: Group) -> str:
     """
     words = ["mopo-bench", "run", "--tasks", group.task, "--algorithms", group.algorithm]
     words += ["--seeds", ",".join(str(run.seed) for run in group.runs)]
-    words += [*_dataset(group), *_budget(group)]
+    words += [*dataset_options(group.cell), *_budget(group)]
     for key, value in sorted(group.cell.get("overrides", {}).items()):
         words += ["--set", f"{group.algorithm}.{key}={_spelled(value)}"]
-    for parameter in changed_parameters(group.runs[0]):
-        words += ["--task-set", f"{group.task}.{parameter}"]
-    return shlex.join(words)
+    return shlex.join([*words, *task_options(group.task, group.cell)])
 
 
-def _dataset(group: Group) -> list[str]:
-    """The options of its dataset, from the request in the record, or in older ones from what they say of the data."""
-    data, asked = group.data, group.cell.get("dataset")
+def task_options(task: str, cell: Mapping[str, Any]) -> list[str]:
+    """The options of the parameters of its task that are not the registered one's."""
+    return [word for parameter in changed_parameters(task, cell) for word in ("--task-set", f"{task}.{parameter}")]
+
+
+def dataset_options(cell: Mapping[str, Any]) -> list[str]:
+    """The options of its dataset, from the request in `cell.json`, or in older ones from what they say of the data."""
+    data, asked = cell["data"], cell.get("dataset")
     if not asked:
         made = data.get("source") == "regenerated"
-        asked = {"rows": group.whole.get("rows") if made else None, "seed": data.get("provenance", {}).get("seed") or 0}
+        rows = data.get("whole", data).get("rows") if made else None
+        asked = {"rows": rows, "seed": data.get("provenance", {}).get("seed") or 0}
     source = str(data.get("source", "")).removesuffix("-changed")
     words = ["--dataset", str(asked["file"])] if asked.get("file") else ["--data", ASKED.get(source, "auto")]
     for option, value, usual in (

@@ -6,27 +6,33 @@ import csv
 import hashlib
 import io
 import math
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...algorithms.learning.registry import all_algorithms
 from ...common.errors import UserError, seeds_in_words
 from ...common.plugins import checked_name
-from ...common.settings import StepCount, converted
 from ...tasks.simulation import checked_specification
 from ...tasks.task import Task
 from ..collection.probes import probe_returns
+from .interrupts import interrupts_held
 from .machine import describe_machine
 from .plan import chosen_tasks, dataset_request, facts_of, refuse_missing_datasets
-from .reading import is_number, seed_of
-from .records import Run, Store, identity_hash, plain
+from .reading import is_count, is_number, printable
+from .records import EPISODES, Run, Store, identity_hash, plain
 from .request import RunRequest
 
 Curve = dict[int, list[float]]  # by step, the returns of an evaluation's episodes, or their mean alone
-COLUMNS = "seed, step (of gradients), and return or score, the mean of an evaluation's episodes; with episode, of that episode"
+COLUMNS = (
+    "columns, separated by commas: seed, step (of gradients), and return or score, the mean of an evaluation's episodes; "
+    "with a column episode, that of one episode"
+)
+LONGEST_CODE = 200  # characters: they stand under every table
+FRACTIONS, BEYOND = 1.5, 200.0  # scores none of which is farther from 0 are fractions, it seems; farther ones no scores
 
 
 def import_runs(
@@ -50,20 +56,21 @@ def import_runs(
     Their evaluations do not meet the starts that runs here meet, so that no comparison pairs their seeds.
 
     file: CSV with a row for each evaluation: `seed`, `step` (of gradients), and `return`, the mean of its episodes, or `score`,
-    the same normalised; with a column `episode` each row is one episode. Other columns are not read. task: a registered one.
-    algorithm: a name that is not registered here. code: what made the curves, with its version. data ("d4rl", "d4rl-v2" or
-    "regenerated"), window, rows, data_seed, clip_actions: what they were trained on, as `run` takes it, or dataset: the file;
-    it must be on this machine, since its digest tells which runs share a row. task_set: parameters of the task, as in `run`.
-    results: the folder of run records.
+    the same normalised (D4RL's, an expert's is 100); with a column `episode` each row is one episode. Other columns are not
+    read. task: a registered one. algorithm: a name that is not registered here. code: what made the curves, with its version.
+    data ("d4rl", "d4rl-v2" or "regenerated"), window, rows, data_seed, clip_actions: what they were trained on, as `run` takes
+    it, or dataset: the file; it must be on this machine, since its digest tells which runs share a row. task_set: parameters of
+    the task, as in `run`. results: the folder of run records.
 
     A run that is there already with these numbers is left alone. Raises UserError, before anything is written, for what is none
     of these, and for a run that is there with other numbers.
     """
-    if algorithm in all_algorithms():
-        raise UserError(f"--algorithm {algorithm} is registered here: give theirs another name, such as {algorithm}-theirs")
+    same = [name for name in all_algorithms() if _letters(name) == _letters(algorithm)]
+    if same:
+        raise UserError(f"--algorithm {algorithm}: {same[0]} is registered here; give theirs another name, as {same[0]}-theirs")
     checked_name("algorithm", algorithm, {}, "", replace=False)
-    if not code.strip():
-        raise UserError("--code: say what made the curves, and in which version")
+    if not code.strip() or len(code) > LONGEST_CODE:
+        raise UserError(f"--code: say what made the curves, and in which version, in at most {LONGEST_CODE} characters")
     if dataset is None and data in (None, "auto"):
         raise UserError("say what they were trained on: --data d4rl, d4rl-v2 or regenerated, or --dataset FILE")
     asked: dict[str, Any] = {"data": data, "window": window, "rows": rows, "data_seed": data_seed, "clip_actions": clip_actions}
@@ -74,57 +81,74 @@ def import_runs(
     (learned,) = variants
     path, store = Path(file), Store(results)
     read = _bytes_of(path)
-    curves = read_curves(read, path.name, learned)
+    found = read_curves(read, path.name, learned)
     cell = _cell(learned, algorithm, code, request)
-    origin = {"file": path.name, "sha256": hashlib.sha256(read).hexdigest()}
-    records = {seed: _record(seed, curve, origin) for seed, curve in curves.items()}
+    origin = {"file": path.name, "sha256": hashlib.sha256(read).hexdigest(), EPISODES: "told" if found.episodes else "not told"}
+    warnings = {"scores": said} if (said := _odd_scores(found.scores)) else {}
+    records = {seed: _record(seed, curve, origin) | {"warnings": warnings} for seed, curve in found.curves.items()}
     folder = store.cell_folder(learned.name, algorithm, cell["identity"])
-    new = [seed for seed, record in records.items() if _is_new(store, folder / f"seed-{seed}", record)]
+    new = _new(records, store, folder)
     store.prepare()
-    store.write_cell(folder, cell)
-    for seed in new:
-        store.write_record(folder / f"seed-{seed}", records[seed])
+    with interrupts_held():  # a part of the seeds would look like all of them
+        store.write_cell(folder, cell)
+        for seed in new:
+            store.write_record(folder / f"seed-{seed}", records[seed])
     return [run for run in store.runs(learned.name, algorithm) if run.identity == cell["identity"] and run.seed in records]
+
+
+def _letters(name: str) -> str:
+    """A name as the eye reads it: without case, hyphens and dots."""
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def _bytes_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give a CSV file with {COLUMNS}") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): give a CSV file in UTF-8, with {COLUMNS}") from None
 
 
-def read_curves(read: bytes, name: str, task: Task) -> dict[int, Curve]:
-    """By seed the curve in a CSV file, as returns of the task. Raises UserError, with the line, for what is no such file."""
+class Read(NamedTuple):
+    """What a file holds: by seed its curve, in returns; the scores, if it has these; and whether it tells episodes apart."""
+
+    curves: dict[int, Curve]
+    scores: list[float]
+    episodes: bool
+
+
+def read_curves(read: bytes, name: str, task: Task) -> Read:
+    """What is in a CSV file with curves of the task. Raises UserError, with the line, for what is no such file."""
     try:
         lines = csv.reader(io.StringIO(read.decode("utf-8-sig"), newline=""), strict=True)
-        head = [each.strip() for each in next(lines, [])]
+        head = [each.strip().lower() for each in next(lines, [])]
         rows = [(lines.line_num, row) for row in lines if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{name} cannot be read ({error}): give a CSV file with {COLUMNS}") from None
+        raise UserError(f"{name} cannot be read ({error}): give a CSV file in UTF-8, with {COLUMNS}") from None
     given = [each for each in ("return", "score") if each in head]
     if not {"seed", "step"} <= set(head) or len(given) != 1 or len(set(head)) < len(head):
         raise UserError(f"{name} has the columns {', '.join(head) or 'of an empty file'}: give it {COLUMNS}")
-    if given == ["score"] and task.references is None:
+    references = task.references
+    if given == ["score"] and references is None:
         raise UserError(f"{name}: {task.name} has no references for a score; give it a column return")
     if not rows:
         raise UserError(f"{name} has no rows: give it one for each evaluation")
-    found: dict[int, dict[int, dict[int | None, float]]] = {}
-    first: dict[tuple[int, int, int | None], int] = {}
+    columns = [head.index(each) for each in ("seed", "step", *given)]
+    of_episode = head.index("episode") if "episode" in head else None
+    found: dict[int, dict[int, dict[int, float]]] = {}
+    scores, first = list[float](), dict[tuple[int, int, int], int]()
     for number, row in rows:
         where = f"{name}, line {number}"
         if len(row) != len(head):
             raise UserError(f"{where}: {len(row)} fields under {len(head)} columns")
-        fields = dict(zip(head, row, strict=True))
-        seed, step = (converted(fields[each].strip(), StepCount, f"{where}: {each}") for each in ("seed", "step"))
-        episode = converted(fields["episode"].strip(), StepCount, f"{where}: episode") if "episode" in head else None
-        value = converted(fields[given[0]], float, f"{where}: {given[0]}")
-        if given == ["score"] and task.references is not None:
-            value = task.references.of_score(value)
-        if not is_number(value) or seed_of(f"seed-{seed}") is None:
-            raise UserError(f"{where}: no seed or return is as large as that")
+        seed, step, episode = (
+            0 if column is None else _count(row[column], where, head[column]) for column in (*columns[:2], of_episode)
+        )
+        value = _number(row[columns[2]], where, given[0])
+        if given == ["score"] and references is not None:
+            scores.append(value)
+            value = references.of_score(value)
         if (before := first.setdefault((seed, step, episode), number)) != number:
-            of_one = "" if "episode" in head else "; of episodes tell a column episode"
+            of_one = "; of episodes tell a column episode" if of_episode is None else ""
             raise UserError(f"{where}: seed {seed} has step {step:,} in line {before} already{of_one}")
         found.setdefault(seed, {}).setdefault(step, {})[episode] = value
     curves = {
@@ -133,9 +157,40 @@ def read_curves(read: bytes, name: str, task: Task) -> dict[int, Curve]:
     }
     seeds = list(curves)
     for place, seed in enumerate(seeds):
-        if same := [each for each in seeds[place + 1 :] if curves[each] == curves[seed]]:
+        if same := [each for each in seeds[place + 1 :] if curves[each] == curves[seed] and _moves(curves[seed])]:
             raise UserError(f"{name}: {seeds_in_words([seed, *same])} have the same numbers, as one run would: name it once")
-    return curves
+    return Read(curves, scores, of_episode is not None)
+
+
+def _number(text: str, where: str, column: str) -> float:
+    """A number as other programs write it, too: none of Python's own spellings."""
+    try:
+        number = float(text) if text.isascii() and "_" not in text else math.nan
+    except ValueError:
+        number = math.nan
+    if not is_number(number):
+        raise UserError(f"{where}: {column} {printable(text, 40)!r} is no number, with a point for decimals, of a usual size")
+    return number
+
+
+def _count(text: str, where: str, column: str) -> int:
+    number = _number(text, where, column)
+    if not number.is_integer() or not is_count(int(number)):
+        raise UserError(f"{where}: {column} {printable(text, 40)!r} is no whole number of at least 0")
+    return int(number)
+
+
+def _moves(curve: Curve) -> bool:
+    """Whether any two numbers of a curve differ: of a task that is solved from the start none may, on any seed."""
+    return len({value for returns in curve.values() for value in returns}) > 1
+
+
+def _odd_scores(scores: Sequence[float]) -> str:
+    """What is to be said of scores that look like others than D4RL's, of which 0 is random and 100 expert."""
+    largest = max(map(abs, scores), default=FRACTIONS + 1)
+    if largest <= FRACTIONS:
+        return f"its scores, {min(scores):.3g} to {max(scores):.3g}, may be fractions: an expert's is 100 here, not 1"
+    return f"its scores reach {largest:.4g}, and an expert's is 100: they may be returns" if largest > BEYOND else ""
 
 
 def _cell(task: Task, algorithm: str, code: str, request: RunRequest) -> dict[str, Any]:
@@ -178,9 +233,27 @@ def _record(seed: int, curve: Curve, origin: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _is_new(store: Store, folder: Path, record: dict[str, Any]) -> bool:
-    """Whether there is no such run. Raises UserError where there is one with other numbers."""
-    there = store.read_record(folder) if folder.is_dir() else None
-    if there is not None and there["evaluations"] != record["evaluations"]:
-        raise UserError(f"{folder} holds this run with other numbers: take it away, or name another folder with --results")
-    return there is None
+def _new(records: Mapping[int, dict[str, Any]], store: Store, folder: Path) -> list[int]:
+    """The seeds of these that the results do not hold. UserError where they are there otherwise, or under another name."""
+    home, algorithm = folder.parent.parent, folder.parent.name
+    names = [path.name for path in home.iterdir()] if home.is_dir() else []
+    if taken := [name for name in names if name != algorithm and _letters(name) == _letters(algorithm)]:
+        raise UserError(f"--algorithm {algorithm}: {home} holds {taken[0]}, which differs in no letter")
+    there = {home / run.algorithm / run.identity / f"seed-{run.seed}": run.evaluations for run in store.runs(home.name)}
+    new = []
+    for seed, record in records.items():
+        place, told = folder / f"seed-{seed}", _curve(record["evaluations"])
+        if place.is_dir():
+            store.read_record(place)  # which says so where it is damaged
+        if place in there:
+            if _curve(there[place]) != told:
+                raise UserError(f"{place} holds this run with other numbers: delete it, or name another folder with --results")
+            continue
+        if _moves(told) and (same := [other for other, evaluations in there.items() if _curve(evaluations) == told]):
+            raise UserError(f"seed {seed} has the numbers of {same[0]}, as one run would: import it once")
+        new.append(seed)
+    return new
+
+
+def _curve(evaluations: Sequence[Mapping[str, Any]]) -> Curve:
+    return {row["step"]: row["returns"] for row in evaluations}

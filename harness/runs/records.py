@@ -354,6 +354,15 @@ def six_digits(value: float | None) -> str:
     return "nan" if value is None else f"{value:.6g}"
 
 
+EPISODES = "episodes"  # in what a record says of its import, whether the file told them apart
+
+
+def episodes_of(run: Run) -> int | None:
+    """How many episodes the last evaluation of a run has; None where none is, or an imported curve does not say."""
+    told = run.record.get("imported", {}).get(EPISODES, "told") == "told"
+    return len(run.evaluations[-1]["returns"]) if run.evaluations and told else None
+
+
 UNKNOWN_TIME = "at an unknown time"  # in the place of what `begun` does not know
 
 

@@ -42,15 +42,17 @@ def test_a_table_shows_them_beside_runs_on_the_same_data_and_says_what_they_are(
     assert text.count("| point-angle |") == 3, "one row of scores, and two comparisons"
     (note, beside) = [line for line in text.splitlines() if line.startswith("- Imported")]
     assert note == beside
-    assert note.startswith("- Imported, not made by this project: theirs on point-angle (Code 1.0; curves.csv, SHA-256 ")
+    assert note.startswith(
+        "- Imported, not made by this project: theirs [imported] on point-angle (Code 1.0; curves.csv, SHA-256 "
+    )
     assert "no comparison pairs their seeds" in note and "begun" not in text
-    assert "Episodes in an evaluation: 2." in text and "Made by mopo-bench" in text
+    assert "Episodes in an evaluation: 2; theirs [imported] not known." in text and "Made by mopo-bench" in text
 
 
 def test_seeds_are_not_paired(curves, ours, tmp_path):
     import_runs(curves(), **THEIRS, results=tmp_path / "theirs")
     text = table("scores", [ours, tmp_path / "theirs"], reference="theirs")
-    (compared,) = [line for line in text.splitlines() if "theirs minus bc" in line]
+    (compared,) = [line for line in text.splitlines() if "theirs [imported] minus bc" in line]
     low, high = difference_interval([values[-1] for values in RETURNS.values()], list(load(ours).runs["return"]))
     assert "| 3 and 3 |" in compared and f"[{low:.1f}, {high:.1f}]" in compared
 
@@ -58,7 +60,7 @@ def test_seeds_are_not_paired(curves, ours, tmp_path):
 def test_a_table_of_theirs_alone_is_not_said_to_be_made_here(curves, tmp_path):
     import_runs(curves(), **THEIRS, results=tmp_path / "theirs")
     text = table("scores", tmp_path / "theirs")
-    assert "Made by" not in text and "Episodes in" not in text and "61.8" in text
+    assert "Made by" not in text and "Episodes in an evaluation: theirs [imported] not known." in text and "61.8" in text
 
 
 def test_rows_of_episodes_make_evaluations(curves, tmp_path):
@@ -92,10 +94,11 @@ def test_again_changes_nothing_and_more_seeds_are_added(curves, tmp_path):
 
 def test_another_code_has_a_column_of_its_own(curves, tmp_path):
     import_runs(curves(), **THEIRS, results=tmp_path / "theirs")
-    import_runs(curves(), **{**THEIRS, "code": "Code 1.1"}, results=tmp_path / "theirs")
+    other = curves("seed,step,return\n0,20,5\n0,40,7\n")
+    import_runs(other, **{**THEIRS, "code": "Code 1.1"}, results=tmp_path / "theirs")
     assert {row["label"] for row in json.loads(table("scores", tmp_path / "theirs", "json"))} == {
-        "theirs",
-        "theirs [code version Code 1.0]",
+        "theirs [imported]",
+        "theirs [imported, code version Code 1.0]",
     }
 
 
@@ -105,18 +108,21 @@ def test_another_code_has_a_column_of_its_own(curves, tmp_path):
         ("", "has the columns of an empty file"),
         ("seed,step,return\n", "no rows"),
         ("seed,step\n0,1\n", "has the columns seed, step: give it"),
-        ("seed,step,return,score\n0,1,2,3\n", "give it seed, step"),
-        ("seed,step,return,return\n0,1,2,3\n", "give it seed, step"),
+        ("seed,step,return,score\n0,1,2,3\n", "score: give it columns"),
+        ("seed,step,return,return\n0,1,2,3\n", "return: give it columns"),
         ("seed,step,score\n0,1,2\n", "no references for a score"),
-        ("seed,step,return\n0,1.5,2\n", "line 2: step='1.5': expected a whole number"),
-        ("seed,step,return\n-1,1,2\n", "line 2: seed='-1'"),
-        ("seed,step,return\n0,1,nan\n", "line 2: return='nan'"),
-        ("seed,step,return\n0,1,1e300\n", "line 2: no seed or return is as large as that"),
-        ("seed,step,return\n0,1,\n", "line 2: return=''"),
+        ("seed,step,return\n0,1.5,2\n", "line 2: step '1.5' is no whole number"),
+        ("seed,step,return\n-1,1,2\n", "line 2: seed '-1' is no whole number of at least 0"),
+        ("seed,step,return\n0,1,nan\n", "line 2: return 'nan' is no number"),
+        ("seed,step,return\n0,1,1e300\n", "line 2: return '1e300' is no number, with a point for decimals, of a usual size"),
+        ("seed,step,return\n0,1,\n", "line 2: return '' is no number"),
+        ("seed,step,return\n0,1,1_0\n", "line 2: return '1_0' is no number"),
+        ("seed,step,return\n0,1e30,1\n", "line 2: step '1e30' is no whole number"),
+        ("seed;step;return\n0;1;2\n", "has the columns seed;step;return: give it columns, separated by commas"),
         ("seed,step,return\n0,1\n", "line 2: 2 fields under 3 columns"),
         ("seed,step,return\n0,1,2\n\n0,1,3\n", "line 4: seed 0 has step 1 in line 2 already; of episodes tell a column"),
         ("seed,step,return,episode\n0,1,2,0\n0,1,3,0\n", "line 3: seed 0 has step 1 in line 2 already"),
-        ("seed,step,return\n0,1,2\n3,1,2\n1,1,5\n", "seeds 0, 3 have the same numbers"),
+        ("seed,step,return\n0,1,2\n0,2,4\n3,1,2\n3,2,4\n1,1,5\n", "seeds 0, 3 have the same numbers"),
         ('seed,step,return\n0,1,"2\n', "cannot be read"),
         ("seed,step,return\n0,1,\udcff\n", "cannot be read"),
     ],
@@ -132,7 +138,10 @@ def test_a_file_that_is_none_is_refused_in_a_line(text, said, tmp_path):
     ("changed", "said"),
     [
         ({"task": "point-angel"}, "did you mean 'point-angle'"),
-        ({"algorithm": "mopo"}, "--algorithm mopo is registered here: give theirs another name, such as mopo-theirs"),
+        ({"algorithm": "mopo"}, "--algorithm mopo: mopo is registered here; give theirs another name, as mopo-theirs"),
+        ({"algorithm": "MOPO"}, "mopo is registered here"),
+        ({"algorithm": "brac_v."}, "brac-v is registered here"),
+        ({"code": "x" * 201}, "in at most 200 characters"),
         ({"algorithm": "their/s"}, "a name is made of letters"),
         ({"code": " "}, "--code: say what made the curves"),
         ({"data": None}, "say what they were trained on"),
@@ -153,6 +162,53 @@ def test_a_run_that_is_there_with_other_numbers_is_refused_and_nothing_written(c
     with pytest.raises(UserError, match="seed-1 holds this run with other numbers"):
         import_runs(curves("seed,step,return\n5,40,1\n1,40,3\n"), **THEIRS, results=tmp_path / "theirs")
     assert sorted(load(tmp_path / "theirs").runs["seed"]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("changed", [{"algorithm": "others"}, {"code": "Code 1.1"}, {}])
+def test_numbers_that_are_there_already_do_not_count_twice(changed, curves, tmp_path):
+    """Under another name, of another version, or as more seeds."""
+    import_runs(curves(), **THEIRS, results=tmp_path / "theirs")
+    again = curves(curves().read_text().replace("\n2,", "\n12,").replace("\n1,", "\n11,").replace("\n0,", "\n10,"), "again.csv")
+    with pytest.raises(UserError, match=r"seed 10 has the numbers of .*seed-0, as one run would: import it once"):
+        import_runs(again, **{**THEIRS, **changed}, results=tmp_path / "theirs")
+    assert sorted(load(tmp_path / "theirs").runs["seed"]) == [0, 1, 2]
+
+
+def test_a_name_that_differs_in_no_letter_is_refused(curves, tmp_path):
+    """One folder on some systems, and one name to the eye."""
+    import_runs(curves(), **THEIRS, results=tmp_path / "theirs")
+    with pytest.raises(UserError, match="holds theirs, which differs in no letter"):
+        import_runs(curves(), **{**THEIRS, "algorithm": "The-irs"}, results=tmp_path / "theirs")
+
+
+def test_seeds_of_a_solved_task_may_have_the_same_numbers(curves, tmp_path):
+    path = curves("Seed, Step, Return\n0.0,20.0,15\n0,40,15\n1,20,15\n1,40,15\n")
+    assert [each.seed for each in import_runs(path, **THEIRS, results=tmp_path / "theirs")] == [0, 1]
+
+
+@pytest.mark.parametrize(("scores", "said"), [("0.41 0.9", "may be fractions"), ("30 1500", "may be returns"), ("0.9 40", "")])
+def test_scores_of_another_scale_are_doubted(scores, said, curves, tmp_path):
+    path = curves("seed,step,score\n" + "\n".join(f"0,{step},{value}" for step, value in enumerate(scores.split())))
+    import_runs(path, **{**THEIRS, "task": "hopper-medium", "rows": 2000}, results=tmp_path / "theirs")
+    text = table("scores", tmp_path / "theirs")
+    assert (said in text) if said else "an expert's is 100" not in text
+
+
+def test_an_imported_column_makes_no_baseline(curves, command, tmp_path):
+    import_runs(curves(), **THEIRS, results=tmp_path / "theirs")
+    words = ("--update", "--reason", "x", "--fewest", "3", "--baseline", tmp_path / "base.csv")
+    done = command("check", "--results", tmp_path / "theirs", *words)
+    assert done.code == 2 and "another code made it" in done.err and not (tmp_path / "base.csv").exists()
+
+
+def test_a_file_of_data_export_is_the_dataset_that_it_was_made_of(curves, command, ours, tmp_path):
+    words = ("--to", "d4rl", "--rows", "400", "--data", "regenerated", "--out", tmp_path / "export")
+    assert command("data", "export", "point-angle", *words).code == 0
+    (file,) = (tmp_path / "export").glob("*.hdf5")
+    said = {name: value for name, value in THEIRS.items() if name not in ("data", "rows")}
+    import_runs(curves(), **said, dataset=file, results=tmp_path / "theirs")
+    text = table("scores", [ours, tmp_path / "theirs"], reference="theirs")
+    assert "theirs [imported] minus bc" in text and "rows, window all, read as file " in text
 
 
 def test_the_site_the_exports_and_the_command_line_take_them(curves, command, tmp_path):
