@@ -235,8 +235,8 @@ def commands(cells: Iterable[BaselineCell], options: Mapping[str, str]) -> list[
     return [
         f"mopo-bench run --tasks {task} --algorithms {','.join(dict.fromkeys(algorithms))} --seeds {_spelled(seeds)} "
         f"--steps {steps} --evaluate-every {interval} --episodes {episodes}"
-        + "".join(f" --set {shlex.quote(setting)}" for setting in settings.split("; ") if settings)
         + f" {chosen}" * bool(chosen)
+        + "".join(f" --set {shlex.quote(setting)}" for setting in settings.split("; ") if settings)
         for (task, steps, interval, episodes, seeds, settings, chosen), algorithms in together.items()
     ]
 

@@ -30,9 +30,9 @@ def test_an_update_says_why_and_how_in_the_history(folder, normal, tmp_path):
     update(path, later.root, "a new\nversion")
     head = [line for line in path.read_text().splitlines() if line.startswith("#")]
     assert re.fullmatch(r"# \d{4}-\d\d-\d\d the first \(2 cells, 40 runs of mopo-bench 0\.1\.0, commit c0ffee\)", head[0])
-    budget = "--steps 8000 --evaluate-every 4000 --episodes 20"
-    assert head[1] == f"#   mopo-bench run --tasks point-angle --algorithms mopo --seeds 0-19 {budget}"
-    assert head[2].endswith(f"--algorithms sac --seeds 1-20 {budget} --set 'hidden=[16, 16]'")
+    budget, data = "--steps 8000 --evaluate-every 4000 --episodes 20", "--data regenerated --rows 1000"
+    assert head[1] == f"#   mopo-bench run --tasks point-angle --algorithms mopo --seeds 0-19 {budget} {data}"
+    assert head[2].endswith(f"--algorithms sac --seeds 1-20 {budget} {data} --set 'hidden=[16, 16]'")
     assert "a new version (1 cells, 20 runs" in head[3] and len(head) == 5
     mopo, sac = load_baseline(path)
     assert max(each["return"] for each in mopo.seeds.values()) < 70 < min(each["return"] for each in sac.seeds.values())
