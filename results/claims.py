@@ -23,31 +23,33 @@ from mopo_bench.harness.report.statistics import Difference, difference_of, holm
 from mopo_bench.harness.runs.request import suites
 
 HERE = Path(__file__).parent
-EDGE = ("point-edge",)
-SMALL = (*EDGE, "point-angle")
-TABLE_1, TABLE_2 = (tuple(suites()[name]["tasks"]) for name in ("table1", "table2"))
-FIGURE_1 = ("halfcheetah-mixed", "halfcheetah-jump")
+SMALL = ("point-edge", "point-angle")
+TASKS = (*SMALL, *suites()["table1"]["tasks"], *suites()["table2"]["tasks"])
 BEST = "the dataset's best episode"
 FOLDERS = ("figure1", "ablation", "ci", "point-edge", "check", "table1-short", "table2-short", "ablation-short")
 METRICS = ("last", "mean10")
 READING, P_VALUE = "reading by ", "p by Holm, "  # of the columns of a metric
-# claim, where the paper makes it, tasks, the column that is to be better, the column beside it
+# claim, where the paper makes it, the column that is to be better, the column beside it
 CLAIMS = [
-    ("A model, even without a penalty, is worth more than none", "Figure 1", SMALL + FIGURE_1, "mbpo", "sac"),
-    ("An ensemble is worth more than one network", "Figure 1", SMALL + FIGURE_1, "mbpo", "mbpo-single"),
-    ("The penalty is worth more than none", "Tables 1, 2", SMALL + TABLE_1 + TABLE_2, "mopo", "mbpo"),
-    ("MOPO is above cloning the data", "Table 1", SMALL + TABLE_1, "mopo", "bc"),
-    ("MOPO is above cloning the data", "ours", TABLE_2, "mopo", "bc"),
-    ("MOPO is above SAC on the data", "Tables 1, 2", SMALL + TABLE_1 + TABLE_2, "mopo", "sac"),
-    *(
-        ("MOPO is above a policy kept near the data", "Tables 1, 2", SMALL + TABLE_1 + TABLE_2, "mopo", near)
-        for near in ("bear", "brac-p", "brac-v")
-    ),
-    ("MOPO goes beyond what the data shows", "Table 2", SMALL + TABLE_1 + TABLE_2, "mopo", BEST),
-    ("The learned spread as a penalty, beside disagreement", "appendix D", EDGE + FIGURE_1, "mopo", "mopo [penalty=ensemble]"),
-    ("The learned spread as a penalty, beside the true error", "appendix D", EDGE, "mopo", "mopo [penalty=true_error]"),
-    ("The largest spread as a penalty, beside the mean one", "ours", EDGE, "mopo", "mopo [penalty=mean_std]"),
+    ("A model, even without a penalty, is worth more than none", "Figure 1", "mbpo", "sac"),
+    ("An ensemble is worth more than one network", "Figure 1", "mbpo", "mbpo-single"),
+    ("The penalty is worth more than none", "Tables 1, 2", "mopo", "mbpo"),
+    ("MOPO is above cloning the data", "Table 1", "mopo", "bc"),
+    ("MOPO is above SAC on the data", "Tables 1, 2", "mopo", "sac"),
+    *(("MOPO is above a policy kept near the data", "Tables 1, 2", "mopo", near) for near in ("bear", "brac-p", "brac-v")),
+    ("MOPO goes beyond what the data shows", "Table 2", "mopo", BEST),
+    ("The learned spread as a penalty, beside disagreement", "appendix D", "mopo", "mopo [penalty=ensemble]"),
+    ("The learned spread as a penalty, beside the true error", "appendix D", "mopo", "mopo [penalty=true_error]"),
+    ("The largest spread as a penalty, beside the mean one", "ours", "mopo", "mopo [penalty=mean_std]"),
 ]
+
+
+def metrics_of(task: str) -> tuple[str, ...]:
+    """By what a task's runs are compared."""
+    return METRICS[:1] if task in SMALL else METRICS
+
+
+FAMILY = len(CLAIMS) * sum(len(metrics_of(task)) for task in TASKS)  # intervals that Holm's rule counts, run or not
 
 
 def columns() -> dict[tuple[str, str, str], Any]:
@@ -61,7 +63,7 @@ def columns() -> dict[tuple[str, str, str], Any]:
         if metric == "last":
             rows = pd.concat([baseline, rows], ignore_index=True).drop_duplicates(["task", "label", "seed"])
         else:
-            rows = rows[rows.task.isin(TABLE_1 + TABLE_2)]
+            rows = rows[~rows.task.isin(SMALL)]
         for (task, label), column in rows.groupby(["task", "label"]):
             found[metric, task, label] = column.set_index("seed")["return"].map(lambda value, task=task: shown(task, value))
             found[metric, task, BEST] = shown(task, best[task])
@@ -81,15 +83,14 @@ def shown(task: str, value: float) -> float:
 
 def rows() -> list[dict[str, str]]:
     """The lines of `claims.csv`: the comparisons that have runs."""
-    found, lost, family = columns(), diverged(), 0
+    found, lost = columns(), diverged()
     lines: list[dict[str, str]] = []
     said_of: dict[tuple[int, str], Difference] = {}
-    for claim, where, tasks, left, right in CLAIMS:
-        for task in tasks:
+    for claim, where, left, right in CLAIMS:
+        for task in TASKS:
             row = {"claim": claim, "of": where, "task": task, "unit": unit_of(task), "compared": f"{left} minus {right}"}
             row |= {"seeds": "0"} | {what + metric: "" for metric in METRICS for what in ("", READING, P_VALUE)}
-            for metric in METRICS[: 1 if task in SMALL else None]:
-                family += 1
+            for metric in metrics_of(task):
                 ours, other = found.get((metric, task, left)), found.get((metric, task, right))
                 pairs = [] if ours is None or other is None else (ours - other).dropna().tolist()
                 if pairs:
@@ -97,7 +98,7 @@ def rows() -> list[dict[str, str]]:
             if row["seeds"] != "0":
                 lines.append(row)
     tested = {key: difference.p_value for key, difference in said_of.items() if difference.p_value is not None}
-    not_run = [1.0] * (family - len(tested))
+    not_run = [1.0] * (FAMILY - len(tested))
     adjusted = dict(zip(tested, holm([*tested.values(), *not_run]), strict=False))
     for key, difference in said_of.items():
         place, metric = key
@@ -106,7 +107,6 @@ def rows() -> list[dict[str, str]]:
         lines[place] |= {metric: said(difference), READING + metric: read}
         if key in adjusted:
             lines[place][P_VALUE + metric] = f"{adjusted[key]:.2g}"
-    print(f"{len(lines)} comparisons; Holm's rule counts {family} intervals, of which {len(tested)} are there", file=sys.stderr)
     return lines
 
 
@@ -127,6 +127,7 @@ def reading(found: Difference, adjusted: float) -> str:
 
 if __name__ == "__main__":
     found = rows()
+    print(f"{len(found)} comparisons; Holm's rule counts {FAMILY} intervals", file=sys.stderr)
     with (HERE / "claims.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, found[0], lineterminator="\n")
         writer.writeheader()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...common.trees import dotted
 from ..runs.ledger import reason
-from ..runs.records import Run, begun, episodes_of, made_with, numbers_of_fit
+from ..runs.records import Run, begun, episodes_of, made_with
+from .fits import fit_record, which_fit
 from .groups import RowKey, grouped, is_counted, labelled, score_of
 from .statistics import aggregate
 
@@ -112,11 +113,18 @@ def _evaluation_row(run: Run, row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fit_rows(runs: Iterable[Run]) -> list[dict[str, Any]]:
     """A row per fit, whichever runs stand on it; one made anew has its own where its numbers are others."""
-    fits: dict[tuple[str, str, int, str], dict[str, Any]] = {}
+    users: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
         for stage, identity in run.record.get("stages", {}).items():
-            key = {"task": run.task, "stage": stage, "identity": identity, "seed": run.seed, "algorithms": []}
-            said = dotted(run.record.get("stage_records", {}).get(stage, {}), but="returns")
-            row = fits.setdefault((stage, identity, run.seed, numbers_of_fit(run, stage)), {**key, **said})
-            row["algorithms"] = sorted({*row["algorithms"], run.algorithm})
-    return [{**row, "algorithms": ", ".join(row["algorithms"])} for row in fits.values()]
+            users.setdefault((stage, identity, run.seed), []).append(run)
+    rows = []
+    for (stage, identity, seed), here in users.items():
+        fits: dict[int, list[Run]] = {}
+        for number, run in zip(which_fit([fit_record(run, stage) for run in here]), here, strict=True):
+            fits.setdefault(number, []).append(run)
+        for of_fit in fits.values():
+            fullest = max((fit_record(run, stage) for run in of_fit), key=len)
+            algorithms = ", ".join(sorted({run.algorithm for run in of_fit}))
+            key = {"task": here[0].task, "stage": stage, "identity": identity, "seed": seed, "algorithms": algorithms}
+            rows.append({**key, **dotted(fullest, but="returns")})
+    return rows

@@ -14,7 +14,7 @@ from ..runs.records import LEFT_OUT_AFTER, Fault, Run, Store, changed_defaults
 
 Folders = Path | str | Iterable[Path | str]
 Names = str | Iterable[str]
-OF_DATA = ("label", "source", "window", "rows")  # what all cells of one identity must say of their dataset
+OF_DATA = ("window", "rows")  # beside the digest, what all cells of one identity must say of their dataset
 
 
 class Gathered(NamedTuple):

@@ -206,12 +206,10 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     for run in runs:
         key, data = RowKey.of(run), run.cell["data"]
         kept.setdefault((key, run.algorithm, run.identity), []).append(run)
-        name = (index_in(SOURCES, data["source"]), str(data["label"]))
-        names[key] = min(names.get(key, name), name)
+        names[key] = min(names.get(key, _source(data)), _source(data))
 
     def place(key: tuple[RowKey, str, str]) -> tuple[Any, ...]:
-        source = index_in(SOURCES, kept[key][0].cell["data"]["source"])
-        return index_in(tasks, key[0].task), *names[key[0]], key[0], source, *key[1:]
+        return index_in(tasks, key[0].task), *names[key[0]], *key
 
     return [Group(tuple(kept[key])) for key in sorted(kept, key=place)]
 
@@ -312,15 +310,25 @@ def _number(text: str) -> float:
 
 def facts_of_data(groups: Sequence[Group]) -> Mapping[str, Any]:
     """What there is to say of the dataset of one row: of the window from which all its groups learned, else of the whole."""
-    first, *others = groups
-    return first.data if all(other.data["window"] == first.data["window"] for other in others) else first.whole
+    first = names_dataset(groups)
+    return first.data if all(other.data["window"] == first.data["window"] for other in groups) else first.whole
+
+
+def names_dataset(groups: Iterable[Group]) -> Group:
+    """Of groups on one dataset that whose name for it counts: a file may hold what was made here, or a copy of D4RL's."""
+    return min(groups, key=lambda group: _source(group.data))
+
+
+def _source(data: Mapping[str, Any]) -> tuple[int, str]:
+    return index_in(SOURCES, data["source"]), str(data["label"])
 
 
 def dataset_names(groups: Iterable[Group]) -> dict[RowKey, str]:
     """The label of each row's dataset, with more of it where several under that label have rows of one name."""
-    facts: dict[RowKey, Group] = {}
+    by_key: dict[RowKey, list[Group]] = {}
     for group in groups:
-        facts.setdefault(group.key, group)
+        by_key.setdefault(group.key, []).append(group)
+    facts = {key: names_dataset(members) for key, members in by_key.items()}
     names = [(group.row, group.data["label"]) for group in facts.values()]
 
     def apart(key: RowKey) -> str:

@@ -7,9 +7,10 @@ from typing import Any
 
 from ...common.errors import in_words, seeds_in_words
 from ...tasks.data.episodes import flag_notes
-from ..runs.records import LEFT_OUT_AFTER, UNKNOWN_TIME, Run, episodes_of, made_with, numbers_of_fit, overvalued
+from ..runs.records import LEFT_OUT_AFTER, UNKNOWN_TIME, Run, episodes_of, made_with, overvalued
+from .fits import shared_fits
 from .formats import DASH, DOUBLE_DAGGER, span
-from .groups import Group, RowKey, last_step, without_task
+from .groups import Group, RowKey, last_step, names_dataset, without_task
 from .statistics import FEWEST, get_metric
 
 STATES = {
@@ -45,7 +46,7 @@ def made_of(groups: Sequence[Group]) -> list[str]:
         *_other_code(groups),
         *_data(groups),
         *_settings(groups),
-        *_shared_fits(groups),
+        *shared_fits(groups),
         *_warmup_only(groups),
         *_one_training(groups),
         *_overvalued(groups),
@@ -102,7 +103,10 @@ def _episodes(counted: Sequence[tuple[Group, Run]]) -> list[str]:
     found: dict[str, set[int | None]] = {}
     for group, run in counted:
         found.setdefault(group.label if group.imported else "", set()).add(episodes_of(run))
-    said = {label: "not known" if None in numbers else span(filter(None, numbers)) for label, numbers in found.items()}
+    said = {}
+    for label, numbers in found.items():
+        known = [each for each in numbers if each is not None]
+        said[label] = " or ".join(([span(known)] if known else []) + ["not known"] * (None in numbers))
     usual = said.get("", "")
     others = [f"{label} {value}" for label, value in said.items() if label and value != usual]
     return [f"Episodes in an evaluation: {'; '.join(filter(None, [usual, *others]))}."] if said else []
@@ -110,7 +114,10 @@ def _episodes(counted: Sequence[tuple[Group, Run]]) -> list[str]:
 
 def _imported(groups: Sequence[Group]) -> list[str]:
     """What other codes made, which ones, and from which files."""
-    told = [(f"{group.cell['versions']['code']}; {group.origin}", group.row, group.label) for group in groups if group.imported]
+    told = []
+    for group in (each for each in groups if each.imported):
+        code = group.cell["versions"].get("code", "of an unknown code")
+        told.append((f"{code}; {group.origin}", group.row, group.label))
     said = "; ".join(f"{what} ({by})" for by, what in _merged(told))
     return [f"Imported, not made by this project: {said}. {UNKNOWN_OF_IMPORTED}"] if said else []
 
@@ -169,16 +176,17 @@ def _data(groups: Sequence[Group]) -> list[str]:
     notes = []
     for extents in by_key.values():
         members = [group for each in extents.values() for group in each]
-        first = members[0].data["label"]
+        naming = names_dataset(members)
+        first = naming.data["label"]
         said = [
             f"{rows:,} rows, window {window}"
             + f", read as {_file(alike[0])}" * (label != first)
             + f" for {in_words(group.label for group in alike)}" * (len(extents) > 1)
             for (label, window, rows), alike in extents.items()
         ]
-        origin = f", from {members[0].data['from']}" if members[0].data.get("from") else ""
+        origin = f", from {naming.data['from']}" if naming.data.get("from") else ""
         doubts = (doubt for group in members for doubt in group.data.get("doubts", ()))
-        odd = dict.fromkeys((*flag_notes(members[0].data.get("provenance", {})), *doubts))
+        odd = dict.fromkeys((*flag_notes(naming.data.get("provenance", {})), *doubts))
         notes.append(f"Data {first}: {'; '.join(said)}{origin}{''.join(f'; {each}' for each in odd)}.")
     return list(dict.fromkeys(notes))
 
@@ -202,43 +210,6 @@ def origin_notes(groups: Sequence[Group]) -> list[str]:
 def _with_simulator(groups: Sequence[Group]) -> list[str]:
     told = [("needs the simulator", group.row, group.label) for group in groups if group.needs_simulator]
     return [f"Needs the simulator, as no offline algorithm may: {what}." for _, what in _merged(told)]
-
-
-def _shared_fits(groups: Sequence[Group]) -> list[str]:
-    """Which algorithms stand on the same fit of a stage, seed by seed; of one all of whose columns do, no column by name.
-
-    A fit that was made anew, on another machine, is the same where its numbers are; where they are not, its seeds are named.
-    """
-    columns: dict[tuple[str, str], set[str]] = {}
-    fits: dict[tuple[Any, ...], dict[str, dict[str, str]]] = {}  # by numbers the labels that stand on them, and algorithms
-    titles: dict[str, str] = {}
-    for group, run in _counted(groups):
-        titles |= group.stage_titles
-        columns.setdefault((group.row, group.algorithm), set()).add(group.label)
-        for stage, identity in run.record.get("stages", {}).items():
-            by_numbers = fits.setdefault((stage, group.key, identity, group.row, run.seed), {})
-            by_numbers.setdefault(numbers_of_fit(run, stage), {})[group.label] = group.algorithm
-    shared = set[tuple[str, str, str, str]]()
-    apart: dict[tuple[str, str, str], list[int]] = {}
-    for (stage, _, _, row, seed), by_numbers in fits.items():
-        alike = sorted(in_words(sorted(labels)) for labels in by_numbers.values())
-        if len(alike) > 1:
-            apart.setdefault((stage, row, "; another for ".join(alike)), []).append(seed)
-        elif len(labels := next(iter(by_numbers.values()))) > 1:
-            shared |= {(stage, row, algorithm, label) for label, algorithm in labels.items()}
-    said = dict[tuple[str, str, str], None]()
-    for stage, row, algorithm, label in sorted(shared):
-        all_of_it = columns[row, algorithm]
-        whole = len(all_of_it) > 1 and all((stage, row, algorithm, each) in shared for each in all_of_it)
-        said[stage, row, f"all columns of {algorithm}" if whole else label] = None
-    return [
-        *(f"One {titles.get(stage, stage)} per seed is shared by {what}." for stage, what in _merged(said)),
-        *(
-            f"{row}, {seeds_in_words(sorted(seeds))}: one {titles.get(stage, stage)} for {labels}. They have the same settings "
-            "and other numbers, as other machines make them."
-            for (stage, row, labels), seeds in apart.items()
-        ),
-    ]
 
 
 def _warmup_only(groups: Sequence[Group]) -> list[str]:

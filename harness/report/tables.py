@@ -35,6 +35,7 @@ from .groups import (
     is_counted,
     labelled,
     last_step,
+    names_dataset,
     score_of,
     unit_of,
     without_task,
@@ -289,8 +290,8 @@ def _on_one_dataset(groups: Sequence[Group]) -> list[Group]:
         here = [group for group in groups if group.key == key]
         nothing = not any(group.counted or group.in_state("diverged") for group in here)
         doubtful = any(group.data.get("doubts") for group in here)
-        source = min(index_in(SOURCES, group.data["source"]) for group in here)
-        return nothing, source, doubtful, -sum(len(group.in_state("done")) for group in here), key
+        source = names_dataset(here).data["source"]
+        return nothing, index_in(SOURCES, source), doubtful, -sum(len(group.in_state("done")) for group in here), key
 
     chosen: dict[tuple[str, tuple[str, ...]], RowKey] = {}
     for key in sorted({group.key for group in groups}, key=worth):
@@ -348,8 +349,11 @@ def _paper_windows(layout: Layout, groups: Sequence[Group]) -> list[str]:
 def _other_data(groups: Sequence[Group], rows: Sequence[Sequence[Entry]]) -> list[str]:
     """Which rows with numbers of the paper are not on D4RL's files of 2020, its data as far as that was published."""
     printed = {entry.task for row in rows for entry in row if entry.paper_mean is not None}
-    others = {group.row: group.data["source"] for group in groups if group.counted and group.data["source"] != "v0"}
-    said = ", ".join(f"{row} ({source})" for row, source in others.items() if row in printed)
+    rows_of: dict[str, list[Group]] = {}
+    for group in (each for each in groups if each.counted):
+        rows_of.setdefault(group.row, []).append(group)
+    sources = {row: names_dataset(members).data["source"] for row, members in rows_of.items()}
+    said = ", ".join(f"{row} ({source})" for row, source in sources.items() if row in printed and source != "v0")
     return [f"Not on the paper's data, so that the paper's numbers are of another experiment: {said}."] if said else []
 
 
@@ -392,17 +396,17 @@ def _compared(entry: Entry, groups: Mapping[str, Group], metric: str, layout: La
     """The entry with its difference from the paper's number, where the two can be compared."""
     if entry.mean is None or entry.paper_mean is None or entry.mark or metric != "last" or entry.algorithm not in groups:
         return entry
-    comparable = _at_paper_budget(groups[entry.algorithm], layout)
+    on_v0 = names_dataset(groups.values()).data["source"] == "v0"
+    comparable = on_v0 and _at_paper_budget(groups[entry.algorithm], layout)
     return replace(entry, difference=entry.mean - entry.paper_mean if comparable else None)
 
 
 def _at_paper_budget(group: Group, layout: Layout) -> bool:
-    """Whether every seed is done with the paper's steps, neither more nor fewer, on its rows, with nothing set otherwise."""
+    """Whether every seed is done with the paper's steps, neither more nor fewer, on its window, with nothing set otherwise."""
     budget = layout.steps.get(group.algorithm, all_tasks()[group.task].evaluation.steps)
     whole = all(run.state == "done" and last_step(run) == budget for run in group.runs)
     window = layout.windows.get(group.algorithm, "all") if group.whole["rows"] > WINDOW_ROWS else "all"
-    same_rows = group.data["source"] == "v0" and group.data["window"] == window
-    return whole and same_rows and not group.overrides
+    return whole and group.data["window"] == window and not group.overrides
 
 
 def _bolded(entries: Sequence[Entry], groups: Mapping[str, Group], metric: str) -> list[Entry]:

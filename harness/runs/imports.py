@@ -32,6 +32,7 @@ COLUMNS = (
     "with a column episode, that of one episode"
 )
 LONGEST_CODE = 200  # characters: they stand under every table
+APART = ("task", "env", "environment", "env_id", "env_name", "dataset", "algorithm", "algo", "agent", "method")  # if several
 FRACTIONS, BEYOND = 1.5, 200.0  # scores none of which is farther from 0 are fractions, it seems; farther ones no scores
 
 
@@ -132,6 +133,10 @@ def read_curves(read: bytes, name: str, task: Task) -> Read:
         raise UserError(f"{name}: {task.name} has no references for a score; give it a column return")
     if not rows:
         raise UserError(f"{name} has no rows: give it one for each evaluation")
+    for column in (each for each in APART if each in head):
+        if len(named := {row[head.index(column)].strip() for _, row in rows if len(row) == len(head)}) > 1:
+            shown = ", ".join(sorted(printable(each, 40) for each in named)[:3])
+            raise UserError(f"{name}: its column {column} has several values ({shown}, ...): give the curves of one")
     columns = [head.index(each) for each in ("seed", "step", *given)]
     of_episode = head.index("episode") if "episode" in head else None
     found: dict[int, dict[int, dict[int, float]]] = {}
@@ -157,8 +162,10 @@ def read_curves(read: bytes, name: str, task: Task) -> Read:
     }
     seeds = list(curves)
     for place, seed in enumerate(seeds):
-        if same := [each for each in seeds[place + 1 :] if curves[each] == curves[seed] and _moves(curves[seed])]:
+        if same := [each for each in seeds[place + 1 :] if _same(curves[each], curves[seed])]:
             raise UserError(f"{name}: {seeds_in_words([seed, *same])} have the same numbers, as one run would: name it once")
+    if of_episode is not None:
+        _refuse_odd_episodes(name, curves)
     return Read(curves, scores, of_episode is not None)
 
 
@@ -180,9 +187,27 @@ def _count(text: str, where: str, column: str) -> int:
     return int(number)
 
 
-def _moves(curve: Curve) -> bool:
-    """Whether any two numbers of a curve differ: of a task that is solved from the start none may, on any seed."""
-    return len({value for returns in curve.values() for value in returns}) > 1
+def _refuse_odd_episodes(name: str, curves: Mapping[int, Curve]) -> None:
+    """UserError for a column that counts episodes instead of telling them apart, and for an evaluation that lacks some."""
+    if all(len(returns) == 1 for curve in curves.values() for returns in curve.values()):
+        raise UserError(f"{name}: no evaluation has two episodes; leave the column episode out, if each row is an evaluation")
+    for step in sorted({step for curve in curves.values() for step in curve}):
+        counts = {seed: len(curve[step]) for seed, curve in curves.items() if step in curve}
+        few, most = min(counts, key=lambda seed: counts[seed]), max(counts.values())
+        if counts[few] < most:
+            raise UserError(
+                f"{name}: seed {few} has {counts[few]} episodes at step {step:,}, where another has {most}: cut off?"
+            )
+
+
+def _same(one: Curve, other: Curve) -> bool:
+    """Whether two curves are of one run, which may have been cut off: the same at every step that both have, and moving.
+
+    Of a task that is solved from the start all seeds may have the same number.
+    """
+    common = one.keys() & other.keys()
+    moves = len({value for step in common for value in one[step]}) > 1
+    return moves and all(one[step] == other[step] for step in common)
 
 
 def _odd_scores(scores: Sequence[float]) -> str:
@@ -198,7 +223,7 @@ def _cell(task: Task, algorithm: str, code: str, request: RunRequest) -> dict[st
     asked, specification = dataset_request(request, task.name, algorithm), checked_specification(task)
     refuse_missing_datasets([(task, asked)], request.data)
     facts = facts_of(task, asked, specification) | probe_returns(task, specification)
-    rules, decisive = task.identity(), {"algorithm": algorithm, "versions": {"code": code.strip()}, "settings": {}}
+    rules, decisive = task.identity(), {"algorithm": algorithm, "versions": {"code": " ".join(code.split())}, "settings": {}}
     made = {
         **decisive,
         "task": task.name,
@@ -249,7 +274,7 @@ def _new(records: Mapping[int, dict[str, Any]], store: Store, folder: Path) -> l
             if _curve(there[place]) != told:
                 raise UserError(f"{place} holds this run with other numbers: delete it, or name another folder with --results")
             continue
-        if _moves(told) and (same := [other for other, evaluations in there.items() if _curve(evaluations) == told]):
+        if same := [other for other, evaluations in there.items() if _same(told, _curve(evaluations))]:
             raise UserError(f"seed {seed} has the numbers of {same[0]}, as one run would: import it once")
         new.append(seed)
     return new

@@ -381,12 +381,6 @@ def made_with(records: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {name: sorted(versions) for name, versions in found.items() if versions}
 
 
-def numbers_of_fit(run: Run, stage: str) -> str:
-    """What a record says of a fit but for where it was made and how long it took; nothing in older ones."""
-    said = run.record.get("stage_records", {}).get(stage, {})
-    return json.dumps({name: value for name, value in said.items() if name not in ("machine", "seconds")}, sort_keys=True)
-
-
 def overvalued(evaluations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The first evaluation, if any, at which the critics' mean value exceeds the highest that rewards have allowed."""
     for row in evaluations:

@@ -52,7 +52,7 @@ def test_the_same_arrays_are_one_row_whatever_they_were_read_from():
     assert dataset_names(groups) == {groups[0].key: "hopper-medium@regenerated"}
     (said,) = [each for each in footnotes(groups, "last") if each.startswith("Data")]
     assert said == (
-        "Data hopper-medium@regenerated: 100 rows, window all for mopo; 100 rows, window all, read as file export.hdf5 for bc."
+        "Data hopper-medium@regenerated: 100 rows, window all, read as file export.hdf5 for bc; 100 rows, window all for mopo."
     )
 
 

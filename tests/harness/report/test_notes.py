@@ -1,5 +1,5 @@
 from mopo_bench.harness.report.frames import frames
-from mopo_bench.harness.report.tables import table1
+from mopo_bench.harness.report.tables import scores_table, table1
 
 ENSEMBLE = {"stages": {"dynamics": "dynamics ensemble"}}
 
@@ -26,25 +26,48 @@ def test_an_algorithm_whose_columns_all_share_a_fit_is_named_once(records):
     assert "by mbpo, mopo [penalty_coefficient=0.5], mopo [penalty_coefficient=1.0] and mopo [" in shared and "=8" not in shared
 
 
+def fits(*errors, **where):
+    """By seed what is recorded of a fit."""
+    return [{"dynamics": {"holdout_error": error, **where} if error else {}} for error in errors]
+
+
 def test_a_fit_that_was_made_anew_is_shared_where_its_numbers_are_the_same(records):
-    """An identity is that of settings and data: another machine may fit other numbers under it."""
-
-    def fits(*errors, **where):
-        return [{"dynamics": {"holdout_error": error, **where}} for error in errors]
-
+    """An identity is that of settings and data: another machine may fit other numbers under it. Later versions record more."""
     said = {"stages": {"dynamics": "x"}, "about": ENSEMBLE}
-    records.add([1.0, 2.0, 3.0], algorithm="mopo", stage_records=fits(0.1, 0.2, 0.3, seconds=9.0), **said)
-    records.add([1.0, 2.0, 3.0], algorithm="mbpo", stage_records=fits(0.1, 0.25, 0.35, seconds=5.0, machine={}), **said)
+    three = [1.0, 2.0, 3.0]
+    records.add(three, algorithm="mopo", stage_records=fits(0.1, 0.2, 0.3, seconds=9.0), **said)
+    records.add(three, algorithm="mbpo", stage_records=fits(0.1, 0.25, 0.35, seconds=5.0, machine={}, epochs=7), **said)
     found = [note for note in table1(records.runs()).notes if "dynamics" in note]
     assert found == [
-        "One dynamics ensemble per seed is shared by mbpo and mopo on hopper-medium.",
-        "hopper-medium, seeds 1, 2: one dynamics ensemble for mbpo; another for mopo. They have the same settings and other "
-        "numbers, as other machines make them.",
+        "One dynamics ensemble per seed, but for seeds 1, 2, is shared by mbpo and mopo on hopper-medium.",
+        "hopper-medium, seeds 1, 2: one dynamics ensemble for mbpo; another for mopo; of the same settings, and of other "
+        "numbers, as other machines fit them.",
     ]
     rows = frames(records.runs()).fits
     assert sorted(zip(rows["seed"], rows["algorithms"], rows["holdout_error"], strict=True)) == [
         (0, "mbpo, mopo", 0.1), (1, "mbpo", 0.25), (1, "mopo", 0.2), (2, "mbpo", 0.35), (2, "mopo", 0.3)
     ]  # fmt: skip
+    assert rows[rows["seed"] == 0]["epochs"].item() == 7, "the fuller record tells of it"
+
+
+def test_what_holds_more_or_nothing_is_no_other_fit(records):
+    said = {"stages": {"dynamics": "x"}, "about": ENSEMBLE}
+    records.add([1.0], algorithm="mopo", stage_records=fits(0.1), **said)
+    records.add([1.0], algorithm="mbpo", stage_records=fits(0.1, epochs=7), **said)
+    records.add([1.0], algorithm="combo", stage_records=fits(None), **said)
+    found = [note for note in scores_table(records.runs()).notes if "dynamics" in note]
+    assert found == ["One dynamics ensemble per seed is shared by combo, mbpo and mopo on hopper-medium."]
+    assert len(frames(records.runs()).fits) == 1
+
+
+def test_each_fit_has_a_sentence_of_its_own(records):
+    for identity, algorithms in {"x": ("mopo", "mbpo"), "y": ("combo", "rambo")}.items():
+        for algorithm in algorithms:
+            records.add([1.0], algorithm=algorithm, stages={"dynamics": identity}, about=ENSEMBLE)
+    assert [note for note in scores_table(records.runs()).notes if "dynamics" in note] == [
+        "One dynamics ensemble per seed is shared by mbpo and mopo on hopper-medium.",
+        "One dynamics ensemble per seed is shared by combo and rambo on hopper-medium.",
+    ]
 
 
 def test_fits_of_different_seeds_are_not_shared(records):

@@ -157,6 +157,25 @@ def test_what_is_said_of_it_is_checked(changed, said, curves, tmp_path):
     assert said in str(refusal.value) and not (tmp_path / "theirs").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("task,seed,step,return\nhopper,0,1,2\nwalker,1,1,3\n", "its column task has several values (hopper, walker, ...)"),
+        ("seed,step,return,Algo\n0,1,2,cql\n0,2,3,iql\n", "its column algo has several values"),
+        ("seed,step,episode,return\n0,1,10,2\n0,2,10,3\n", "no evaluation has two episodes; leave the column episode out"),
+        (
+            "seed,step,episode,return\n0,1,0,2\n0,1,1,3\n1,1,0,4\n",
+            "seed 1 has 1 episodes at step 1, where another has 2: cut off?",
+        ),
+        ("seed,step,return\n0,1,2\n0,2,3\n0,3,4\n1,1,2\n1,2,3\n", "seeds 0, 1 have the same numbers, as one run would"),
+    ],
+)
+def test_a_file_of_several_things_or_one_cut_off_is_refused(text, said, curves, tmp_path):
+    with pytest.raises(UserError) as refusal:
+        import_runs(curves(text), **THEIRS, results=tmp_path / "theirs")
+    assert said in str(refusal.value) and not (tmp_path / "theirs").exists()
+
+
 def test_a_run_that_is_there_with_other_numbers_is_refused_and_nothing_written(curves, tmp_path):
     import_runs(curves(), **THEIRS, results=tmp_path / "theirs")
     with pytest.raises(UserError, match="seed-1 holds this run with other numbers"):
