@@ -103,8 +103,10 @@ def cell_key(row: Mapping[str, Any]) -> CellKey:
 
 def labels(rows: Iterable[Mapping[str, Any]]) -> dict[CellKey, str]:
     """By cell the algorithm and, in brackets, what sets it apart on its task, of what `ledger.choices_of` tells; else its
-    identity."""
+    identity. What another code made is called so."""
+    rows = list(rows)
     cells = {cell_key(row): _choices(row) for row in rows}
+    imported = {cell_key(row) for row in rows if row.get("imported")}
     found: dict[CellKey, str] = {}
     for task, algorithm in dict.fromkeys(cell[:2] for cell in cells):
         mine = {cell: choices for cell, choices in cells.items() if cell[:2] == (task, algorithm)}
@@ -112,6 +114,7 @@ def labels(rows: Iterable[Mapping[str, Any]]) -> dict[CellKey, str]:
         apart = {cell: sorted(choices - shared) for cell, choices in mine.items()}
         for cell, parts in sorted(apart.items(), key=lambda each: each[1]):
             named = parts if list(apart.values()).count(parts) == 1 else [*parts, cell[2]]
+            named = [*named, "imported"] if cell in imported else named
             found[cell] = f"{algorithm} [{', '.join(named)}]" if named else algorithm
     return found
 

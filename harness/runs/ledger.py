@@ -138,7 +138,8 @@ class Ledger:
         """One row per planned or recorded run, and what in the folder is not to be believed, a line each.
 
         A row: task, algorithm, identity, what `choices_of` tells, seed, state, steps, of (steps asked for); of one that has
-        begun also seconds, warnings and message. Not believed are damaged files, and folders that say to be what they are not.
+        begun also seconds, warnings and message; "imported" where another code made it. Not believed are damaged files, and
+        folders that say to be what they are not.
         """
         faults: list[str] = []
         try:
@@ -162,6 +163,7 @@ class Ledger:
             state = state_at(run.state, run.steps, row["of"]) if key in wanted else run.state
             row |= {"steps": run.steps, "state": state}
             row |= choices_of(run.cell.get("overrides", {}), run.cell["data"])
+            row |= {"imported": True} if run.cell.get("imported") else {}
             row["seconds"] = run.record.get("seconds")
             row["warnings"] = warnings(run.record)
             if row["state"] not in ("done", "running"):

@@ -234,7 +234,7 @@ def test_the_site_the_exports_and_the_command_line_take_them(curves, command, tm
     words = [f"--{name}={value}" for name, value in THEIRS.items()]
     done = command("import", curves(), *words, "--results", tmp_path / "theirs")
     assert done.code == 0 and done.out.startswith("theirs on point-angle@regenerated: 3 seeds to step 40 in ")
-    assert command("status", "--results", tmp_path / "theirs").code == 0
+    assert "theirs [imported]" in command("status", "--results", tmp_path / "theirs").out
     assert command("report", "--results", tmp_path / "theirs", "--out", tmp_path / "site").code == 0
     (page,) = [path for path in (tmp_path / "site").rglob("point-angle*.html")]
     assert "It was imported: no command here repeats it." in page.read_text() and "mopo-bench run" not in page.read_text()
