@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ...common.trees import dotted
 from ..runs.ledger import reason
 from ..runs.records import Run, begun, episodes_of, made_with
-from .fits import fit_record, which_fit
 from .groups import RowKey, grouped, is_counted, labelled, score_of
+from .shared_fits import fit_record, which_fit
 from .statistics import aggregate
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Any
 from ...common.errors import in_words, seeds_in_words
 from ...tasks.data.episodes import flag_notes
 from ..runs.records import LEFT_OUT_AFTER, UNKNOWN_TIME, Run, episodes_of, made_with, overvalued
-from .fits import shared_fits
 from .formats import DASH, DOUBLE_DAGGER, span
 from .groups import Group, RowKey, last_step, names_dataset, without_task
+from .shared_fits import shared_fits
 from .statistics import FEWEST, get_metric
 
 STATES = {
