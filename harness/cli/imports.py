@@ -42,7 +42,7 @@ def import_command(
 ) -> None:
     """Learning curves of another code, to stand beside the runs made here.
 
-    Example: mopo-bench import curves.csv --task hopper-medium --algorithm cql --code "CORL 1.0" --data d4rl --results runs
+    Example: mopo-bench import curves.csv --task hopper-medium --algorithm cql-corl --code "CORL 1.0" --data d4rl --results runs
     """
     from ..runs.imports import import_runs
 
