@@ -57,9 +57,13 @@ def columns() -> dict[tuple[str, str, str], Any]:
     baseline = pd.read_csv(HERE / "baseline.csv", comment="#")[["task", "algorithm", "seed", "return"]]
     baseline = baseline.rename(columns={"algorithm": "label"})
     folders = [HERE / "published" / name for name in FOLDERS]
-    found, best = {}, load(folders).runs.groupby("task")["data_return_max"].first()
+    by_task = load(folders).runs.groupby("task")
+    if several := [task for task, digests in by_task["data_digest"].nunique().items() if digests > 1]:
+        raise SystemExit(f"{several[0]} is published on several datasets, whose seeds do not compare: keep the runs on one")
+    found, best = {}, by_task["data_return_max"].first()
     for metric in METRICS:
-        rows = pd.DataFrame(json.loads(table("scores", folders, "json", metric)))[["task", "label", "seed", "return"]]
+        rows = pd.DataFrame(json.loads(table("scores", folders, "json", metric)))
+        rows = rows[["task", "label", "seed", "return"]]
         if metric == "last":
             rows = pd.concat([baseline, rows], ignore_index=True).drop_duplicates(["task", "label", "seed"])
         else:

@@ -125,9 +125,9 @@ def _by_metric(
 def scores(runs: Iterable[Run], metric: str = "last") -> list[dict[str, Any]]:
     """One object a run: task, algorithm, seed, steps (of the last evaluation), data (label), return, score, state.
 
-    And what tells it from another run of the same algorithm: the label of its column, its identity, the settings that were
-    chosen, the task's parameters. return and score are None where the run gives no number (failed, diverged), score also
-    without reference returns.
+    And what tells it from another run of the same algorithm: the digest of its dataset, since two machines may have rolled out
+    two under one label; the label of its column, its identity, the settings that were chosen, the task's parameters. return and
+    score are None where the run gives no number (failed, diverged), score also without reference returns.
     """
     rows, groups = [], labelled(grouped(runs := list(runs)))
     labels = {(group.key, group.identity): group.label for group in groups}
@@ -136,6 +136,7 @@ def scores(runs: Iterable[Run], metric: str = "last") -> list[dict[str, Any]]:
         score = None if value is None else score_of(run.task, value)
         row = {"task": run.task, "algorithm": run.algorithm, "seed": run.seed, "steps": last_step(run)}
         row |= {"data": run.cell["data"]["label"], "return": value, "score": score, "state": run.state}
+        row |= {"data_digest": run.cell["data"]["digest"]}
         row |= {"label": labels[RowKey.of(run), run.identity], "identity": run.identity}
         row |= {"overrides": run.cell.get("overrides", {}), "parameters": run.cell.get("rules", {}).get("parameters", {})}
         rows.append(row)

@@ -546,7 +546,7 @@ def test_scores_give_one_object_a_run(records):
     assert rows[0] == {
         "task": HOPPER, "algorithm": "mopo", "seed": 0, "steps": BUDGET, "data": "hopper-medium@v0", "return": 1000.0,
         "score": pytest.approx(31.35, abs=0.01), "state": "done",
-        "label": "mopo", "identity": "a", "overrides": {}, "parameters": {},
+        "data_digest": "0123456789abcdef", "label": "mopo", "identity": "a", "overrides": {}, "parameters": {},
     }  # fmt: skip
     assert [(row["return"], row["score"], row["state"]) for row in rows[1:3]] == [
         (None, None, "diverged"),
