@@ -62,8 +62,7 @@ def columns() -> dict[tuple[str, str, str], Any]:
         raise SystemExit(f"{several[0]} is published on several datasets, whose seeds do not compare: keep the runs on one")
     found, best = {}, by_task["data_return_max"].first()
     for metric in METRICS:
-        rows = pd.DataFrame(json.loads(table("scores", folders, "json", metric)))
-        rows = rows[["task", "label", "seed", "return"]]
+        rows = pd.DataFrame(json.loads(table("scores", folders, "json", metric)))[["task", "label", "seed", "return"]]
         if metric == "last":
             rows = pd.concat([baseline, rows], ignore_index=True).drop_duplicates(["task", "label", "seed"])
         else:

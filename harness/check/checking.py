@@ -151,7 +151,7 @@ def check(
     chosen = Options(**options)
     where = default_path() if baseline is None else Path(baseline)
     known = load_baseline(where)
-    asked = _asked(known, names_of(tasks, "tasks"), names_of(algorithms, "algorithms"))
+    asked = _asked(known, names_of(tasks, "--tasks"), names_of(algorithms, "--algorithms"))
     recorded, unreadable = read_cells(existing_folder(results), {cell.steps for cell in asked})
     cells, compared = compare(asked, recorded, unreadable, chosen)
     return Report(tuple(cells), chosen, str(where), str(results), tuple(_notes(known, asked, recorded, compared, cells)))

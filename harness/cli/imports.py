@@ -9,7 +9,7 @@ import typer
 
 from ...common.errors import in_words, several
 from ..runs.records import warnings
-from .options import DEFAULT_RESULTS, Results, console
+from .options import DEFAULT_RESULTS, Clip, DataSeed, Results, Rows, Window, console
 
 File = Annotated[
     Path, typer.Argument(help="CSV: seed, step, and return or score (an expert's is 100); with episode, a row for each.")
@@ -18,11 +18,7 @@ Task = Annotated[str, typer.Option(help="The task that they learned.")]
 Algorithm = Annotated[str, typer.Option(help="What to call it: a name that is not registered here.")]
 Code = Annotated[str, typer.Option(help="What made them, and in which version.")]
 Data = Annotated[str | None, typer.Option(help="What they were trained on: d4rl, d4rl-v2 or regenerated.")]
-Window = Annotated[str | None, typer.Option(help="all, last_1m or first_1m of its rows.", show_default="all")]
-Rows = Annotated[str | None, typer.Option(help="Rows of a regenerated dataset.")]
-DataSeed = Annotated[int | None, typer.Option(help="Seed of a regenerated dataset.")]
 Dataset = Annotated[Path | None, typer.Option(help="In place of --data, the HDF5 file that they were trained on.")]
-Clip = Annotated[bool, typer.Option(help="They took actions outside the box, clipped.")]
 TaskSet = Annotated[list[str] | None, typer.Option(help="TASK.PARAMETER=VALUE, as in `run`; may be repeated.")]
 
 
@@ -32,9 +28,9 @@ def import_command(
     algorithm: Algorithm,
     code: Code,
     data: Data = None,
-    window: Window = None,
+    window: Window = "all",
     rows: Rows = None,
-    data_seed: DataSeed = None,
+    data_seed: DataSeed = 0,
     dataset: Dataset = None,
     clip_actions: Clip = False,
     task_set: TaskSet = None,

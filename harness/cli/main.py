@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 from ..runs.interrupts import FAREWELL, interrupts_held, leave_if_asked, note_interrupts
 
@@ -37,18 +37,23 @@ def main() -> None:
         code = unwritten(error)
     try:
         sys.stderr.flush()
-    except OSError:  # what Python cannot write at its exit it makes the status 120
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    except OSError:
+        _silence(sys.stderr)
     sys.exit(code)
 
 
 def unwritten(error: OSError) -> int:
     """The exit status of a command whose output cannot be written: never that of a check that found a regression."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no complaint at exit
+    _silence(sys.stdout)
     if isinstance(error, BrokenPipeError):  # `| head` has seen enough
         return CLOSED
     complain(f"the output could not be written: {error.strerror or error}")
     return 2
+
+
+def _silence(stream: TextIO) -> None:
+    """What a stream still holds goes nowhere: Python would complain of it at its exit, and make the status 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def renamed(argument: str) -> str:

@@ -350,10 +350,8 @@ def _paper_windows(layout: Layout, groups: Sequence[Group]) -> list[str]:
 def _other_data(groups: Sequence[Group], rows: Sequence[Sequence[Entry]]) -> list[str]:
     """Which rows with numbers of the paper are not on D4RL's files of 2020, its data as far as that was published."""
     printed = {entry.task for row in rows for entry in row if entry.paper_mean is not None}
-    rows_of: dict[str, list[Group]] = {}
-    for group in (each for each in groups if each.counted):
-        rows_of.setdefault(group.row, []).append(group)
-    sources = {row: names_dataset(members).data["source"] for row, members in rows_of.items()}
+    naming = [names_dataset(members) for _, members in by_row(group for group in groups if group.counted)]
+    sources = {group.row: group.data["source"] for group in naming}
     said = ", ".join(f"{row} ({source})" for row, source in sources.items() if row in printed and source != "v0")
     return [f"Not on the paper's data, so that the paper's numbers are of another experiment: {said}."] if said else []
 
