@@ -22,7 +22,8 @@ from . import BUNDLED
 from .dataset import OfflineDataset
 
 LONG = 100_000  # rows that take a minute or more
-EPISODES_AT_ONCE = 10  # decides a dataset's numbers, since a product of 10 rows may round differently from one of 1
+EPISODES_AT_ONCE = 10
+ACTION_STEPS = 2**16  # in a unit of a logged action: so coarse that how a processor rounds a product does not show
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class BehaviourPolicy:
 
     def __call__(self, observations: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
         """Actions (n, act) in [-1, 1] for observations (n, obs): sampled with standard normal `noise`, else the mode."""
-        hidden = observations.astype(np.float32)
+        hidden = observations.astype(np.float64)
         last = len(self.weights) - 2
         for layer in range(0, last + 1, 2):
             hidden = hidden @ self.weights[layer] + self.weights[layer + 1]
@@ -81,7 +82,7 @@ def bundled_policy(name: str) -> BehaviourPolicy:
         return BehaviourPolicy.load(path)
 
 
-@threadpool_limits.wrap(limits=1)  # the same products on any number of cores
+@threadpool_limits.wrap(limits=1)
 def roll_out(
     task: Task, policies: BehaviourPolicy | Sequence[tuple[BehaviourPolicy, float]], rows: int, seed: int
 ) -> OfflineDataset:
@@ -91,6 +92,9 @@ def roll_out(
     share others ran over has fewer rows, or none: `provenance` says how many. Episode k draws its start and its noise from
     streams named by k, so that its content does not depend on the others. The last episode is cut where the rows end: its last
     row is neither terminal nor a timeout, as in D4RL's files. Besides, the dataset stores what `recorded_step` gives.
+
+    Processors that sum a product in another order give the same numbers all the same: the policy computes in double precision,
+    and its actions are rounded to multiples of 2^-16. Unrounded, a product's last bit decided how an episode went on.
     """
     if rows < 1:
         raise UserError(f"cannot roll out {rows} rows of {task.name}: ask for at least 1")
@@ -136,7 +140,8 @@ def _episodes(task: Task, policy: BehaviourPolicy, rows: int, seed: int, first: 
             slots.append(_Episode(started, environments.pop(), task, seed))
             started += 1
         noise = np.stack([slot.noise[len(slot.steps)] for slot in slots])
-        actions = policy(np.stack([slot.observation for slot in slots]), noise).astype(np.float32)
+        exact = policy(np.stack([slot.observation for slot in slots]), noise)
+        actions = (np.round(exact * ACTION_STEPS) / ACTION_STEPS).astype(np.float32)
         for slot, action in zip(list(slots), actions, strict=True):
             if slot.step(box.from_unit(action)):
                 finished[slot.number] = {name: np.array([step[name] for step in slot.steps]) for name in slot.steps[0]}
