@@ -58,7 +58,8 @@ def gathered(
     runs = _each_once([(each, folder) for each, folder in found if isinstance(each, Run)])
     for run in runs:
         if LEFT_OUT_AFTER in run.record and not run.evaluations:
-            raise UserError(f"--until {until}: {_place(run)}/seed-{run.seed} has no evaluation up to that step")
+            first = f"{_place(run)}/seed-{run.seed} has no evaluation up to that step"
+            raise UserError(f"--until {until}: {first}; leave it out with --tasks and --algorithms, or say a later step")
     faults = [str(each) if len(folders) == 1 else f"{folder}: {each}" for each, folder in found if isinstance(each, Fault)]
     return Gathered(folders, runs, faults)
 
