@@ -246,15 +246,15 @@ def _compared(
 
 def _missing(name: Name, recorded: Sequence[Recorded]) -> list[str]:
     """That there are no runs of a cell; with what sets the nearest ones apart, if there are any."""
-    others = [each.name for each in recorded if (each.name.task, each.name.algorithm) == (name.task, name.algorithm)]
+    others = {each.name: each for each in recorded if (each.name.task, each.name.algorithm) == (name.task, name.algorithm)}
     said = []
-    for other in dict.fromkeys(others):
+    for other, found in others.items():
         if other.settings != name.settings:
             said.append(f"settings {other.settings or 'at their defaults'}")
         elif other.data != name.data:
             said.append(f"data {other.data}")
         else:
-            said.append("other rules of the task, or other rows under the dataset's name")
+            said.append(f"other rules of the task, or another dataset under that name (here its digest is {found.digest[:8]})")
     return [f"missing: the folder has runs with {'; '.join(said)}" if said else "missing: no runs in the folder"]
 
 

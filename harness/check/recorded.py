@@ -58,6 +58,7 @@ class Recorded:
     records: Mapping[int, dict[str, Any] | str]
     package: str = ""
     imported: bool = False
+    digest: str = field(default="", compare=False)
     options: str = field(default="", compare=False)
     commits: tuple[str, ...] = field(default=(), compare=False)
 
@@ -100,8 +101,9 @@ class Recorded:
     def one_training(self, steps: int, before: Collection[Numbers] = ()) -> list[str]:
         """Seeds whose metrics at this step are the same to the last digit: copies, or an algorithm that ignores its seed.
 
-        Counted are metrics in which some of these seeds differ, or some of those before: a learning rate says nothing. One
-        at least must have more digits than a count or a share has.
+        Of records from before there were metrics it is the returns, which tell copies. Counted are metrics in which some of
+        these seeds differ, or some of those before: a learning rate says nothing. One at least must have more digits than a
+        count or a share has.
         """
         rows = {
             seed: row
@@ -110,7 +112,12 @@ class Recorded:
             for row in record["evaluations"]
             if row["step"] == steps
         }
-        metrics = {seed: dict(_flat(_metrics({"metrics": row.get("metrics") or {}}))) for seed, row in rows.items()}
+        what = "metrics" if any(row.get("metrics") for row in rows.values()) else "returns"
+        told = {
+            seed: (row.get("metrics") or {}) if what == "metrics" else {"mean": row["return_mean"]}
+            for seed, row in rows.items()
+        }
+        metrics = {seed: dict(_flat(_metrics({"metrics": each}))) for seed, each in told.items()}
         names = sorted({name for each in metrics.values() for name in each})
         learned = [
             name
@@ -121,7 +128,7 @@ class Recorded:
         for seed, each in metrics.items():
             alike.setdefault(tuple(map(each.get, learned)), []).append(seed)
         return [
-            f"{seeds_in_words(seeds)} have the same metrics to the last digit, as one training would"
+            f"{seeds_in_words(seeds)} have the same {what} to the last digit, as one training would"
             for values, seeds in alike.items()
             if len(seeds) > 1 and any(value is not None and float(f"{value:.6g}") != value for value in values)
         ]
@@ -161,6 +168,7 @@ def _recorded(folder: Path, cell: Mapping[str, Any], records: Mapping[int, dict[
         records=records,
         package=str(cell.get("package", "")),
         imported=bool(cell.get("imported")),
+        digest=str(data["digest"]),
         options=shlex.join([*dataset_options(cell), *task_options(cell["task"], cell)]),
         commits=tuple(made_with(each for each in records.values() if isinstance(each, dict)).get("commit", ())),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from ..runs.records import LEFT_OUT_AFTER, Fault, Run, Store, changed_defaults
 
 Folders = Path | str | Iterable[Path | str]
 Names = str | Iterable[str]
-OF_DATA = ("window", "rows")  # beside the digest, what all cells of one identity must say of their dataset
+OF_DATA = ("window", "rows", "digest")  # what all cells of one identity must say of their dataset
 
 
 class Gathered(NamedTuple):
@@ -35,7 +35,8 @@ def gathered(
 ) -> Gathered:
     """What lies in these folders, of these tasks and algorithms alone where some are named.
 
-    until, brief: each run as `Store.everything` leaves it then. A run that several folders hold counts once. Raises UserError
+    until, brief: each run as `Store.everything` leaves it then. A run that several folders hold counts once; a copy of it under
+    another seed is not believed. Raises UserError
     where two folders hold one run with other numbers, or one identity with other settings; for a folder that is not there or,
     of several, holds no run; for a task or an algorithm without a run; and for a run without an evaluation up to that step.
     """
@@ -61,7 +62,8 @@ def gathered(
             first = f"{_place(run)}/seed-{run.seed} has no evaluation up to that step"
             raise UserError(f"--until {until}: {first}; leave it out with --tasks and --algorithms, or say a later step")
     faults = [str(each) if len(folders) == 1 else f"{folder}: {each}" for each, folder in found if isinstance(each, Fault)]
-    return Gathered(folders, runs, faults)
+    runs, copies = _without_copies(runs)
+    return Gathered(folders, runs, faults + copies)
 
 
 _ADVICE = (
@@ -86,6 +88,38 @@ def _each_once(found: Iterable[tuple[Run, Path]]) -> list[Run]:
                 f"{folder} ({run.state}, step {run.steps:,}): {advice}"
             )
     return [runs[key][0] for key in sorted(runs)]
+
+
+def _without_copies(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
+    """The runs without copies of a lower seed of their identity, which would make intervals too narrow; and which these are."""
+    kept: dict[str, list[Run]] = {}
+    copies = []
+    for run in runs:
+        others = kept.setdefault(_place(run), [])
+        if (first := next((each for each in others if _evaluated_alike(each, run)), None)) is None:
+            others.append(run)
+        else:
+            copies.append(
+                f"{_place(run)}/seed-{run.seed}: has the evaluations of seed {first.seed} to the last digit, as a copy has"
+            )
+    return [run for several in kept.values() for run in several], copies
+
+
+def _evaluated_alike(one: Run, other: Run) -> bool:
+    """Whether two seeds returned the same, as far as both go: several numbers, one of more than six digits.
+
+    Seeds meet other starts, so that two trainings do not, but where returns are counts or a policy does nothing.
+    """
+    rows = list(zip(one.evaluations, other.evaluations, strict=False))
+    if any(mine["step"] != theirs["step"] or _returns(mine) != _returns(theirs) for mine, theirs in rows):
+        return False
+    seen = {value for mine, _ in rows for value in _returns(mine)}
+    return len(seen) > 1 and any(float(f"{value:.6g}") != value for value in seen)
+
+
+def _returns(row: Mapping[str, Any]) -> list[float]:
+    """The returns of an evaluation; their mean where the record, or what was read of it, has no more."""
+    return row.get("returns") or [row["return_mean"]]
 
 
 def _place(run: Run) -> str:

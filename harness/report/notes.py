@@ -9,7 +9,7 @@ from ...common.errors import in_words, seeds_in_words
 from ...tasks.data.episodes import flag_notes
 from ..runs.records import LEFT_OUT_AFTER, UNKNOWN_TIME, Run, episodes_of, made_with, overvalued
 from .formats import DASH, DOUBLE_DAGGER, span
-from .groups import Group, RowKey, last_step, names_dataset, without_task
+from .groups import Group, RowKey, by_row, last_step, names_dataset, without_task
 from .shared_fits import shared_fits
 from .statistics import FEWEST, get_metric
 
@@ -43,6 +43,7 @@ def made_of(groups: Sequence[Group]) -> list[str]:
         *_extent(groups),
         *origin_notes(groups),
         *_by_column(groups),
+        *_intervals(groups),
         *_other_code(groups),
         *_data(groups),
         *_settings(groups),
@@ -154,6 +155,22 @@ def _by_column(groups: Sequence[Group]) -> list[str]:
     ]
 
 
+def _intervals(groups: Sequence[Group]) -> list[str]:
+    """The rows whose runs are evaluated at other intervals: the mean of the last ten is then of other parts of them."""
+    notes = []
+    for _, members in by_row(groups):
+        found: dict[str, set[int]] = {}
+        for group, run in _counted(list(members)):
+            steps = [0, *(row["step"] for row in run.evaluations)][-2:]
+            found.setdefault(f"{group.row} {group.label}", set()).add(steps[1] - steps[0])
+        if found and len(set.union(*found.values())) > 1:
+            said = "; ".join(f"{name} {span(each)}" for name, each in found.items())
+            notes.append(
+                f"Steps between evaluations: {said}. So the mean of the last ten, and the best, are of other parts of a run."
+            )
+    return notes
+
+
 def _other_code(groups: Sequence[Group]) -> list[str]:
     """Which columns differ in nothing that was chosen, and when each was begun."""
     alike: dict[tuple[Any, ...], list[Group]] = {}
@@ -173,11 +190,13 @@ def _data(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         extent = (str(group.data["label"]), group.data["window"], group.data["rows"])
         by_key.setdefault(group.key, {}).setdefault(extent, []).append(group)
-    notes = []
-    for extents in by_key.values():
+    notes, datasets = [], dict[tuple[Any, ...], list[str]]()
+    for key, extents in by_key.items():
         members = [group for each in extents.values() for group in each]
         naming = names_dataset(members)
         first = naming.data["label"]
+        digests = datasets.setdefault((key.task, key.parameters, first), [])
+        digests += [key.digest[:8]] * (key.digest[:8] not in digests)
         said = [
             f"{rows:,} rows, window {window}"
             + f", read as {_file(alike[0])}" * (label != first)
@@ -188,6 +207,12 @@ def _data(groups: Sequence[Group]) -> list[str]:
         doubts = (doubt for group in members for doubt in group.data.get("doubts", ()))
         odd = dict.fromkeys((*flag_notes(naming.data.get("provenance", {})), *doubts))
         notes.append(f"Data {first}: {'; '.join(said)}{origin}{''.join(f'; {each}' for each in odd)}.")
+    notes += [
+        f"{name} is {len(digests)} datasets, with the digests {in_words(digests)}: other files, or made by other versions of "
+        "this package or its simulator. No difference is between runs of two."
+        for (*_, name), digests in datasets.items()
+        if len(digests) > 1
+    ]
     return list(dict.fromkeys(notes))
 
 

@@ -14,8 +14,8 @@ ASKED = {"v0": "d4rl", "v2": "d4rl-v2", "regenerated": "regenerated"}  # by the 
 def repeat_command(group: Group) -> str:
     """`mopo-bench run ...` with the task, parameters, dataset, settings, seeds, steps and evaluations of these runs.
 
-    With the versions of the package that made them it gives their identity. A dataset of a user's own is named by the path that
-    it had.
+    With the versions that made them, and the same dataset behind its name, it gives their identity. A dataset of a user's own
+    is named by the path that it had.
     """
     words = ["mopo-bench", "run", "--tasks", group.task, "--algorithms", group.algorithm]
     words += ["--seeds", ",".join(str(run.seed) for run in group.runs)]

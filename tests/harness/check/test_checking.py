@@ -184,6 +184,16 @@ def test_seeds_that_are_one_training_are_undecided(new, normal, baseline, tmp_pa
     assert check(new.root, baseline).verdict == "pass"
 
 
+def test_copies_without_metrics_are_undecided(new, normal, baseline):
+    """As records were before there were metrics."""
+    new.add(normal(100, 5, 5, seed=11), first=100)
+    assert check(new.root, baseline).verdict == "pass"
+    (copied,) = new.root.glob("*/*/*/seed-102/record.json")
+    new.change(104, evaluations=json.loads(copied.read_text())["evaluations"])
+    report = check(new.root, baseline)
+    assert report.cells[0].reasons == ("seeds 102, 104 have the same returns to the last digit, as one training would",)
+
+
 def test_too_few_seeds_are_undecided(new, normal, baseline):
     new.add(normal(100, 5, 4), first=100)
     assert only(check(new.root, baseline)).reasons == ("4 of 5 new seeds are there",)
@@ -194,7 +204,7 @@ def test_too_few_seeds_are_undecided(new, normal, baseline):
     ("other", "said"),
     [
         ({"overrides": {"penalty_coefficient": 0.0}}, "settings penalty_coefficient=0.0"),
-        ({"digest": "e" * 64}, "other rows under the dataset's name"),
+        ({"digest": "e" * 64}, "another dataset under that name (here its digest is eeeeeeee)"),
         ({"rules": {"task": "point-angle", "parameters": {"angle": 45}}}, "other rules of the task"),
         ({"algorithm": "mbpo"}, "missing: no runs in the folder"),
     ],

@@ -271,3 +271,29 @@ def test_a_folder_with_a_colon_in_its_name_is_that_folder(tmp_path):
     odd.add([1.0])
     odd.add([1.0], algorithm="sac", identity="b")
     assert len(gathered(odd.root).runs) == 2
+
+
+def test_a_copy_under_another_seed_is_not_believed(mine, capsys):
+    """It would count twice, and make the interval too narrow."""
+    mine.add([[1000.12345, 2000.54321], [1000.5, 2100.71234]])
+    mine.add([[1000.12345, 2000.54321]], seeds=[30])
+    mine.add([[1000.12345, 2000.54321]], algorithm="sac", identity="b")  # another column is none
+    found = gathered(mine.root)
+    assert [(run.algorithm, run.seed) for run in found.runs] == [("mopo", 0), ("mopo", 1), ("sac", 0)]
+    said = "hopper-medium/mopo/a/seed-30: has the evaluations of seed 0 to the last digit, as a copy has"
+    assert found.faults == [said] == gathered(mine.root, brief=True).faults
+    assert f"Not believed, and not in the numbers: {said}." in table("scores", mine.root)
+    with pytest.warns(match="as a copy has"):
+        assert len(load(mine.root).runs) == 3
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        pytest.param([1000.0, 2000.0], id="counts, which two trainings may share"),
+        pytest.param([1000.12345, 1000.12345], id="a policy that does nothing"),
+    ],
+)
+def test_equal_returns_may_be_no_copy(mine, curve):
+    mine.add([curve, curve])
+    assert len(gathered(mine.root).runs) == 2 and not gathered(mine.root).faults

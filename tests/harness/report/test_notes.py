@@ -1,4 +1,6 @@
 from mopo_bench.harness.report.frames import frames
+from mopo_bench.harness.report.groups import groups_in
+from mopo_bench.harness.report.notes import made_of
 from mopo_bench.harness.report.tables import scores_table, table1
 
 ENSEMBLE = {"stages": {"dynamics": "dynamics ensemble"}}
@@ -123,3 +125,27 @@ def test_seeds_that_are_one_training_are_named(records):
         records.add([[1.0, 2.0], [1.0, 3.0]][: len(metrics)], algorithm=algorithm, metrics=metrics)
     (said,) = [note for note in table1(records.runs()).notes if "one training" in note]
     assert said.startswith("hopper-medium mopo: its 2 seeds have the same metrics to the last digit")
+
+
+def test_evaluations_at_other_intervals_are_said(records):
+    """The mean of the last ten is of other parts of a run then."""
+    records.add([[1.0, 2.0]], steps=5000)
+    records.add([[1.0, 2.0]], algorithm="sac", steps=5000)
+    assert not [note for note in table1(records.runs()).notes if "between evaluations" in note]
+    for folder in records.root.glob("*/sac/*/seed-0/record.json"):
+        folder.write_text(folder.read_text().replace('"step": 4000', '"step": 4900'))
+    (said,) = [note for note in table1(records.runs()).notes if "between evaluations" in note]
+    assert said.startswith(
+        "Steps between evaluations: hopper-medium mopo 1000; hopper-medium sac 100. So the mean of the last ten"
+    )
+
+
+def test_two_datasets_of_one_name_are_said(records):
+    """As two versions of the package make them."""
+    for number, parameters in enumerate(({"angle": 30}, {"angle": 45})):
+        records.add([1.0], "ant-angle", identity=f"{number}", parameters=parameters, digest=f"{number}" * 16)
+    records.add([1.0], identity="old", source="regenerated", digest="3c909e8f99d4")
+    assert not [note for note in made_of(groups_in(records.runs(), "")) if "datasets" in note]
+    records.add([1.0], identity="new", source="regenerated", digest="7017fd8f767f")
+    (said,) = [note for note in made_of(groups_in(records.runs(), "")) if "datasets" in note]
+    assert said.startswith("hopper-medium@regenerated is 2 datasets, with the digests 3c909e8f and 7017fd8f: ")

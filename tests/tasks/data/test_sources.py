@@ -107,6 +107,15 @@ def test_what_differs_is_kept_apart(cache):
     assert len(digests) == len(kept(cache)) == 4
 
 
+def test_fewer_rows_than_were_asked_for_are_said(cache):
+    """A scripted runner makes 100 episodes, and no more."""
+    task = get_task("point-edge")
+    assert load_dataset(task, DatasetRequest(rows=500)).provenance["from"] == task.recipe.made_from
+    dataset = load_dataset(task, DatasetRequest(rows=200_000))
+    assert len(dataset) == 10_000
+    assert dataset.provenance["from"] == f"{task.recipe.made_from}, all that there is of the 200,000 rows asked for"
+
+
 def test_environments_parameters_are_part_of_the_recipe(cache):
     jump = made_by(get_task("halfcheetah-jump"), regenerate=from_random_policy)
     digests = [load_dataset(task, DatasetRequest(rows=20)).digest() for task in (jump, jump.with_parameters(height_weight=3.0))]
