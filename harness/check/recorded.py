@@ -16,7 +16,7 @@ from ..report.repeat import dataset_options, task_options
 from ..report.statistics import mean
 from ..runs.ledger import reason
 from ..runs.reading import NUMBERS, is_number, seed_of
-from ..runs.records import Fault, Store, begun, identity_hash, made_with, state_at, state_in_words
+from ..runs.records import Fault, Store, begun, identity_hash, made_with, many_digits, state_at, state_in_words
 from .prediction import BOTH, NEITHER, SIDES
 
 # Of an evaluation: the score itself, and the bound that a critic's value, itself a metric, is held against.
@@ -112,12 +112,9 @@ class Recorded:
             for row in record["evaluations"]
             if row["step"] == steps
         }
-        what = "metrics" if any(row.get("metrics") for row in rows.values()) else "returns"
-        told = {
-            seed: (row.get("metrics") or {}) if what == "metrics" else {"mean": row["return_mean"]}
-            for seed, row in rows.items()
-        }
-        metrics = {seed: dict(_flat(_metrics({"metrics": each}))) for seed, each in told.items()}
+        if not any(row.get("metrics") for row in rows.values()):
+            return _copies(rows)
+        metrics = {seed: dict(_flat(_metrics({"metrics": row.get("metrics") or {}}))) for seed, row in rows.items()}
         names = sorted({name for each in metrics.values() for name in each})
         learned = [
             name
@@ -128,9 +125,9 @@ class Recorded:
         for seed, each in metrics.items():
             alike.setdefault(tuple(map(each.get, learned)), []).append(seed)
         return [
-            f"{seeds_in_words(seeds)} have the same {what} to the last digit, as one training would"
+            f"{seeds_in_words(seeds)} have the same metrics to the last digit, as one training would"
             for values, seeds in alike.items()
-            if len(seeds) > 1 and any(value is not None and float(f"{value:.6g}") != value for value in values)
+            if len(seeds) > 1 and many_digits(value for value in values if value is not None)
         ]
 
 
@@ -206,6 +203,18 @@ def _numbers(record: Mapping[str, Any], steps: int, episodes: int, interval: int
         **dict(_flat(fits)),
         RETURN: float(row["return_mean"]),
     }
+
+
+def _copies(rows: Mapping[int, Mapping[str, Any]]) -> list[str]:
+    """Seeds of which an evaluation has the same returns to the last digit, and not one return alone."""
+    alike: dict[tuple[float, ...], list[int]] = {}
+    for seed, row in rows.items():
+        alike.setdefault(tuple(row["returns"]), []).append(seed)
+    return [
+        f"{seeds_in_words(seeds)} have the same returns to the last digit, as copies have"
+        for values, seeds in alike.items()
+        if len(seeds) > 1 and len(set(values)) > 1 and many_digits(values)
+    ]
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...common.errors import UserError, in_words
 from ...common.settings import Count, converted
 from ..runs.ledger import existing_folder
-from ..runs.records import LEFT_OUT_AFTER, Fault, Run, Store, changed_defaults
+from ..runs.records import LEFT_OUT_AFTER, Fault, Run, Store, changed_defaults, many_digits
 
 Folders = Path | str | Iterable[Path | str]
 Names = str | Iterable[str]
@@ -35,10 +35,10 @@ def gathered(
 ) -> Gathered:
     """What lies in these folders, of these tasks and algorithms alone where some are named.
 
-    until, brief: each run as `Store.everything` leaves it then. A run that several folders hold counts once; a copy of it under
-    another seed is not believed. Raises UserError
-    where two folders hold one run with other numbers, or one identity with other settings; for a folder that is not there or,
-    of several, holds no run; for a task or an algorithm without a run; and for a run without an evaluation up to that step.
+    until, brief: each run as `Store.everything` leaves it then. A run that several folders hold counts once; a copy of it
+    under another seed is not believed. Raises UserError where two folders hold one run with other numbers, or one identity with
+    other settings; for a folder that is not there or, of several, holds no run; for a task or an algorithm without a run; and
+    for a run without an evaluation up to that step.
     """
     chosen, until = folders_of(results), None if until is None else converted(until, Count, "--until")
     folders = list(chosen)
@@ -90,36 +90,37 @@ def _each_once(found: Iterable[tuple[Run, Path]]) -> list[Run]:
     return [runs[key][0] for key in sorted(runs)]
 
 
-def _without_copies(runs: Iterable[Run]) -> tuple[list[Run], list[str]]:
-    """The runs without copies of a lower seed of their identity, which would make intervals too narrow; and which these are."""
+def _without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs without those that copy another seed of their identity, which would make intervals too narrow; and which.
+
+    Of a run and its copy the longer one counts, of two as long the one that is done, then the lower seed.
+    """
     kept: dict[str, list[Run]] = {}
-    copies = []
-    for run in runs:
+    copies = {}
+    for run in sorted(runs, key=lambda each: (-len(each.evaluations), each.state != "done", each.seed)):
         others = kept.setdefault(_place(run), [])
+        if run.cell.get("imported"):
+            continue  # whose returns may come from rounded scores
         if (first := next((each for each in others if _evaluated_alike(each, run)), None)) is None:
             others.append(run)
         else:
-            copies.append(
-                f"{_place(run)}/seed-{run.seed}: has the evaluations of seed {first.seed} to the last digit, as a copy has"
-            )
-    return [run for several in kept.values() for run in several], copies
+            said = f"has the evaluations of seed {first.seed} to the last digit, as a copy has"
+            copies[_place(run), run.seed] = f"{_place(run)}/seed-{run.seed}: {said}"
+    return [run for run in runs if (_place(run), run.seed) not in copies], [copies[key] for key in sorted(copies)]
 
 
 def _evaluated_alike(one: Run, other: Run) -> bool:
-    """Whether two seeds returned the same, as far as both go: several numbers, one of more than six digits.
+    """Whether two seeds have the same mean returns as far as both go, several of them, and single returns of many digits.
 
-    Seeds meet other starts, so that two trainings do not, but where returns are counts or a policy does nothing.
+    Seeds meet other starts, so that two trainings do not, but where a return is a count or a policy does nothing. What is
+    asked here is what a brief record holds, too.
     """
-    rows = list(zip(one.evaluations, other.evaluations, strict=False))
-    if any(mine["step"] != theirs["step"] or _returns(mine) != _returns(theirs) for mine, theirs in rows):
-        return False
-    seen = {value for mine, _ in rows for value in _returns(mine)}
-    return len(seen) > 1 and any(float(f"{value:.6g}") != value for value in seen)
-
-
-def _returns(row: Mapping[str, Any]) -> list[float]:
-    """The returns of an evaluation; their mean where the record, or what was read of it, has no more."""
-    return row.get("returns") or [row["return_mean"]]
+    for mine, theirs in zip(one.evaluations, other.evaluations, strict=False):  # most differ in the first
+        if (mine["step"], mine["return_mean"]) != (theirs["step"], theirs["return_mean"]):
+            return False
+    shorter = min(one.evaluations, other.evaluations, key=len)
+    several = len({row["return_mean"] for row in shorter}) > 1
+    return several and all(many_digits(each.evaluations[-1].get("returns") or ()) for each in (one, other))
 
 
 def _place(run: Run) -> str:

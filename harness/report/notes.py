@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import mode
 from typing import Any
 
 from ...common.errors import in_words, seeds_in_words
@@ -159,14 +161,17 @@ def _intervals(groups: Sequence[Group]) -> list[str]:
     """The rows whose runs are evaluated at other intervals: the mean of the last ten is then of other parts of them."""
     notes = []
     for _, members in by_row(groups):
-        found: dict[str, set[int]] = {}
+        found: dict[int, list[Group]] = {}
         for group, run in _counted(list(members)):
-            steps = [0, *(row["step"] for row in run.evaluations)][-2:]
-            found.setdefault(f"{group.row} {group.label}", set()).add(steps[1] - steps[0])
-        if found and len(set.union(*found.values())) > 1:
-            said = "; ".join(f"{name} {span(each)}" for name, each in found.items())
+            steps = [row["step"] for row in run.evaluations]
+            if len(steps) > 1:  # of one nothing is known; a stop in between does not make it another interval
+                gap = mode(after - before for before, after in itertools.pairwise(steps))
+                found.setdefault(gap, []).extend([group] * (group not in found.get(gap, [])))
+        if len(found) > 1:
+            said = "; ".join(f"{gap:,} of {in_words(each.label for each in of)}" for gap, of in sorted(found.items()))
+            row = next(iter(found.values()))[0].row
             notes.append(
-                f"Steps between evaluations: {said}. So the mean of the last ten, and the best, are of other parts of a run."
+                f"{row}: steps between evaluations are {said}: the last ten, and the best of all, are not of like parts."
             )
     return notes
 
@@ -195,7 +200,7 @@ def _data(groups: Sequence[Group]) -> list[str]:
         members = [group for each in extents.values() for group in each]
         naming = names_dataset(members)
         first = naming.data["label"]
-        digests = datasets.setdefault((key.task, key.parameters, first), [])
+        digests = datasets.setdefault((key.task, key.parameters, naming.whole["rows"], first), [])
         digests += [key.digest[:8]] * (key.digest[:8] not in digests)
         said = [
             f"{rows:,} rows, window {window}"
@@ -209,7 +214,7 @@ def _data(groups: Sequence[Group]) -> list[str]:
         notes.append(f"Data {first}: {'; '.join(said)}{origin}{''.join(f'; {each}' for each in odd)}.")
     notes += [
         f"{name} is {len(digests)} datasets, with the digests {in_words(digests)}: other files, or made by other versions of "
-        "this package or its simulator. No difference is between runs of two."
+        "this package or its simulator. Runs on different ones are not compared."
         for (*_, name), digests in datasets.items()
         if len(digests) > 1
     ]

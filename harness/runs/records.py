@@ -308,6 +308,11 @@ def shortened(run: Run, steps: Collection[int] = ()) -> Run:
     return run
 
 
+def many_digits(values: Iterable[float]) -> bool:
+    """Whether one of these numbers has more than six digits, as no count or share has, and no rounded setting."""
+    return any(float(f"{value:.6g}") != value for value in values)
+
+
 def _damage(path: Path, read: Callable[[], object]) -> Damaged | None:
     """Why a file is not to be believed; None where it is, or is not there."""
     try:

@@ -189,9 +189,12 @@ def test_copies_without_metrics_are_undecided(new, normal, baseline):
     new.add(normal(100, 5, 5, seed=11), first=100)
     assert check(new.root, baseline).verdict == "pass"
     (copied,) = new.root.glob("*/*/*/seed-102/record.json")
-    new.change(104, evaluations=json.loads(copied.read_text())["evaluations"])
+    *before, row = json.loads(copied.read_text())["evaluations"]
+    row["returns"] = [row["return_mean"] - 1, row["return_mean"] + 1] * (len(row["returns"]) // 2)
+    for seed in (102, 104):
+        new.change(seed, evaluations=[*before, row])
     report = check(new.root, baseline)
-    assert report.cells[0].reasons == ("seeds 102, 104 have the same returns to the last digit, as one training would",)
+    assert report.cells[0].reasons == ("seeds 102, 104 have the same returns to the last digit, as copies have",)
 
 
 def test_too_few_seeds_are_undecided(new, normal, baseline):

@@ -273,8 +273,8 @@ def test_a_folder_with_a_colon_in_its_name_is_that_folder(tmp_path):
     assert len(gathered(odd.root).runs) == 2
 
 
-def test_a_copy_under_another_seed_is_not_believed(mine, capsys):
-    """It would count twice, and make the interval too narrow."""
+def test_a_copy_under_another_seed_is_not_believed(mine):
+    """It would count twice, and make the interval too narrow. What went on longer counts, be it the copy."""
     mine.add([[1000.12345, 2000.54321], [1000.5, 2100.71234]])
     mine.add([[1000.12345, 2000.54321]], seeds=[30])
     mine.add([[1000.12345, 2000.54321]], algorithm="sac", identity="b")  # another column is none
@@ -285,15 +285,43 @@ def test_a_copy_under_another_seed_is_not_believed(mine, capsys):
     assert f"Not believed, and not in the numbers: {said}." in table("scores", mine.root)
     with pytest.warns(match="as a copy has"):
         assert len(load(mine.root).runs) == 3
+    changed(mine, "record.json", later, seed=30)
+    changed(
+        mine,
+        "record.json",
+        lambda record: record["evaluations"][-1].update(returns=[7.12345678], return_mean=7.12345678),
+        seed=30,
+    )
+    (said,) = gathered(mine.root).faults
+    assert said.startswith("hopper-medium/mopo/a/seed-0: has the evaluations of seed 30")
+
+
+def in_episodes(*returns):
+    """The same returns of an evaluation for each of a run."""
+
+    def change(record):
+        for row, change in zip(record["evaluations"], (0, 1), strict=True):
+            returned = [each + change for each in returns]
+            row.update(returns=returned, return_mean=float(np.mean(returned)))
+
+    return change
 
 
 @pytest.mark.parametrize(
-    "curve",
+    "change",
     [
-        pytest.param([1000.0, 2000.0], id="counts, which two trainings may share"),
-        pytest.param([1000.12345, 1000.12345], id="a policy that does nothing"),
+        pytest.param(in_episodes(1.0, 2.0, 5.0), id="counts, whose mean has many digits"),
+        pytest.param(lambda record: record["evaluations"].pop(0), id="one evaluation"),
+        pytest.param(
+            lambda record: record["evaluations"][0].update(returns=[2000.54321], return_mean=2000.54321),
+            id="a policy that does nothing",
+        ),
     ],
 )
-def test_equal_returns_may_be_no_copy(mine, curve):
-    mine.add([curve, curve])
-    assert len(gathered(mine.root).runs) == 2 and not gathered(mine.root).faults
+@pytest.mark.parametrize("brief", [False, True])
+def test_equal_returns_may_be_no_copy(mine, change, brief):
+    mine.add([[1000.12345, 2000.54321]] * 2)
+    for seed in (0, 1):
+        changed(mine, "record.json", change, seed=seed)
+    found = gathered(mine.root, brief=brief)
+    assert len(found.runs) == 2 and not found.faults

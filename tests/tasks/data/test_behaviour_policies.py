@@ -58,7 +58,9 @@ def test_processors_give_the_same_dataset():
         assert ran.returncode == 0, ran.stderr
         found.append(ran.stdout.split())
     assert found[0] == found[1]
-    if mujoco.__version__ == "4.0.0":  # another may simulate otherwise, and the cache knows its version
+    information = Path("/proc/cpuinfo")
+    flags = information.read_text().split() if information.exists() else []
+    if mujoco.__version__ == "4.0.0" and {"avx2", "fma"} <= set(flags):  # what datasets are said to be the same on
         assert found[0] == ["9bbd71ed8055", "192b36ab6664"]
 
 

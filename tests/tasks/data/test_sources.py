@@ -113,7 +113,7 @@ def test_fewer_rows_than_were_asked_for_are_said(cache):
     assert load_dataset(task, DatasetRequest(rows=500)).provenance["from"] == task.recipe.made_from
     dataset = load_dataset(task, DatasetRequest(rows=200_000))
     assert len(dataset) == 10_000
-    assert dataset.provenance["from"] == f"{task.recipe.made_from}, all that there is of the 200,000 rows asked for"
+    assert dataset.provenance["from"] == f"{task.recipe.made_from}, 10,000 of the 200,000 rows asked for"
 
 
 def test_environments_parameters_are_part_of_the_recipe(cache):
