@@ -107,7 +107,7 @@ def test_policy_is_the_learners_mode(undisturbed):
     trainer.load(torch.load(folder / "checkpoint.pt", weights_only=True))
     assert trainer.steps == policy.about["steps"]
     seen = torch.randn(1, 7, 11, generator=torch.Generator().manual_seed(0))
-    assert np.allclose(policy(seen[0].numpy()), trainer.learner.act(seen)[0].numpy(), atol=1e-6)
+    assert np.allclose(policy(seen[0].numpy()), trainer.learner.act(seen)[0].numpy(), atol=2e-5)  # actions are rounded
 
 
 def test_it_stops_at_its_target(tmp_path):
