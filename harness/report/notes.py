@@ -161,17 +161,16 @@ def _intervals(groups: Sequence[Group]) -> list[str]:
     """The rows whose runs are evaluated at other intervals: the mean of the last ten is then of other parts of them."""
     notes = []
     for _, members in by_row(groups):
-        found: dict[int, list[Group]] = {}
+        found: dict[int, dict[str, None]] = {}  # labels by interval, each once
         for group, run in _counted(list(members)):
             steps = [row["step"] for row in run.evaluations]
             if len(steps) > 1:  # of one nothing is known; a stop in between does not make it another interval
                 gap = mode(after - before for before, after in itertools.pairwise(steps))
-                found.setdefault(gap, []).extend([group] * (group not in found.get(gap, [])))
+                found.setdefault(gap, {})[group.label] = None
         if len(found) > 1:
-            said = "; ".join(f"{gap:,} of {in_words(each.label for each in of)}" for gap, of in sorted(found.items()))
-            row = next(iter(found.values()))[0].row
+            said = "; ".join(f"{gap:,} of {in_words(labels)}" for gap, labels in sorted(found.items()))
             notes.append(
-                f"{row}: steps between evaluations are {said}: the last ten, and the best of all, are not of like parts."
+                f"{group.row}: steps between evaluations are {said}: the last ten, and the best of all, are not of like parts."
             )
     return notes
 
@@ -195,13 +194,12 @@ def _data(groups: Sequence[Group]) -> list[str]:
     for group in groups:
         extent = (str(group.data["label"]), group.data["window"], group.data["rows"])
         by_key.setdefault(group.key, {}).setdefault(extent, []).append(group)
-    notes, datasets = [], dict[tuple[Any, ...], list[str]]()
+    notes, datasets = [], dict[tuple[Any, ...], dict[str, None]]()
     for key, extents in by_key.items():
         members = [group for each in extents.values() for group in each]
         naming = names_dataset(members)
         first = naming.data["label"]
-        digests = datasets.setdefault((key.task, key.parameters, naming.whole["rows"], first), [])
-        digests += [key.digest[:8]] * (key.digest[:8] not in digests)
+        datasets.setdefault((key.task, key.parameters, naming.whole["rows"], first), {})[key.digest[:8]] = None
         said = [
             f"{rows:,} rows, window {window}"
             + f", read as {_file(alike[0])}" * (label != first)
