@@ -52,6 +52,20 @@ class Choice:
         return f"{', '.join(others)} or {last}" if others else last
 
 
+@dataclass(frozen=True)
+class Hexadecimal:
+    """The first digits of a hash, `shortest` at least and `longest` at most."""
+
+    shortest: int
+    longest: int
+
+    def holds(self, value: str) -> bool:
+        return self.shortest <= len(value) <= self.longest and set(value) <= set("0123456789abcdef")
+
+    def __str__(self) -> str:
+        return f"of {self.shortest} to {self.longest} digits 0 to 9 and a to f"
+
+
 Count = Annotated[int, Range(1)]
 StepCount = Annotated[int, Range(0)]
 Positive = Annotated[float, Range(0, above=True)]

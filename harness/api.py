@@ -46,6 +46,7 @@ def run(
     window: str | Mapping[str, str] | None = None,
     rows: int | str | Mapping[str, int] | None = None,
     data_seed: int | None = None,
+    data_digest: str | Mapping[str, str] | None = None,
     dataset: Path | str | None = None,
     clip_actions: bool | None = None,
     settings: Settings | Sequence[Mapping[str, Any]] | None = None,
@@ -75,13 +76,13 @@ def run(
     suite, the grid file or the task. Tasks and algorithms may be objects that are not registered.
 
     without: cells that are left out, "hopper-medium:sac". seeds: a count, or the seeds themselves. steps, window, rows,
-    evaluate_every: one for all, or one for each of some, by task, algorithm or both: {"bc": 500_000,
-    "hopper-medium:sac": 20_000}. settings: what `--set` takes, or a mapping
-    {"mopo.penalty_coefficient": 5}; several values of one setting sweep. suite: a grid that comes with the package. grid: a
-    grid file. results: the folder of run records. jobs: worker processes; all cores by default, one on a GPU. group: seeds
-    trained together, on a GPU. backend, scheduler: another machine's workers, see docs/scaling.md. rerun: runs anew what is
-    done, fits too, after it was moved to a folder under "set-aside" in the results. quiet: says neither how far the runs are
-    nor what came of them.
+    data_digest, evaluate_every: one for all, or one for each of some, by task, algorithm or both: {"bc": 500_000,
+    "hopper-medium:sac": 20_000}. data_digest: how the dataset's digest must begin, by 8 to 64 digits. settings: what `--set`
+    takes, or a mapping {"mopo.penalty_coefficient": 5}; several values of one setting sweep. suite: a grid that comes with the
+    package. grid: a grid file. results: the folder of run records. jobs: worker processes; all cores by default, one on a GPU.
+    group: seeds trained together, on a GPU. backend, scheduler: another machine's workers, see docs/scaling.md. rerun: runs
+    anew what is done, fits too, after it was moved to a folder under "set-aside" in the results. quiet: says neither how far
+    the runs are nor what came of them.
 
     How far it is, and every run that failed, diverged or is not finished, with its reason, is printed to standard error; the
     `state` and the `record` of each run say the same. Raises UserError, one line, for what cannot be run.

@@ -21,6 +21,7 @@ from typing import Any
 from ... import results as results_room
 from ...common.errors import UserError
 from ..runs.records import csv_text, write_text
+from ..runs.request import seeds_in_option
 from .options import FEWEST_SEEDS
 from .prediction import SIDES
 from .recorded import RETURN, SCORE, Name, Numbers, Recorded, read_cells, vitals_of
@@ -233,16 +234,9 @@ def commands(cells: Iterable[BaselineCell], options: Mapping[str, str]) -> list[
         key = (cell.name.task, *budget, cell.name.settings, options[cell.identity])
         together.setdefault(key, []).append(cell.name.algorithm)
     return [
-        f"mopo-bench run --tasks {task} --algorithms {','.join(dict.fromkeys(algorithms))} --seeds {_spelled(seeds)} "
+        f"mopo-bench run --tasks {task} --algorithms {','.join(dict.fromkeys(algorithms))} --seeds {seeds_in_option(seeds)} "
         f"--steps {steps} --evaluate-every {interval} --episodes {episodes}"
         + f" {chosen}" * bool(chosen)
         + "".join(f" --set {shlex.quote(setting)}" for setting in settings.split("; ") if settings)
         for (task, steps, interval, episodes, seeds, settings, chosen), algorithms in together.items()
     ]
-
-
-def _spelled(seeds: Sequence[int]) -> str:
-    """Seeds as `--seeds` takes them: "0-19", or a list, of one with a comma at its end."""
-    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]}-{seeds[-1]}"
-    return ",".join(map(str, seeds)) + "," * (len(seeds) == 1)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ...common.errors import UserError, in_words
 from ...common.settings import Count, converted
 from ..runs.ledger import existing_folder
-from ..runs.records import LEFT_OUT_AFTER, Fault, Run, Store, changed_defaults, many_digits
+from ..runs.records import LEFT_OUT_AFTER, Fault, Run, Store, changed_defaults, evaluated_alike, many_digits
 
 Folders = Path | str | Iterable[Path | str]
 Names = str | Iterable[str]
@@ -99,9 +99,9 @@ def _without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     copies = {}
     for run in sorted(runs, key=lambda each: (-len(each.evaluations), each.state != "done", each.seed)):
         others = kept.setdefault(_place(run), [])
-        if run.cell.get("imported"):
-            continue  # whose returns may come from rounded scores
-        if (first := next((each for each in others if _evaluated_alike(each, run)), None)) is None:
+        if run.cell.get("imported") or not _has_many_digits(run):
+            continue  # imported returns may come from rounded scores
+        if (first := next((each for each in others if evaluated_alike(each.evaluations, run.evaluations)), None)) is None:
             others.append(run)
         else:
             said = f"has the evaluations of seed {first.seed} to the last digit, as a copy has"
@@ -109,18 +109,9 @@ def _without_copies(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     return [run for run in runs if (_place(run), run.seed) not in copies], [copies[key] for key in sorted(copies)]
 
 
-def _evaluated_alike(one: Run, other: Run) -> bool:
-    """Whether two seeds have the same mean returns as far as both go, several of them, and single returns of many digits.
-
-    Seeds meet other starts, so that two trainings do not, but where a return is a count or a policy does nothing. What is
-    asked here is what a brief record holds, too.
-    """
-    for mine, theirs in zip(one.evaluations, other.evaluations, strict=False):  # most differ in the first
-        if (mine["step"], mine["return_mean"]) != (theirs["step"], theirs["return_mean"]):
-            return False
-    shorter = min(one.evaluations, other.evaluations, key=len)
-    several = len({row["return_mean"] for row in shorter}) > 1
-    return several and all(many_digits(each.evaluations[-1].get("returns") or ()) for each in (one, other))
+def _has_many_digits(run: Run) -> bool:
+    """Whether the returns of its last evaluation have, which a brief record holds, too: counts may well be alike."""
+    return many_digits(run.evaluations[-1].get("returns") or ()) if run.evaluations else False
 
 
 def _place(run: Run) -> str:

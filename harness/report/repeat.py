@@ -1,4 +1,4 @@
-"""The command that runs a group of recorded runs once more."""
+"""The commands that run a group of recorded runs once more."""
 
 from __future__ import annotations
 
@@ -6,23 +6,31 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from ..runs.records import Run
+from ..runs.request import seeds_in_option
 from .groups import Group, changed_parameters, last_step
 
 ASKED = {"v0": "d4rl", "v2": "d4rl-v2", "regenerated": "regenerated"}  # by the source of a dataset, changed or not
+DIGITS = 12  # of a dataset's digest, in a command
 
 
-def repeat_command(group: Group) -> str:
+def repeat_commands(group: Group) -> list[str]:
     """`mopo-bench run ...` with the task, parameters, dataset, settings, seeds, steps and evaluations of these runs.
 
-    With the versions that made them, and the same dataset behind its name, it gives their identity. A dataset of a user's own
-    is named by the path that it had.
+    One for all seeds that were to be run and evaluated alike, mostly for all. With the versions that made them it gives their
+    identity; where the name of the dataset stands for other data by then, it refuses to run. A dataset of a user's own is named
+    by the path that it had.
     """
-    words = ["mopo-bench", "run", "--tasks", group.task, "--algorithms", group.algorithm]
-    words += ["--seeds", ",".join(str(run.seed) for run in group.runs)]
-    words += [*dataset_options(group.cell), *_budget(group)]
+    digest = str(group.data["digest"])[:DIGITS]
+    words = [*dataset_options(group.cell), "--data-digest", digest]
     for key, value in sorted(group.cell.get("overrides", {}).items()):
         words += ["--set", f"{group.algorithm}.{key}={_spelled(value)}"]
-    return shlex.join([*words, *task_options(group.task, group.cell)])
+    words += task_options(group.task, group.cell)
+    longest, seeds = max(group.runs, key=last_step), dict[tuple[str, ...], list[int]]()
+    for run in group.runs:
+        seeds.setdefault(_budget(run, longest), []).append(run.seed)
+    which = ["mopo-bench", "run", "--tasks", group.task, "--algorithms", group.algorithm, "--seeds"]
+    return [shlex.join([*which, seeds_in_option(alike), *budget, *words]) for budget, alike in seeds.items()]
 
 
 def task_options(task: str, cell: Mapping[str, Any]) -> list[str]:
@@ -49,14 +57,17 @@ def dataset_options(cell: Mapping[str, Any]) -> list[str]:
     return words + ["--clip-actions"] * bool(asked.get("clip_actions"))
 
 
-def _budget(group: Group) -> list[str]:
-    """Steps, the steps between evaluations and the episodes of the last of them, as far as the records say."""
-    longest = max(group.runs, key=last_step)
+def _budget(run: Run, longest: Run) -> tuple[str, ...]:
+    """The options of its steps, of the steps between evaluations and of the episodes of the last, as far as records say.
+
+    What a run has not come to is as in the longest of its group.
+    """
     if not longest.evaluations:
-        return []
-    steps = [row["step"] for row in longest.evaluations]
-    words = ["--steps", str(steps[-1]), "--evaluate-every", str(steps[0])]
-    return [*words, "--episodes", str(len(longest.evaluations[-1]["returns"]))]
+        return ()
+    whole, begun = run if run.state == "done" else longest, run if run.evaluations else longest
+    episodes = len(whole.evaluations[-1]["returns"])
+    numbers = {"--steps": last_step(whole), "--evaluate-every": begun.evaluations[0]["step"], "--episodes": episodes}
+    return tuple(word for option, number in numbers.items() for word in (option, str(number)))
 
 
 def _spelled(value: Any) -> str:

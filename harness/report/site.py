@@ -36,7 +36,7 @@ from .groups import (
 from .notes import made_of, provenance
 from .pictures import curves, heatmap, paper_numbers, rows_of
 from .plots import save, styled
-from .repeat import repeat_command
+from .repeat import repeat_commands
 from .statistics import aggregate, mean, mean_interval, standard_deviation
 from .styles import Style, styles
 from .tables import scores_table
@@ -197,7 +197,7 @@ def _facts(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def _algorithm(group: Group, unit: str, printed: dict[str, float]) -> dict[str, Any]:
-    """What a page says of one group: its numbers, seed by seed, where they come from, and the command that repeats it."""
+    """What a page says of one group: its numbers, seed by seed, where they come from, and the commands that repeat it."""
     values = list(group.values("last", unit).values())
     return {
         "heading": group.heading,
@@ -210,7 +210,7 @@ def _algorithm(group: Group, unit: str, printed: dict[str, float]) -> dict[str, 
         "seeds": len(values),
         "diverged": group.diverged,
         "runs": [_seed(run, unit) for run in group.runs],
-        "command": "" if group.imported else repeat_command(group),
+        "commands": [] if group.imported else repeat_commands(group),
         "provenance": _origin(group),
         "config": sorted(group.cell["config"].items()),
         "overrides": sorted(group.cell.get("overrides", {})),

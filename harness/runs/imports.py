@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from .interrupts import interrupts_held
 from .machine import describe_machine
 from .plan import chosen_tasks, dataset_request, facts_of, refuse_missing_datasets
 from .reading import is_count, is_number, printable
-from .records import EPISODES, Run, Store, identity_hash, plain
+from .records import EPISODES, Run, Store, evaluated_alike, identity_hash, plain
 from .request import RunRequest
 
 Curve = dict[int, list[float]]  # by step, the returns of an evaluation's episodes, or their mean alone
@@ -87,6 +88,9 @@ def import_runs(
     origin = {"file": path.name, "sha256": hashlib.sha256(read).hexdigest(), EPISODES: "told" if found.episodes else "not told"}
     warnings = {"scores": said} if (said := _odd_scores(found.scores)) else {}
     records = {seed: _record(seed, curve, origin) | {"warnings": warnings} for seed, curve in found.curves.items()}
+    for one, other in itertools.combinations(records, 2):
+        if evaluated_alike(records[one]["evaluations"], records[other]["evaluations"]):
+            raise UserError(f"{path.name}: {seeds_in_words([one, other])} have the same numbers, as one run has: name it once")
     folder = store.cell_folder(learned.name, algorithm, cell["identity"])
     new = _new(records, store, folder)
     store.prepare()
@@ -160,10 +164,6 @@ def read_curves(read: bytes, name: str, task: Task) -> Read:
         seed: {step: list(episodes.values()) for step, episodes in sorted(steps.items())}
         for seed, steps in sorted(found.items())
     }
-    seeds = list(curves)
-    for place, seed in enumerate(seeds):
-        if same := [each for each in seeds[place + 1 :] if _same(curves[each], curves[seed])]:
-            raise UserError(f"{name}: {seeds_in_words([seed, *same])} have the same numbers, as one run would: name it once")
     if of_episode is not None:
         _refuse_odd_episodes(name, curves)
     return Read(curves, scores, of_episode is not None)
@@ -198,16 +198,6 @@ def _refuse_odd_episodes(name: str, curves: Mapping[int, Curve]) -> None:
             raise UserError(
                 f"{name}: seed {few} has {counts[few]} episodes at step {step:,}, where another has {most}: cut off?"
             )
-
-
-def _same(one: Curve, other: Curve) -> bool:
-    """Whether two curves are of one run, which may have been cut off: the same at every step that both have, and moving.
-
-    Of a task that is solved from the start all seeds may have the same number.
-    """
-    common = one.keys() & other.keys()
-    moves = len({value for step in common for value in one[step]}) > 1
-    return moves and all(one[step] == other[step] for step in common)
 
 
 def _odd_scores(scores: Sequence[float]) -> str:
@@ -274,7 +264,7 @@ def _new(records: Mapping[int, dict[str, Any]], store: Store, folder: Path) -> l
             if _curve(there[place]) != told:
                 raise UserError(f"{place} holds this run with other numbers: delete it, or name another folder with --results")
             continue
-        if same := [other for other, evaluations in there.items() if _same(told, _curve(evaluations))]:
+        if same := [other for other, evaluations in there.items() if evaluated_alike(record["evaluations"], evaluations)]:
             raise UserError(f"seed {seed} has the numbers of {same[0]}, as one run would: import it once")
         new.append(seed)
     return new

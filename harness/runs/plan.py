@@ -126,6 +126,7 @@ def make_plan(request: RunRequest, results: Path | str) -> Plan:
             dataset = dataset_request(request, task.name, algorithm.name)
             if dataset not in facts:
                 facts[dataset] = facts_of(task, dataset, specification) | probed
+            refuse_another_dataset(facts[dataset], of_cell(request.data_digest, task.name, algorithm.name))
             steps = of_cell(request.steps, task.name, algorithm.name) or task.evaluation.steps
             cells.append(
                 Cell(
@@ -206,7 +207,7 @@ def check_cell_names(tasks: list[Task], algorithms: list[Algorithm], request: Ru
     known = ({*all_tasks(), *here[0]}, {*all_algorithms(), *here[1]})
     if whole := [name for name in request.without if ":" not in str(name)]:
         raise UserError(f"--without {whole[0]}: expected TASK:ALGORITHM; --tasks and --algorithms name what is run")
-    for field in ("steps", "window", "rows", "evaluate_every", "without"):
+    for field in ("steps", "window", "rows", "data_digest", "evaluate_every", "without"):
         value = getattr(request, field)
         for name in value if isinstance(value, Mapping | tuple) else ():
             if not _names_a_cell(name, *known):
@@ -272,6 +273,15 @@ def refuse_missing_datasets(wanted: Sequence[tuple[Task, DatasetRequest]], sourc
             said.insert(0, f"{in_words(files)}: {to_fetch(files, source)}")
         why = "; ".join(said)
         raise UserError(f"no dataset on this machine for {why}; --dataset FILE takes one of your own{others}")
+
+
+def refuse_another_dataset(facts: Mapping[str, Any], wanted: str | None) -> None:
+    """UserError where the digest of a dataset, by what `facts_of` says, does not begin as it is wanted to."""
+    if wanted and not facts["digest"].startswith(wanted):
+        raise UserError(
+            f"--data-digest {wanted}: {facts['label']} has the digest {facts['digest'][: len(wanted)]} here, of other data "
+            f"({facts['from']}; rows: {facts['rows']:,}); leave the option out to take it nonetheless"
+        )
 
 
 Configured = tuple[dict[str, Any], dict[str, Any]]  # a full configuration, and what was chosen in it beyond the task's own

@@ -313,6 +313,19 @@ def many_digits(values: Iterable[float]) -> bool:
     return any(float(f"{value:.6g}") != value for value in values)
 
 
+def evaluated_alike(one: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two seeds have one mean return at each step at which both were evaluated, and not one return in all of these.
+
+    Seeds meet other starts, so that two trainings do so only where a return is a count or a policy does nothing.
+    """
+    if one and other and one[0]["step"] == other[0]["step"] and one[0]["return_mean"] != other[0]["return_mean"]:
+        return False  # as most do
+    theirs = {row["step"]: row["return_mean"] for row in other}
+    common = [row for row in one if row["step"] in theirs]
+    several = len({value for row in common for value in (row["return_mean"], *row.get("returns", ()))}) > 1
+    return several and all(row["return_mean"] == theirs[row["step"]] for row in common)
+
+
 def _damage(path: Path, read: Callable[[], object]) -> Damaged | None:
     """Why a file is not to be believed; None where it is, or is not there."""
     try:

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from ...common.errors import UserError, unknown
-from ...common.settings import Choice, Count, converted
+from ...common.settings import Choice, Count, Hexadecimal, converted
 from ...tasks.data.request import SOURCES, WINDOWS, Source, Window
 
 MOST_SEEDS = 10_000  # a slip of the finger, not a plan
+Digest = Annotated[str, Hexadecimal(8, 64)]
 PerCell = Count | Mapping[str, Count] | None  # one number for all cells, or one for each of some: see `of_cell`
 
 
@@ -82,6 +83,9 @@ class RunRequest:
     )
     rows: PerCell = asked(None, "Rows of a regenerated dataset, or some by task or algorithm.")
     data_seed: int = asked(0, "Seed of a regenerated dataset; jump and angle: odd is the second collection.")
+    data_digest: Digest | Mapping[str, Digest] | None = asked(
+        None, "Refuse a dataset whose digest does not begin so; or some by task or algorithm (ant-angle=1f0c52aa)."
+    )
     dataset: Path | None = asked(None, "Your own HDF5 file in D4RL's layout, for one task.")
     clip_actions: bool = asked(False, "Accept actions outside the box, clipped.")
     settings: tuple[Setting, ...] = asked(
@@ -238,6 +242,13 @@ def _parsed_seeds(value: Any, option: str) -> Sequence[int]:
     return seeds
 
 
+def seeds_in_option(seeds: Sequence[int]) -> str:
+    """Seeds as `--seeds` takes them: "0-19", or a list, of one with a comma at its end, since a number alone is a count."""
+    if len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}-{seeds[-1]}"
+    return ",".join(map(str, seeds)) + "," * (len(seeds) == 1)
+
+
 def _as_per_cell(value: Any, kind: Any, option: str) -> Any:
     """A value for all cells, or values by task, algorithm or both; written "1000000,bc=500000", where "*" are all others."""
     kind = next(each for each in get_args(kind) if get_origin(each) is Annotated)
@@ -290,6 +301,7 @@ _CONVERTERS = {
     "steps": _as_per_cell,
     "window": _as_per_cell,
     "rows": _as_per_cell,
+    "data_digest": _as_per_cell,
     "evaluate_every": _as_per_cell,
     "settings": _as_settings,
     "task_set": _as_settings,

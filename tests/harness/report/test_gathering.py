@@ -296,6 +296,15 @@ def test_a_copy_under_another_seed_is_not_believed(mine):
     assert said.startswith("hopper-medium/mopo/a/seed-0: has the evaluations of seed 30")
 
 
+def test_a_copy_of_which_evaluations_were_left_out_is_one(mine):
+    """They are held together by their steps, not by their places."""
+    mine.add([[1000.12345, 1500.98765, 2000.54321]])
+    mine.add([[1000.12345, 1500.98765, 2000.54321]], seeds=[30])
+    changed(mine, "record.json", lambda record: record["evaluations"].pop(1), seed=30)
+    (said,) = gathered(mine.root).faults
+    assert said.startswith("hopper-medium/mopo/a/seed-30: has the evaluations of seed 0")
+
+
 def in_episodes(*returns):
     """The same returns of an evaluation for each of a run."""
 

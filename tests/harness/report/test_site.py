@@ -9,7 +9,7 @@ import pytest
 from mopo_bench.common.errors import UserError
 from mopo_bench.harness.report.groups import grouped, labelled
 from mopo_bench.harness.report.pictures import curves
-from mopo_bench.harness.report.repeat import repeat_command
+from mopo_bench.harness.report.repeat import repeat_commands
 from mopo_bench.harness.report.site import write_site
 from mopo_bench.harness.runs.ledger import load_runs
 
@@ -217,7 +217,7 @@ def test_the_command_of_a_page_asks_for_these_runs(plan, command, tmp_path):
     results = tmp_path / "runs"
     execute(plan("bc", results=results, seeds=(3, 5), rows=900, data_seed=2), 1)
     (group,) = labelled(grouped(load_runs(results)))
-    words = shlex.split(repeat_command(group))
+    words = shlex.split(*repeat_commands(group))
     assert words[:2] == ["mopo-bench", "run"]
     assert {"--rows", "--data-seed", "--set", "--episodes"} <= set(words) and words[words.index("--seeds") + 1] == "3,5"
     before = {path: path.read_bytes() for path in results.rglob("record.json")}
@@ -234,11 +234,31 @@ def test_the_command_of_a_published_record_asks_for_its_data(folder):
 
     groups = labelled(grouped(load_runs(ROOT / "results" / "published" / folder)))
     for group in [each for each in groups if each.task.startswith("point")][:2]:
-        words = shlex.split(repeat_command(group))[2:]
+        words = shlex.split(*repeat_commands(group))[2:]
         asked = {name[2:].replace("-", "_"): value for name, value in zip(words[::2], words[1::2], strict=True)}
         (cell,) = plan_run(results="none", **asked).cells
         assert cell.digest == group.data["digest"] and cell.steps == 8000
         assert cell.identity == group.identity or cell.algorithm.versions != group.cell["versions"]
+
+
+def test_the_command_of_data_that_is_not_made_any_more_refuses_to_run(records, command, tmp_path):
+    """The package makes hopper-medium's data otherwise since recipe version 4: the command had run on the new one."""
+    records.add([1.0], algorithm="bc", source="regenerated", rows=500, digest="3c909e8f99d472fa")
+    (group,) = labelled(grouped(records.runs()))
+    refused = command(*shlex.split(*repeat_commands(group))[1:], "--results", tmp_path / "new")
+    assert refused.code == 2 and refused.err.startswith("mopo-bench: --data-digest 3c909e8f99d4: hopper-medium@regenerated has")
+    assert not (tmp_path / "new").exists()
+
+
+def test_seeds_that_were_evaluated_otherwise_have_a_command_of_their_own(records):
+    """One command had run all of them as the longest."""
+    records.add([[1.0, 2.0], [3.0, 4.0]], seeds=(0, 2), steps=2000)
+    records.add([1.0], seeds=(1,), steps=2000)
+    records.add([1.0], seeds=(3,), steps=1000)
+    (group,) = labelled(grouped(records.runs()))
+    asked = [command.split() for command in repeat_commands(group)]
+    said = [[words[words.index(option) + 1] for option in ("--seeds", "--steps", "--evaluate-every")] for words in asked]
+    assert said == [["0,2", "2000", "1000"], ["1,", "2000", "2000"], ["3,", "1000", "1000"]]
 
 
 @pytest.mark.parametrize("source, asked", [("v0-changed", "d4rl"), ("v2", "d4rl-v2"), ("v2-changed", "d4rl-v2")])
@@ -246,7 +266,7 @@ def test_the_command_of_a_changed_file_asks_for_that_file(records, source, asked
     """With "auto" it had quietly run on other data, where that file was not."""
     records.add([1.0], source=source)
     (group,) = labelled(grouped(records.runs()))
-    words = shlex.split(repeat_command(group))
+    words = shlex.split(*repeat_commands(group))
     assert words[words.index("--data") + 1] == asked
 
 

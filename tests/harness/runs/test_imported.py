@@ -167,7 +167,7 @@ def test_what_is_said_of_it_is_checked(changed, said, curves, tmp_path):
             "seed,step,episode,return\n0,1,0,2\n0,1,1,3\n1,1,0,4\n",
             "seed 1 has 1 episodes at step 1, where another has 2: cut off?",
         ),
-        ("seed,step,return\n0,1,2\n0,2,3\n0,3,4\n1,1,2\n1,2,3\n", "seeds 0, 1 have the same numbers, as one run would"),
+        ("seed,step,return\n0,1,2\n0,2,3\n0,3,4\n1,1,2\n1,2,3\n", "seeds 0, 1 have the same numbers, as one run has"),
     ],
 )
 def test_a_file_of_several_things_or_one_cut_off_is_refused(text, said, curves, tmp_path):

@@ -32,6 +32,8 @@ def test_python_and_the_command_line_say_the_same():
         ({"steps": {"point-angle": 0}}, "--steps of point-angle"),
         ({"rows": "many"}, "--rows"),
         ({"data": "web"}, "regenerated"),
+        ({"data_digest": "1f0c"}, "8 to 64 digits"),
+        ({"data_digest": {"point-angle": "no digest"}}, "--data-digest of point-angle"),
         ({"compile": "maybe"}, "auto"),
         ({"capture": "perhaps"}, "--capture"),
         ({"evaluation_processes": -1}, "--evaluation-processes"),
@@ -329,3 +331,19 @@ def test_a_short_suite_is_planned_in_small(tmp_path):
     mopo = by_name["mopo"].config
     assert (mopo["rollout_states"], mopo["dynamics.max_epochs"], mopo["rollout_length"]) == (10_000, 100, 5)
     assert by_name["brac-p"].config["behaviour.steps"] == 100_000 and by_name["bear"].config["warmup_steps"] == 4_000
+
+
+def test_a_dataset_with_another_digest_is_refused(tmp_path):
+    """A grid can be bound to its data, whichever version of the package or file is there when it is run."""
+    asked = {"tasks": "point-angle,point-edge", "algorithms": "bc", "results": tmp_path, "steps": 10}
+    digests = {cell.task.name: cell.digest for cell in plan_run(**asked).cells}
+    assert len(plan_run(**asked, data_digest={name: digest[:8] for name, digest in digests.items()}).cells) == 2
+    with pytest.raises(UserError, match="--data-digest 0123456789ab: point-edge@regenerated has the digest") as refused:
+        plan_run(**asked, data_digest={"point-edge": "0123456789ab"})
+    assert digests["point-edge"][:12] in str(refused.value)
+    with pytest.raises(UserError, match="point-edge@regenerated has the digest"):
+        plan_run(**asked, data_digest=digests["point-angle"])  # of all tasks, and they have different data
+    with pytest.raises(UserError, match="not among the tasks"):
+        plan_run(**asked, data_digest=f"ant-angle={digests['point-edge']}")
+    bound = RunRequest.of(tasks="point-edge", algorithms="bc", data_digest=f"point-edge={digests['point-edge']}").to_grid()
+    assert bound["data_digest"] == {"point-edge": digests["point-edge"]}
