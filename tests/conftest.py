@@ -1,5 +1,6 @@
-"""For all tests: batches are made in a folder of this test run, and nobody's own D4RL files are found."""
+"""For all tests: datasets are made in a folder of this test run, and nobody's own D4RL files are found."""
 
+import os
 import resource
 from contextlib import contextmanager
 
@@ -8,7 +9,10 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def data_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data")
+    """One for all processes of a test run: what a dataset or a probe costs is paid once."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "data"
+    folder.mkdir(exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOPO_BENCH_DATA", str(folder))
         patch.setenv("D4RL_DATASET_DIR", str(folder / "no-d4rl"))

@@ -30,13 +30,14 @@ def test_returns_are_the_environments(monkeypatch):
     assert found["return_random"] != found["return_zero"]
 
 
-def test_they_are_measured_once_and_anew_where_the_cache_is_spoilt(monkeypatch, data_folder):
+def test_they_are_measured_once_and_anew_where_the_cache_is_spoilt(monkeypatch, tmp_path):
+    monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path))
     found = probed("point-angle")
     with monkeypatch.context() as patch:
         patch.setattr(probes, "_measured", lambda *_: pytest.fail("measured again"))
         assert probed("point-angle") == found
     path = probes._cached(get_task("point-angle"))
-    assert path.parent.parent == data_folder
+    assert path.parent.parent == tmp_path
     path.write_text("{")
     assert probed("point-angle") == found and path.read_text() != "{"
 

@@ -109,14 +109,15 @@ def test_refused_before_anything_is_written(learner, experience, said, plan, tmp
     assert "\n" not in str(refused.value) and list(tmp_path.iterdir()) == []
 
 
-def test_what_was_tried_is_remembered(tried, plan, data_folder, tmp_path):
+def test_what_was_tried_is_remembered(tried, plan, monkeypatch, tmp_path):
+    monkeypatch.setenv("MOPO_BENCH_DATA", str(tmp_path / "data"))
     mine = Algorithm("mine", Keeps)
     for steps in (25, 50):
-        execute(plan(mine, "sac", results=tmp_path, steps=steps), jobs=1)
-    assert tried == ["mine"] and list((data_folder / "tried").iterdir())
-    execute(plan(mine, results=tmp_path, steps=50, settings={"mine.tau": 0.5}), jobs=1)
+        execute(plan(mine, "sac", results=tmp_path / "runs", steps=steps), jobs=1)
+    assert tried == ["mine"] and list((tmp_path / "data" / "tried").iterdir())
+    execute(plan(mine, results=tmp_path / "runs", steps=50, settings={"mine.tau": 0.5}), jobs=1)
     assert tried == ["mine"] * 2
-    assert {run.state for run in load_runs(tmp_path)} == {"done"}
+    assert {run.state for run in load_runs(tmp_path / "runs")} == {"done"}
 
 
 def test_another_source_is_another_code(plan, tmp_path):
