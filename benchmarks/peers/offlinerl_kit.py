@@ -42,8 +42,9 @@ from mopo_bench.tasks.data.sources import DatasetRequest, load_dataset
 from mopo_bench.tasks.registry import get_task
 from mopo_bench.tasks.task import OfflineProblem
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "published" / "table1-short"
-SHORT = {name: get_suite(PUBLISHED.name)["settings"][name] for name in ("rollout_states", "dynamics.max_epochs")}
+SUITE = "table1-short"
+PUBLISHED = [Path(__file__).parents[2] / "results" / "published" / name for name in (SUITE, "hopper-medium-why")]
+SHORT = {name: get_suite(SUITE)["settings"][name] for name in ("rollout_states", "dynamics.max_epochs")}
 INTERVAL = 1_000  # steps between evaluations
 USED = {
     "buffer": ("ReplayBuffer",),
@@ -173,7 +174,8 @@ def write_table(path: Path) -> None:
     """The peer's runs in the file, each beside this package's published run of the same, as Markdown beside the file."""
     ours = {
         (run.task, run.cell["data"]["digest"][:12], run.seed): run.evaluations
-        for run in load_runs(PUBLISHED)
+        for folder in PUBLISHED
+        for run in load_runs(folder)
         if run.algorithm == "mopo" and run.cell["overrides"] == SHORT
     }
     lines = [
@@ -200,7 +202,8 @@ def write_table(path: Path) -> None:
         "- Each has its own fit, first weights, batches and noise: a single seed of one is no pair of the other's.",
         "- The peer bounds its policy's log standard deviation at -5 (here -20), its temperature at 1, and has PyTorch's Adam.",
         f"- OfflineRL-Kit at {', '.join(sorted(set(table['peer'])))}.",
-        "- Made by `python benchmarks/peers/offlinerl_kit.py`, and from the runs of `results/published/table1-short`.",
+        "- Made by `python benchmarks/peers/offlinerl_kit.py`, and from the runs of "
+        f"{' and '.join(f'`results/published/{folder.name}`' for folder in PUBLISHED)}.",
         "",
     ]
     path.with_suffix(".md").write_text("\n".join(lines), encoding="utf-8")
