@@ -91,15 +91,20 @@ def verdicts() -> list[dict[str, str]]:
     claims = {(row["task"], row["compared"]): row for row in rows_of("claims.csv")}
     rows = []
     for task in dict.fromkeys(task for task, compared in claims if compared == f"mopo minus {RIVALS[0]}"):
-        mine = [claims[task, f"mopo minus {rival}"] for rival in RIVALS]
-        seeds = list(dict.fromkeys(claim["seeds"] for claim in mine))
-        row = {"task": task, "unit": mine[0]["unit"], "seeds": " and ".join(seeds)}
-        for rival, claim in zip(RIVALS, mine, strict=True):
+        mine = {rival: claims.get((task, f"mopo minus {rival}")) for rival in RIVALS}
+        run = [claim for claim in mine.values() if claim]
+        seeds = list(dict.fromkeys(claim["seeds"] for claim in run))
+        row = {"task": task, "unit": run[0]["unit"], "seeds": " and ".join(seeds)}
+        for rival, claim in mine.items():
+            heading = f"minus {HEADINGS.get(rival, rival)}"
+            if claim is None:
+                row[heading] = "not run"
+                continue
             readings = {claim[f"reading by {metric}"].split(",")[0] for metric in ("last", "mean10") if claim[metric]}
             word = WORDS[readings.pop()] if len(readings) == 1 else WORDS["not clear"]
             also = f"<br>mean10: {claim['mean10']}" if claim["mean10"] else ""
             count = f"<br>seeds: {claim['seeds']}" if len(seeds) > 1 else ""
-            row[f"minus {HEADINGS.get(rival, rival)}"] = f"{word}<br>{claim['last']}{also}{count}"
+            row[heading] = f"{word}<br>{claim['last']}{also}{count}"
         rows.append(row)
     return sorted(rows, key=lambda row: not any(row["task"] in tasks_of(name) for name in ("table2", "table1")))
 

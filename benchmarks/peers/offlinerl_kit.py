@@ -10,7 +10,7 @@ Dataset, rollout length, coefficient, longest fit and number of rollout states a
 Evaluations are made as in its runs, every 1,000 steps from the same starts.
 
 offlinerl_kit.csv beside this file (or `--csv FILE`) gets a row per evaluation, and offlinerl_kit.md is made of its rows and of
-the published runs of `table1-short` on the same dataset with the same seed.
+the published runs on the same dataset with the same seed.
 
 Needs `tqdm` beside this package. Of Gym, which it imports, nothing is used; Gymnasium stands in.
 """
